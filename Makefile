@@ -1,0 +1,41 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+export IOTBILL_HOME ?= $(CURDIR)/.iotbill
+MONTH ?= 2026-10
+
+.PHONY: help demo test up bench lint lock clean
+
+help:  ## show the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+# uv installs the hash-locked set in seconds; it is itself a locked package.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	@grep -A20 '^uv==' requirements.lock | awk 'NR==1||/--hash/{print} NR>1&&!/--hash/{exit}' > $(VENV)/uv.lock.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock.txt
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(VENV)/.installed  ## land a sample month, close it, print the close report
+	$(BIN)/iotbill demo --month $(MONTH)
+
+test: $(VENV)/.installed  ## the whole test suite
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+up: $(VENV)/.installed  ## Dagster web server and daemon on the same instance
+	$(BIN)/iotbill up
+
+lint: $(VENV)/.installed  ## formatting, lint, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: $(VENV)/.installed  ## resolve the versions again and write requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras \
+	  --no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+
+clean:  ## remove the environment and the local state
+	rm -rf $(VENV) .iotbill

@@ -1,0 +1,1 @@
+"""Month-end close for sellers of IoT connectivity: carrier files in, balanced journals out."""

@@ -1,0 +1,144 @@
+"""DuckDB behind the Compute protocol: the embedded engine."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from iotbill_pipelines.engine.compute import WrittenFile
+from iotbill_pipelines.engine.schemas import Table
+
+PRELUDE = """
+create or replace macro wide(x) as cast(x as hugeint);
+create or replace macro floor_div(a, b) as cast(a as hugeint) // cast(b as hugeint);
+create or replace macro ceil_div(a, b) as (cast(a as hugeint) + cast(b as hugeint) - 1) // cast(b as hugeint);
+create or replace macro half_up_div(n, d) as
+  case when n < 0 then -((2 * -cast(n as hugeint) + cast(d as hugeint)) // (2 * cast(d as hugeint)))
+       else (2 * cast(n as hugeint) + cast(d as hugeint)) // (2 * cast(d as hugeint)) end;
+"""
+
+
+class DuckDbCompute:
+    """One in-memory DuckDB database; use as a context manager.
+
+    ``memory_limit`` is DuckDB's (``1GB``); beyond it work spills into ``spill_dir``.
+    """
+
+    def __init__(
+        self,
+        *,
+        memory_limit: str | None = None,
+        threads: int | None = None,
+        spill_dir: Path | None = None,
+    ) -> None:
+        settings: dict[str, str | int] = {"autoinstall_known_extensions": "false"}
+        if memory_limit:
+            settings["memory_limit"] = memory_limit
+        if threads:
+            settings["threads"] = threads
+        if spill_dir:
+            settings["temp_directory"] = str(spill_dir)
+        self.connection = duckdb.connect(":memory:", config=settings)
+        self.connection.execute("set TimeZone = 'UTC'")
+        self.connection.execute(PRELUDE)
+
+    def __enter__(self) -> DuckDbCompute:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def load(self, name: str, table: pa.Table) -> None:
+        self._drop(name)
+        with self._registered(table) as source:
+            self.connection.execute(f'create table "{name}" as select * from {source}')
+
+    def scan(self, schema: Table, files: Sequence[str], name: str | None = None) -> None:
+        name = name or schema.name
+        self._drop(name)
+        if not files:
+            columns = ", ".join(f"{c.name} {c.type}" for c in schema.columns)
+            self.connection.execute(f'create table "{name}" ({columns})')
+            return
+        listed = ", ".join("'" + path.replace("'", "''") + "'" for path in files)
+        self.connection.execute(
+            f'create view "{name}" as select {schema.column_list} '
+            f"from read_parquet([{listed}], hive_partitioning = false)"
+        )
+
+    def define(self, name: str, select: str, *, keep: bool = False) -> None:
+        kind = "table" if keep else "view"
+        temporary = f"{name}_{uuid.uuid4().hex[:8]}" if keep else name
+        if keep:
+            self.connection.execute(f'create table "{temporary}" as {select}')
+            self._drop(name)
+            self.connection.execute(f'alter table "{temporary}" rename to "{name}"')
+        else:
+            self._drop(name)
+            self.connection.execute(f'create {kind} "{name}" as {select}')
+
+    def fetch(self, select: str) -> pa.Table:
+        statement = f'from "{select}"' if select.isidentifier() else select
+        return self.connection.execute(statement).to_arrow_table()
+
+    def write(
+        self,
+        select: str,
+        directory: str,
+        *,
+        partition_by: Sequence[str] = (),
+        order_by: Sequence[str] = (),
+    ) -> list[WrittenFile]:
+        os.makedirs(directory, exist_ok=True)
+        source = f'from "{select}"' if select.isidentifier() else select
+        if order_by:
+            source = f"select * from ({source}) as unordered_ order by {', '.join(order_by)}"
+        options = "format parquet, compression zstd, return_stats"
+        if partition_by:
+            listed = ", ".join(partition_by)
+            options += (
+                f", partition_by ({listed}), write_partition_columns true, overwrite_or_ignore true,"
+                f" filename_pattern 'part-{{uuid}}'"
+            )
+            target = directory
+        else:
+            target = os.path.join(directory, f"part-{uuid.uuid4().hex}.parquet")
+        copied = self.connection.execute(f"copy ({source}) to '{target}' ({options})").fetchall()
+        names = [column[0] for column in self.connection.description]
+        written = [dict(zip(names, row, strict=True)) for row in copied]
+        return [
+            WrittenFile(
+                path=row["filename"],
+                partition={k: v for k, v in (row.get("partition_keys") or {}).items()},
+                rows=row["count"]
+                if row["count"] is not None
+                else pq.read_metadata(row["filename"]).num_rows,
+                size_bytes=row["file_size_bytes"],
+            )
+            for row in written
+            if row["count"]
+        ]
+
+    @contextmanager
+    def _registered(self, table: pa.Table) -> Iterator[str]:
+        name = f"arrow_{uuid.uuid4().hex}"
+        self.connection.register(name, table)
+        try:
+            yield name
+        finally:
+            self.connection.unregister(name)
+
+    def _drop(self, name: str) -> None:
+        for (kind,) in self.connection.execute(
+            "select case when table_type = 'VIEW' then 'view' else 'table' end"
+            " from information_schema.tables where table_name = ?",
+            [name],
+        ).fetchall():
+            self.connection.execute(f'drop {kind} "{name}"')

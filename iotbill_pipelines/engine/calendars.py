@@ -1,0 +1,148 @@
+"""Periods, billing days and proration (RULEBOOK §§0.3, 0.4, 1). Dates in, dates and fractions out."""
+
+from __future__ import annotations
+
+import re
+from calendar import monthrange
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from fractions import Fraction
+from zoneinfo import ZoneInfo
+
+_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
+
+
+@dataclass(frozen=True, order=True)
+class Month:
+    """A calendar month; the usage, billing or accounting period of RULEBOOK §0.4."""
+
+    year: int
+    month: int
+
+    @classmethod
+    def parse(cls, text: str) -> Month:
+        """Read ``YYYY-MM``. Raises ValueError naming the text."""
+        match = _MONTH.fullmatch(text)
+        if not match:
+            raise ValueError(f"{text!r} is not a month; write it as YYYY-MM, for example 2026-10")
+        return cls(int(match[1]), int(match[2]))
+
+    @classmethod
+    def of(cls, day: date) -> Month:
+        return cls(day.year, day.month)
+
+    def __str__(self) -> str:
+        return f"{self.year:04d}-{self.month:02d}"
+
+    @property
+    def start(self) -> date:
+        return date(self.year, self.month, 1)
+
+    @property
+    def end(self) -> date:
+        """First day after the month (intervals are half-open)."""
+        return (self + 1).start
+
+    @property
+    def last_day(self) -> date:
+        return self.end - timedelta(days=1)
+
+    @property
+    def days(self) -> int:
+        return monthrange(self.year, self.month)[1]
+
+    def __add__(self, months: int) -> Month:
+        index = self.year * 12 + self.month - 1 + months
+        return Month(index // 12, index % 12 + 1)
+
+    def __sub__(self, months: int) -> Month:
+        return self + -months
+
+
+def months_between(first: Month, last: Month) -> Iterator[Month]:
+    """Yield the months from ``first`` to ``last``, both included."""
+    while first <= last:
+        yield first
+        first += 1
+
+
+def clamp_day(month: Month, day: int) -> date:
+    """Return bill day ``day`` of ``month``, clamped to its last day without drifting (ST-19)."""
+    return date(month.year, month.month, min(day, month.days))
+
+
+def billing_period(day: date, bill_day: int) -> tuple[date, date]:
+    """Return the half-open billing period, anchored on ``bill_day``, that holds ``day`` (ST-19)."""
+    month = Month.of(day)
+    start = clamp_day(month, bill_day)
+    if day < start:
+        month -= 1
+        start = clamp_day(month, bill_day)
+    return start, clamp_day(month + 1, bill_day)
+
+
+class ProrationBasis(StrEnum):
+    """How days become a fraction of a recurring price (RULEBOOK §1, ST-05..ST-09)."""
+
+    ACTUAL = "actual"
+    ACTUAL_30 = "actual_30"
+    STRICT_30_360 = "strict_30_360"
+    NONE = "none"
+    FULL_ON_ACTIVATION = "full_on_activation"
+
+
+def prorate(
+    start: date, end: date, period_start: date, period_end: date, basis: ProrationBasis
+) -> tuple[int, int]:
+    """Return (numerator, denominator) days of ``[start, end)`` within a billing period.
+
+    The segment is clipped to the period; an empty one gives 0 days. ``actual_30`` never exceeds a
+    whole price. ``none`` and ``full_on_activation`` charge the whole period for any day in it.
+    """
+    start, end = max(start, period_start), min(end, period_end)
+    days, whole = (end - start).days, (period_end - period_start).days
+    if days <= 0:
+        return 0, whole
+    match basis:
+        case ProrationBasis.ACTUAL:
+            return days, whole
+        case ProrationBasis.ACTUAL_30:
+            return min(days, 30), 30
+        case ProrationBasis.STRICT_30_360:
+            return _strict_30(start, end), 30
+        case ProrationBasis.NONE | ProrationBasis.FULL_ON_ACTIVATION:
+            return whole, whole
+
+
+def _strict_30(start: date, end: date) -> int:
+    last = end - timedelta(days=1)
+    last_of_month = Month.of(last).last_day
+    day_to = 30 if last == last_of_month else min(last.day, 30)
+    months = (last.year - start.year) * 12 + last.month - start.month
+    return max(0, months * 30 + day_to - min(start.day, 30) + 1)
+
+
+def fraction_of_period(
+    start: date, end: date, period_start: date, period_end: date, basis: ProrationBasis
+) -> Fraction:
+    """Return :func:`prorate` as a fraction."""
+    days, whole = prorate(start, end, period_start, period_end, basis)
+    return Fraction(days, whole)
+
+
+def local_quarters(
+    zone: str, first: datetime, last: datetime
+) -> Iterable[tuple[datetime, date, int]]:
+    """Yield (UTC quarter hour, local date, local minute of day) for joining instead of converting.
+
+    Every zone offset in use since 1972 is a multiple of 15 minutes, so a quarter hour never
+    straddles a local midnight. ``first`` and ``last`` are UTC, naive.
+    """
+    tz = ZoneInfo(zone)
+    quarter = first.replace(minute=first.minute // 15 * 15, second=0, microsecond=0)
+    while quarter < last:
+        local = quarter.replace(tzinfo=UTC).astimezone(tz)
+        yield quarter, local.date(), local.hour * 60 + local.minute
+        quarter += timedelta(minutes=15)

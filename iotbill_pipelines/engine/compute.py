@@ -1,0 +1,62 @@
+"""The protocol that runs the engine's SQL; DuckDB and Spark stand behind it.
+
+The SQL of the stages is portable: plain SELECTs over named relations, plus the functions that
+every implementation's prelude defines:
+
+``wide(x)``            the widest exact integer, for products of quantities and rates
+``floor_div(a, b)``    integer quotient of non-negative integers, b > 0
+``ceil_div(a, b)``     the same, rounded up
+``half_up_div(n, d)``  n / d rounded half away from zero; n of any sign, d > 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from iotbill_pipelines.engine.schemas import Table
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A Parquet file that :meth:`Compute.write` produced."""
+
+    path: str
+    partition: dict[str, str]
+    rows: int
+    size_bytes: int
+
+
+class Compute(Protocol):
+    """Named relations and the statements over them."""
+
+    def load(self, name: str, table: pa.Table) -> None:
+        """Make relation ``name`` hold the rows of an Arrow table."""
+
+    def scan(self, schema: Table, files: Sequence[str], name: str | None = None) -> None:
+        """Make relation ``name`` (default: the schema's) read Parquet files; no files = empty."""
+
+    def define(self, name: str, select: str, *, keep: bool = False) -> None:
+        """Make relation ``name`` the result of a portable SELECT; ``keep`` computes it once, now."""
+
+    def fetch(self, select: str) -> pa.Table:
+        """Return the rows of a SELECT (or of a relation, by its bare name)."""
+
+    def write(
+        self,
+        select: str,
+        directory: str,
+        *,
+        partition_by: Sequence[str] = (),
+        order_by: Sequence[str] = (),
+    ) -> list[WrittenFile]:
+        """Write a SELECT as Parquet files under ``directory``; nothing becomes visible by that."""
+
+
+def conform(select: str, schema: Table) -> str:
+    """Return SQL that gives exactly the schema's columns, in its order and types."""
+    columns = ", ".join(f"cast({c.name} as {c.type}) as {c.name}" for c in schema.columns)
+    return f"select {columns} from ({select}) as conformed_"

@@ -1,0 +1,126 @@
+"""Rounding and apportioning: the only places where money loses or finds a minor unit.
+
+Python values for small sets (journals, invoices, reports), SQL text for large ones. Both follow
+RULEBOOK §0.1 (half-up, away from zero) and §0.2 (round the parent once, apportion to children by
+largest remainder, ties to the smallest stable key).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal, localcontext
+from fractions import Fraction
+
+RATE_SCALE = 12
+"""Decimals that every rate keeps (RULEBOOK §0.1 asks for at least 10, LogiSense uses 11)."""
+
+MINOR_DIGITS: Mapping[str, int] = {
+    **dict.fromkeys(
+        "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
+    ),
+    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
+    **dict.fromkeys("CLF UYW".split(), 4),
+}
+"""ISO 4217 currencies whose minor unit is not a hundredth."""
+
+
+def minor_digits(currency: str) -> int:
+    """Return how many decimals the currency's minor unit has (ISO 4217)."""
+    return MINOR_DIGITS.get(currency, 2)
+
+
+def round_half_up(amount: Decimal | Fraction, digits: int) -> Decimal:
+    """Round to ``digits`` decimals, halves away from zero, so that a reversal cancels exactly.
+
+    RULEBOOK §0.1, RT-27. A Fraction is rounded exactly, without passing through a decimal.
+    """
+    if isinstance(amount, Fraction):
+        scaled = abs(amount) * 10**digits
+        units = (2 * scaled.numerator + scaled.denominator) // (2 * scaled.denominator)
+        return Decimal(units if amount >= 0 else -units).scaleb(-digits)
+    with localcontext() as context:
+        context.prec = 60
+        return amount.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP)
+
+
+def round_money(amount: Decimal | Fraction, currency: str) -> Decimal:
+    """Round to the currency's minor unit (RULEBOOK §0.1)."""
+    return round_half_up(amount, minor_digits(currency))
+
+
+def to_minor(amount: Decimal, currency: str) -> int:
+    """Return the amount in minor units. Raises ValueError if it holds a fraction of one."""
+    minor = amount.scaleb(minor_digits(currency))
+    if minor != minor.to_integral_value():
+        raise ValueError(f"{amount} {currency} is not a whole number of minor units")
+    return int(minor)
+
+
+def apportion(
+    total_minor: int, weights: Sequence[int | Fraction | Decimal], keys: Sequence[object]
+) -> list[int]:
+    """Split ``total_minor`` over children in proportion to ``weights``; the parts add up to it.
+
+    RULEBOOK §0.2: each child gets the floor of its exact part, the minor units left go to the
+    largest fractional parts, ties to the smallest key. A negative total is apportioned by its
+    absolute value and negated. All-zero weights split equally. An empty list of children takes
+    a zero total only.
+
+    Raises ValueError for negative weights, or a non-zero total without children.
+    """
+    if len(weights) != len(keys):
+        raise ValueError("weights and keys differ in length")
+    if not weights:
+        if total_minor:
+            raise ValueError(f"nobody to carry {total_minor} minor units")
+        return []
+    exact = [Fraction(weight) for weight in weights]
+    if any(weight < 0 for weight in exact):
+        raise ValueError("weights must not be negative")
+    if not any(exact):
+        exact = [Fraction(1)] * len(exact)
+    sign = -1 if total_minor < 0 else 1
+    size, whole = abs(total_minor), sum(exact)
+    parts = [size * weight / whole for weight in exact]
+    result = [part.numerator // part.denominator for part in parts]
+    by_claim = sorted(
+        range(len(parts)),
+        key=lambda child: (result[child] - parts[child], keys[child]),  # type: ignore[operator]
+    )
+    for child in by_claim[: size - sum(result)]:
+        result[child] += 1
+    return [sign * part for part in result]
+
+
+def apportion_sql(
+    children: str, parent_key: Sequence[str], total: str, weight: str, tie_key: str
+) -> str:
+    """Return SQL that adds ``part_minor`` to relation ``children``; the set-wise :func:`apportion`.
+
+    ``total`` (bigint, the parent's minor units, repeated on each child), ``weight`` (non-negative
+    integer, any width) and ``tie_key`` name columns of ``children``. Integer arithmetic only, so
+    every engine gives the same parts.
+    """
+    keys = ", ".join(parent_key)
+    return f"""
+with weighed as (
+  select *, case when sum(wide({weight})) over (partition by {keys}) = 0
+                 then wide(1) else wide({weight}) end as weight_
+  from {children}
+), shared as (
+  select *, sum(weight_) over (partition by {keys}) as weights_, wide(abs({total})) as size_
+  from weighed
+), floored as (
+  select *, floor_div(size_ * weight_, weights_) as floor_,
+         size_ * weight_ - floor_div(size_ * weight_, weights_) * weights_ as remainder_
+  from shared
+), ranked as (
+  select *, row_number() over (
+      partition by {keys} order by remainder_ desc nulls last, {tie_key} asc nulls last) as claim_,
+    size_ - sum(floor_) over (partition by {keys}) as left_
+  from floored
+)
+select * , cast((case when {total} < 0 then -1 else 1 end)
+    * (floor_ + case when claim_ <= left_ then 1 else 0 end) as bigint) as part_minor
+from ranked
+""".strip()

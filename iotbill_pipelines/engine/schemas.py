@@ -1,0 +1,597 @@
+"""Every table of the flow: the only thing that stages share.
+
+A :class:`Table` is declared once; DuckDB types, Arrow schemas, pandera checks, the lake's layout
+and the documentation are derived from it. Names say units; money is ``amount_minor`` (integer
+minor units of the row's currency); quantities are integers of the usage class's unit.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+_ARROW = {
+    "VARCHAR": pa.string(),
+    "BIGINT": pa.int64(),
+    "INTEGER": pa.int32(),
+    "BOOLEAN": pa.bool_(),
+    "DATE": pa.date32(),
+    "TIMESTAMP": pa.timestamp("us"),
+}
+_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+
+RATE = "DECIMAL(30,12)"
+"""Type of every unit rate and price (RULEBOOK §0.1)."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its SQL type, whether it may be null, and what it means."""
+
+    name: str
+    type: str
+    doc: str
+    nullable: bool = False
+
+    @property
+    def arrow(self) -> pa.DataType:
+        if match := _DECIMAL.fullmatch(self.type):
+            return pa.decimal128(int(match[1]), int(match[2]))
+        return _ARROW[self.type]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A relation: its grain in words, its columns in order, the key that identifies a row."""
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    partition_by: tuple[str, ...] = ()
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        return pa.schema([pa.field(c.name, c.arrow, nullable=c.nullable) for c in self.columns])
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.columns)
+
+    @property
+    def column_list(self) -> str:
+        """The columns in order, for a select list."""
+        return ", ".join(self.column_names)
+
+
+def _table(name: str, doc: str, columns: str, key: str, partition_by: str = "") -> Table:
+    """Read ``name TYPE[?] meaning`` lines; a question mark marks a nullable column."""
+    parsed = []
+    for line in columns.strip().splitlines():
+        column, kind, meaning = line.split(None, 2)
+        kind = kind.replace("RATE", RATE)
+        parsed.append(Column(column, kind.rstrip("?"), meaning, kind.endswith("?")))
+    return Table(name, doc, tuple(parsed), tuple(key.split()), tuple(partition_by.split()))
+
+
+# ---------------------------------------------------------------- usage, as carriers deliver it
+
+USAGE_RECORD = _table(
+    "usage_record",
+    "One normalised usage event (UDR), accepted by validation, before dedup and guiding.",
+    """
+    file_key       BIGINT     first 60 bits of the landed file's SHA-256; with line_no the record's address
+    line_no        BIGINT     line (or element, or spreadsheet row) in the file, from 1
+    feed_id        VARCHAR    feed that delivered it
+    dedup_key      VARCHAR    vendor record id, or hash(feed, uid, class, start, session, sequence) (RULEBOOK §5)
+    content_hash   VARCHAR    md5 of the normalised content; same key and content = duplicate
+    usage_month    VARCHAR    UTC month of event_start, YYYY-MM; the lake's partition
+    event_start    TIMESTAMP  UTC
+    event_end      TIMESTAMP? UTC
+    event_text     VARCHAR    the time as the carrier wrote it
+    uid_type       VARCHAR    iccid, imsi, msisdn, eid, imei, ip, deveui, ...
+    uid_value      VARCHAR    canonical identifier
+    usage_class    VARCHAR    data, sms_mo, voice_mt, uplink, ...
+    quantity       BIGINT     in the unit of the usage class: bytes, seconds, counts, micro-units
+    quantity_up    BIGINT?    uplink part of quantity, where told
+    quantity_down  BIGINT?    downlink part of quantity, where told
+    mcc            VARCHAR?   visited network's country code, 3 digits
+    mnc            VARCHAR?   visited network's code, 2 or 3 digits (both are distinct)
+    region         VARCHAR?   rate zone as the carrier names it
+    apn            VARCHAR?   access point name
+    rat            VARCHAR?   radio access type
+    peer_number    VARCHAR?   other party, E.164 or short code
+    session_id     VARCHAR?   carrier's session
+    sequence_no    BIGINT?    position in the session
+    vendor_cost    RATE?      cost printed on the record, informative
+    vendor_currency VARCHAR?  its currency
+    attributes     VARCHAR?   JSON of further mapped fields
+    flags          VARCHAR?   space-separated: ambiguous_time, nonexistent_time, ...
+    """,
+    key="file_key line_no",
+    partition_by="usage_month",
+)
+
+REJECTED_RECORD = _table(
+    "rejected_record",
+    "A record that validation could not use; kept with reason, field and value.",
+    """
+    file_key    BIGINT   landed file
+    line_no     BIGINT   line in the file; 0 for the file as a whole
+    feed_id     VARCHAR  feed
+    outcome     VARCHAR  rejected, or ignored (filtered out on purpose)
+    reason_code VARCHAR  stable code such as invalid_timestamp, filter:record_type
+    field       VARCHAR? source or target field at fault
+    value       VARCHAR? its text
+    message     VARCHAR  what rule was broken and what to do
+    quantity    BIGINT?  quantity if it could be read
+    raw_text    VARCHAR? the record as delivered
+    """,
+    key="file_key line_no",
+)
+
+SUSPENDED_RECORD = _table(
+    "suspended_record",
+    "A valid record that cannot be rated yet: no owner, no offer, no rate, or a conflict.",
+    """
+    file_key    BIGINT     landed file
+    line_no     BIGINT     line
+    feed_id     VARCHAR    feed
+    usage_month VARCHAR    UTC month of the event
+    event_start TIMESTAMP  UTC
+    uid_type    VARCHAR    identifier type
+    uid_value   VARCHAR    identifier
+    usage_class VARCHAR    class
+    quantity    BIGINT     in the class's unit
+    reason_code VARCHAR    no_owner, no_offer, no_rate, after_cancel, conflict
+    detail      VARCHAR    what is missing, in words
+    service_id  VARCHAR?   owner if known
+    level       VARCHAR?   seller level that could not be rated
+    """,
+    key="file_key line_no",
+    partition_by="usage_month",
+)
+
+DUPLICATE_RECORD = _table(
+    "duplicate_record",
+    "A record whose key and content were delivered before (RULEBOOK §5, MD-04).",
+    """
+    file_key      BIGINT  landed file of the copy
+    line_no       BIGINT  line of the copy
+    feed_id       VARCHAR feed
+    usage_month   VARCHAR UTC month of the event
+    quantity      BIGINT  quantity of the copy
+    kept_file_key BIGINT  file of the record that was kept
+    kept_line_no  BIGINT  line of the record that was kept
+    """,
+    key="file_key line_no",
+    partition_by="usage_month",
+)
+
+# ---------------------------------------------------------------- reference data, as known at T
+
+REFERENCE = {
+    table.name: table
+    for table in (
+        _table(
+            "account",
+            "A party: customer, reseller or vendor.",
+            """
+            account_id        VARCHAR  id
+            name              VARCHAR  name on documents
+            kind              VARCHAR  customer, reseller or vendor
+            parent_account_id VARCHAR? account it reports to
+            entity_id         VARCHAR  our legal entity that deals with it
+            billing_zone      VARCHAR  IANA zone whose dates count (RULEBOOK §0.3)
+            currency          VARCHAR  ISO 4217
+            customer_group    VARCHAR? for reports
+            """,
+            key="account_id",
+        ),
+        _table(
+            "service",
+            "A SIM or device subscribed by an account.",
+            """
+            service_id VARCHAR  id
+            account_id VARCHAR  owner; another owner is another service
+            label      VARCHAR? for people
+            """,
+            key="service_id",
+        ),
+        _table(
+            "service_identifier",
+            "Which service an identifier meant, and when (UTC, half-open).",
+            """
+            uid_type   VARCHAR    iccid, imsi, ...
+            uid_value  VARCHAR    canonical
+            service_id VARCHAR    service
+            valid_from TIMESTAMP  UTC, inclusive
+            valid_to   TIMESTAMP? UTC, exclusive; null = open
+            """,
+            key="uid_type uid_value valid_from",
+        ),
+        _table(
+            "service_state",
+            "State history of a service; the last change of a day owns it (ST-04).",
+            """
+            service_id VARCHAR   service
+            changed_at TIMESTAMP local time of the change in the account's billing zone
+            state      VARCHAR   user-defined state
+            """,
+            key="service_id changed_at",
+        ),
+        _table(
+            "service_offer",
+            "Which offer prices a service at each level of the seller chain.",
+            """
+            service_id       VARCHAR service
+            level            VARCHAR retail, wholesale or vendor (RULEBOOK §7)
+            payer_account_id VARCHAR account that pays (retail) or that we pay (vendor)
+            offer_id         VARCHAR offer
+            valid_from       DATE    local date, inclusive
+            valid_to         DATE?   exclusive; null = open
+            """,
+            key="service_id level valid_from",
+        ),
+    )
+}
+"""Inventory, loaded from files and kept bitemporally; snapshots are these tables as known at T."""
+
+CATALOG = {
+    table.name: table
+    for table in (
+        _table(
+            "currency",
+            "Currencies in use.",
+            """
+            currency     VARCHAR ISO 4217
+            minor_digits INTEGER decimals of the minor unit
+            """,
+            key="currency",
+        ),
+        _table(
+            "state",
+            "User-defined service states on the four core states (RULEBOOK §1).",
+            """
+            state      VARCHAR name
+            core_state VARCHAR prospect, active, suspended, cancelled
+            """,
+            key="state",
+        ),
+        _table(
+            "state_transition",
+            "Allowed state changes; NEW is where a service starts.",
+            """
+            from_state VARCHAR state or NEW
+            to_state   VARCHAR state
+            """,
+            key="from_state to_state",
+        ),
+        _table(
+            "product",
+            "What is sold: usage class or recurring item, with GL and tax codes.",
+            """
+            product_id   VARCHAR id
+            name         VARCHAR name on documents
+            charge_type  VARCHAR usage, recurring, one_time, overage
+            usage_class  VARCHAR? for usage
+            gl_class     VARCHAR key for GL mapping
+            tax_code     VARCHAR tax code
+            """,
+            key="product_id",
+        ),
+        _table(
+            "zone_member",
+            "Zone sets: which networks belong to which price zone.",
+            """
+            zone_set_id VARCHAR zone set
+            mcc         VARCHAR? country code, null = any
+            mnc         VARCHAR? network code, null = any
+            region      VARCHAR? carrier's region text, null = any
+            specificity INTEGER 3 network, 2 country, 1 region, 0 any (RULEBOOK §6)
+            zone        VARCHAR zone
+            """,
+            key="zone_set_id specificity mcc mnc region",
+        ),
+        _table(
+            "offer",
+            "Prices of products for a channel at a level of the seller chain.",
+            """
+            offer_id      VARCHAR id
+            name          VARCHAR name
+            level         VARCHAR retail, wholesale, vendor
+            currency      VARCHAR ISO 4217
+            zone_set_id   VARCHAR? zone set its usage prices refer to
+            share_plan_id VARCHAR? pool plan its services join
+            pool_contribution BIGINT units each service adds to the pool, per class unit
+            """,
+            key="offer_id",
+        ),
+        _table(
+            "share_plan",
+            "A pool plan; one pool per plan and share-level account (RULEBOOK §3).",
+            """
+            share_plan_id   VARCHAR id
+            usage_class     VARCHAR class that is shared
+            growth          VARCHAR fixed or variable
+            fixed_quantity  BIGINT  size of a fixed pool, units
+            share_level     VARCHAR account or parent
+            join_policy     VARCHAR full or prorate_join
+            attribution     VARCHAR proportional_excess, proportional_usage, chronological, equal, owner
+            overage_charge_id VARCHAR charge that prices the overage
+            """,
+            key="share_plan_id",
+        ),
+        _table(
+            "charge",
+            "A priced item of an offer.",
+            """
+            charge_id            VARCHAR id
+            offer_id             VARCHAR? offer; null for a share plan's overage
+            product_id           VARCHAR product
+            kind                 VARCHAR usage, recurring, transition, overage
+            external_code        VARCHAR? charge code on the vendor's invoice
+            usage_class          VARCHAR? for usage and overage
+            unit_size            BIGINT  class units per priced unit: 1000000 for a decimal MB
+            increment_initial    BIGINT  first increment, class units
+            increment_subsequent BIGINT  further increments, class units
+            increment_point      VARCHAR record, session, service_period or pool_period
+            allowance_quantity   BIGINT  free units per service and period, before tiers
+            pooled               BOOLEAN usage draws from the offer's share plan
+            minimum_minor        BIGINT? least amount per service, charge and period
+            maximum_minor        BIGINT? greatest amount per service, charge and period
+            billing              VARCHAR advance or arrears
+            basis                VARCHAR proration basis
+            transition_from      VARCHAR? state left, for kind transition
+            transition_to        VARCHAR? state entered, for kind transition
+            """,
+            key="charge_id",
+        ),
+        _table(
+            "price",
+            "A dated, conditional price of a charge; lowest priority number wins.",
+            """
+            price_id   VARCHAR id
+            charge_id  VARCHAR charge
+            priority   INTEGER order of trial
+            zone       VARCHAR? zone it is for; null = any
+            state      VARCHAR? service state it is for (recurring); null = every core-active state
+            valid_from DATE    local date, inclusive
+            valid_to   DATE?   exclusive; null = open
+            model      VARCHAR flat, graduated, volume, package, stairstep, threshold_excess, threshold_all
+            """,
+            key="price_id",
+        ),
+        _table(
+            "price_tier",
+            "Tiers of a price; bounds `lower < q <= upper`, in class units.",
+            """
+            price_id       VARCHAR price
+            tier_no        INTEGER from 1
+            lower_quantity BIGINT  exclusive lower bound
+            upper_quantity BIGINT? inclusive upper bound; null = no end
+            rate_e12       DECIMAL(38,0) price of a unit (of a package for model package) x 10^12
+            flat_e12       DECIMAL(38,0) fee when the tier is entered (volume: reached) x 10^12
+            """,
+            key="price_id tier_no",
+        ),
+    )
+}
+"""The catalog compiled to tables by :mod:`engine.terms`."""
+
+# ---------------------------------------------------------------- rating and charges
+
+RATED_USAGE = _table(
+    "rated_usage",
+    "One record at one level of the seller chain: owner, price and rated quantity. The money is "
+    "computed from summed integer quantities, so no record is ever rounded (RULEBOOK §0.2).",
+    """
+    file_key       BIGINT    landed file
+    line_no        BIGINT    line
+    feed_id        VARCHAR   feed
+    usage_month    VARCHAR   UTC month; the lake's partition
+    usage_period   VARCHAR   month of the event in the payer's billing zone (RULEBOOK §0.4)
+    event_start    TIMESTAMP UTC
+    local_date     DATE      in the payer's billing zone
+    level          VARCHAR   retail, wholesale, vendor
+    account_id     VARCHAR   payer
+    service_id     VARCHAR   service that used it
+    offer_id       VARCHAR   offer at event time
+    charge_id      VARCHAR   charge
+    price_id       VARCHAR   price version
+    usage_class    VARCHAR   class
+    session_key    VARCHAR   session, or the record itself, for increment_point session
+    quantity       BIGINT    as used
+    rated_quantity BIGINT    after record-level increments
+    pooled         BOOLEAN   draws from the offer's share plan
+    """,
+    key="file_key line_no level",
+    partition_by="usage_month",
+)
+
+USAGE_AGGREGATE = _table(
+    "usage_aggregate",
+    "Rated usage summed per service, charge, price and usage period.",
+    """
+    usage_period   VARCHAR usage period
+    level          VARCHAR level
+    account_id     VARCHAR payer
+    service_id     VARCHAR service
+    offer_id       VARCHAR offer
+    charge_id      VARCHAR charge
+    price_id       VARCHAR price version
+    pooled         BOOLEAN draws from a pool
+    records        BIGINT  records
+    quantity       BIGINT  as used
+    rated_quantity BIGINT  after increments up to the service period
+    """,
+    key="usage_period level account_id service_id charge_id price_id",
+)
+
+POOL_SETTLEMENT = _table(
+    "pool_settlement",
+    "A pool in a period, settled over the whole set of its records (RULEBOOK §3).",
+    """
+    usage_period     VARCHAR usage period
+    level            VARCHAR level
+    pool_id          VARCHAR share plan and share-level account
+    share_plan_id    VARCHAR plan
+    account_id       VARCHAR share-level account
+    charge_id        VARCHAR overage charge
+    services         BIGINT  contributing services
+    available        BIGINT  allotment, class units
+    used             BIGINT  eligible usage, class units
+    overage_quantity BIGINT  max(0, used - available)
+    currency         VARCHAR ISO 4217
+    amount_minor     BIGINT  overage, rounded once
+    """,
+    key="usage_period level pool_id charge_id",
+)
+
+POOL_PART = _table(
+    "pool_part",
+    "A service's part of a pool: contribution, usage, and share of the overage.",
+    """
+    usage_period VARCHAR usage period
+    level        VARCHAR level
+    pool_id      VARCHAR pool
+    charge_id    VARCHAR overage charge
+    account_id   VARCHAR account of the service
+    service_id   VARCHAR service
+    contribution BIGINT  class units
+    used         BIGINT  class units
+    weight       BIGINT  weight by the attribution policy
+    overage_quantity BIGINT overage apportioned by the same weights
+    amount_minor BIGINT  largest-remainder share; parts add up to the pool
+    """,
+    key="usage_period level pool_id charge_id service_id",
+)
+
+CHARGE_COMPONENT = _table(
+    "charge_component",
+    "What a desired charge is made of: a price, a state segment, a pool share.",
+    """
+    usage_period VARCHAR usage period
+    level        VARCHAR level
+    account_id   VARCHAR payer
+    service_id   VARCHAR service
+    charge_id    VARCHAR charge
+    component_id VARCHAR stable key: price id, or segment start and price id, or pool id
+    kind         VARCHAR usage, segment, transition, pool_share, minimum, maximum
+    detail       VARCHAR arithmetic in words and numbers
+    records      BIGINT  usage records
+    quantity     BIGINT  class units, or days
+    amount_minor BIGINT  largest-remainder part of the charge
+    """,
+    key="usage_period level account_id service_id charge_id component_id",
+)
+
+DESIRED_CHARGE = _table(
+    "desired_charge",
+    "What the ledger should hold for a unit and usage period; rounded once.",
+    """
+    usage_period   VARCHAR usage period
+    billing_period VARCHAR period of the invoice that carries it when billed on time
+    level          VARCHAR level
+    entity_id      VARCHAR our legal entity
+    account_id     VARCHAR payer
+    service_id     VARCHAR service
+    charge_id      VARCHAR charge
+    product_id     VARCHAR product
+    kind           VARCHAR usage, recurring, transition, overage
+    linear         BOOLEAN amount is proportional to quantity: a correction is a delta (RULEBOOK §11)
+    records        BIGINT  usage records behind it
+    quantity       BIGINT  class units, or days
+    currency       VARCHAR ISO 4217
+    amount_minor   BIGINT  minor units
+    price_ids      VARCHAR space-separated price versions
+    """,
+    key="usage_period level account_id service_id charge_id",
+)
+
+# ---------------------------------------------------------------- vendors
+
+VENDOR_INVOICE_LINE = _table(
+    "vendor_invoice_line",
+    "A line of a carrier's invoice file.",
+    """
+    file_key      BIGINT    landed file
+    line_no       BIGINT    line
+    feed_id       VARCHAR   feed
+    vendor_id     VARCHAR   vendor account
+    invoice_no    VARCHAR   invoice number
+    billing_period VARCHAR  period the invoice is for, YYYY-MM
+    uid_type      VARCHAR?  identifier type; null for account-level lines
+    uid_value     VARCHAR?  identifier
+    plan_id       VARCHAR?  rate plan as the vendor names it
+    charge_code   VARCHAR   vendor's charge code
+    service_start DATE?     line's own service dates
+    service_end   DATE?     exclusive
+    quantity      BIGINT?   class units, or days, or a count
+    unit_price    RATE?     price per priced unit as printed
+    currency      VARCHAR   ISO 4217
+    amount        RATE      as printed, before rounding
+    """,
+    key="file_key line_no",
+)
+
+RECONCILIATION_LINE = _table(
+    "reconciliation_line",
+    "Expected against invoiced for one vendor, SIM, charge code and period.",
+    """
+    accounting_period VARCHAR period reconciled
+    vendor_id      VARCHAR vendor account
+    invoice_no     VARCHAR? invoice; null when nothing was billed
+    uid_value      VARCHAR? SIM; null for account-level lines
+    service_id     VARCHAR? our service, if known
+    charge_code    VARCHAR vendor's charge code
+    currency       VARCHAR ISO 4217
+    expected_quantity BIGINT? ours
+    invoiced_quantity BIGINT? theirs
+    expected_minor BIGINT  our expected cost
+    invoiced_minor BIGINT  what they billed
+    variance_minor BIGINT  invoiced - expected
+    status         VARCHAR matched, tolerated or disputed
+    """,
+    key="accounting_period vendor_id invoice_no uid_value charge_code",
+)
+
+RECONCILIATION_CAUSE = _table(
+    "reconciliation_cause",
+    "The variance of a reconciliation line by cause, in the order of RULEBOOK §10; sums exactly.",
+    """
+    accounting_period VARCHAR period reconciled
+    vendor_id    VARCHAR vendor account
+    invoice_no   VARCHAR? invoice
+    uid_value    VARCHAR? SIM
+    charge_code  VARCHAR charge code
+    cause        VARCHAR duplicate, wrong_period, unknown_sim, billed_inactive, unbilled_sim, proration, usage, rate, fx, tax, rounding, unexplained
+    currency     VARCHAR ISO 4217
+    amount_minor BIGINT  part of the variance
+    evidence     VARCHAR file and lines, prices, dates
+    """,
+    key="accounting_period vendor_id invoice_no uid_value charge_code cause",
+)
+
+TABLES = {
+    t.name: t
+    for t in (
+        USAGE_RECORD,
+        REJECTED_RECORD,
+        SUSPENDED_RECORD,
+        DUPLICATE_RECORD,
+        RATED_USAGE,
+        USAGE_AGGREGATE,
+        POOL_SETTLEMENT,
+        POOL_PART,
+        CHARGE_COMPONENT,
+        DESIRED_CHARGE,
+        VENDOR_INVOICE_LINE,
+        RECONCILIATION_LINE,
+        RECONCILIATION_CAUSE,
+        *REFERENCE.values(),
+        *CATALOG.values(),
+    )
+}
