@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,8 @@ from iotbill_pipelines.engine.schemas import Table
 PRELUDE = """
 create or replace macro wide(x) as cast(x as hugeint);
 create or replace macro floor_div(a, b) as cast(a as hugeint) // cast(b as hugeint);
-create or replace macro ceil_div(a, b) as (cast(a as hugeint) + cast(b as hugeint) - 1) // cast(b as hugeint);
+create or replace macro ceil_div(a, b) as
+  (cast(a as hugeint) + cast(b as hugeint) - 1) // cast(b as hugeint);
 create or replace macro half_up_div(n, d) as
   case when n < 0 then -((2 * -cast(n as hugeint) + cast(d as hugeint)) // (2 * cast(d as hugeint)))
        else (2 * cast(n as hugeint) + cast(d as hugeint)) // (2 * cast(d as hugeint)) end;
@@ -96,7 +96,7 @@ class DuckDbCompute:
         partition_by: Sequence[str] = (),
         order_by: Sequence[str] = (),
     ) -> list[WrittenFile]:
-        os.makedirs(directory, exist_ok=True)
+        Path(directory).mkdir(parents=True, exist_ok=True)
         source = f'from "{select}"' if select.isidentifier() else select
         if order_by:
             source = f"select * from ({source}) as unordered_ order by {', '.join(order_by)}"
@@ -104,19 +104,19 @@ class DuckDbCompute:
         if partition_by:
             listed = ", ".join(partition_by)
             options += (
-                f", partition_by ({listed}), write_partition_columns true, overwrite_or_ignore true,"
-                f" filename_pattern 'part-{{uuid}}'"
+                f", partition_by ({listed}), write_partition_columns true"
+                f", overwrite_or_ignore true, filename_pattern 'part-{{uuid}}'"
             )
             target = directory
         else:
-            target = os.path.join(directory, f"part-{uuid.uuid4().hex}.parquet")
+            target = str(Path(directory) / f"part-{uuid.uuid4().hex}.parquet")
         copied = self.connection.execute(f"copy ({source}) to '{target}' ({options})").fetchall()
         names = [column[0] for column in self.connection.description]
         written = [dict(zip(names, row, strict=True)) for row in copied]
         return [
             WrittenFile(
                 path=row["filename"],
-                partition={k: v for k, v in (row.get("partition_keys") or {}).items()},
+                partition=dict(row.get("partition_keys") or {}),
                 rows=row["count"]
                 if row["count"] is not None
                 else pq.read_metadata(row["filename"]).num_rows,

@@ -1,4 +1,4 @@
-"""Periods, billing days and proration (RULEBOOK §§0.3, 0.4, 1). Dates in, dates and fractions out."""
+"""Periods, billing days and proration (RULEBOOK §§0.3, 0.4, 1): dates in, dates and days out."""
 
 from __future__ import annotations
 

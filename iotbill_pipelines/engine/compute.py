@@ -40,7 +40,7 @@ class Compute(Protocol):
         """Make relation ``name`` (default: the schema's) read Parquet files; no files = empty."""
 
     def define(self, name: str, select: str, *, keep: bool = False) -> None:
-        """Make relation ``name`` the result of a portable SELECT; ``keep`` computes it once, now."""
+        """Make relation ``name`` the result of a SELECT; ``keep`` computes it once, now."""
 
     def fetch(self, select: str) -> pa.Table:
         """Return the rows of a SELECT (or of a relation, by its bare name)."""

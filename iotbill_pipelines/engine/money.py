@@ -85,7 +85,7 @@ def apportion(
     result = [part.numerator // part.denominator for part in parts]
     by_claim = sorted(
         range(len(parts)),
-        key=lambda child: (result[child] - parts[child], keys[child]),  # type: ignore[operator]
+        key=lambda child: (result[child] - parts[child], keys[child]),
     )
     for child in by_claim[: size - sum(result)]:
         result[child] += 1

@@ -82,10 +82,10 @@ USAGE_RECORD = _table(
     "usage_record",
     "One normalised usage event (UDR), accepted by validation, before dedup and guiding.",
     """
-    file_key       BIGINT     first 60 bits of the landed file's SHA-256; with line_no the record's address
+    file_key       BIGINT     first 60 bits of the landed file's SHA-256
     line_no        BIGINT     line (or element, or spreadsheet row) in the file, from 1
     feed_id        VARCHAR    feed that delivered it
-    dedup_key      VARCHAR    vendor record id, or hash(feed, uid, class, start, session, sequence) (RULEBOOK §5)
+    dedup_key      VARCHAR    vendor record id, or a hash of its identity (RULEBOOK §5)
     content_hash   VARCHAR    md5 of the normalised content; same key and content = duplicate
     usage_month    VARCHAR    UTC month of event_start, YYYY-MM; the lake's partition
     event_start    TIMESTAMP  UTC
@@ -319,7 +319,7 @@ CATALOG = {
             fixed_quantity  BIGINT  size of a fixed pool, units
             share_level     VARCHAR account or parent
             join_policy     VARCHAR full or prorate_join
-            attribution     VARCHAR proportional_excess, proportional_usage, chronological, equal, owner
+            attribution     VARCHAR policy, see terms.SharePlan
             overage_charge_id VARCHAR charge that prices the overage
             """,
             key="share_plan_id",
@@ -360,7 +360,7 @@ CATALOG = {
             state      VARCHAR? service state it is for (recurring); null = every core-active state
             valid_from DATE    local date, inclusive
             valid_to   DATE?   exclusive; null = open
-            model      VARCHAR flat, graduated, volume, package, stairstep, threshold_excess, threshold_all
+            model      VARCHAR price model, see terms.Price
             """,
             key="price_id",
         ),
@@ -501,7 +501,7 @@ DESIRED_CHARGE = _table(
     charge_id      VARCHAR charge
     product_id     VARCHAR product
     kind           VARCHAR usage, recurring, transition, overage
-    linear         BOOLEAN amount is proportional to quantity: a correction is a delta (RULEBOOK §11)
+    linear         BOOLEAN a correction is a delta, not a reversal (RULEBOOK §11)
     records        BIGINT  usage records behind it
     quantity       BIGINT  class units, or days
     currency       VARCHAR ISO 4217
@@ -567,7 +567,7 @@ RECONCILIATION_CAUSE = _table(
     invoice_no   VARCHAR? invoice
     uid_value    VARCHAR? SIM
     charge_code  VARCHAR charge code
-    cause        VARCHAR duplicate, wrong_period, unknown_sim, billed_inactive, unbilled_sim, proration, usage, rate, fx, tax, rounding, unexplained
+    cause        VARCHAR duplicate, wrong_period, ... unexplained (RULEBOOK §10)
     currency     VARCHAR ISO 4217
     amount_minor BIGINT  part of the variance
     evidence     VARCHAR file and lines, prices, dates
