@@ -532,47 +532,103 @@ VENDOR_INVOICE_LINE = _table(
     quantity      BIGINT?   class units, or days, or a count
     unit_price    RATE?     price per priced unit as printed
     currency      VARCHAR   ISO 4217
-    amount        RATE      as printed, before rounding
+    amount        RATE      as printed, before rounding, tax included where tax_amount is told
+    tax_amount    RATE?     tax contained in amount
+    foreign_currency VARCHAR? currency the vendor converted from
+    foreign_amount RATE?    amount in that currency
+    fx_rate       RATE?     amount = foreign_amount x fx_rate, as the vendor converted
     """,
     key="file_key line_no",
 )
 
 RECONCILIATION_LINE = _table(
     "reconciliation_line",
-    "Expected against invoiced for one vendor, SIM, charge code and period.",
+    "Expected against invoiced for one vendor, SIM, charge code, usage period and currency.",
     """
+    line_key       VARCHAR  stable id: md5 of vendor, SIM, charge code, usage period, currency
     accounting_period VARCHAR period reconciled
-    vendor_id      VARCHAR vendor account
-    invoice_no     VARCHAR? invoice; null when nothing was billed
+    usage_period   VARCHAR  period of the service, from the line's own dates
+    vendor_id      VARCHAR  vendor account
+    invoice_no     VARCHAR? invoice, "A + B" for two; null when nothing was billed
+    uid_type       VARCHAR? identifier type; null for account-level lines
     uid_value      VARCHAR? SIM; null for account-level lines
     service_id     VARCHAR? our service, if known
-    charge_code    VARCHAR vendor's charge code
-    currency       VARCHAR ISO 4217
-    expected_quantity BIGINT? ours
-    invoiced_quantity BIGINT? theirs
-    expected_minor BIGINT  our expected cost
-    invoiced_minor BIGINT  what they billed
-    variance_minor BIGINT  invoiced - expected
-    status         VARCHAR matched, tolerated or disputed
+    charge_code    VARCHAR  vendor's charge code
+    kind           VARCHAR? usage, recurring, transition, overage; null if no term has the code
+    currency       VARCHAR  ISO 4217
+    invoice_lines  BIGINT   lines of the invoice behind it
+    expected_quantity BIGINT? ours: class units; days for kind recurring
+    invoiced_quantity BIGINT? theirs, in the same unit
+    expected_minor BIGINT   our expected cost
+    invoiced_minor BIGINT   what they billed
+    variance_minor BIGINT   invoiced - expected
+    compared_minor BIGINT   part of the variance left to compare once refused lines are set apart
+    status         VARCHAR  matched, tolerated, disputed, or underbilled (accrued, not claimed)
     """,
-    key="accounting_period vendor_id invoice_no uid_value charge_code",
+    key="accounting_period line_key",
 )
 
 RECONCILIATION_CAUSE = _table(
     "reconciliation_cause",
     "The variance of a reconciliation line by cause, in the order of RULEBOOK §10; sums exactly.",
     """
+    line_key     VARCHAR  reconciliation line
     accounting_period VARCHAR period reconciled
-    vendor_id    VARCHAR vendor account
-    invoice_no   VARCHAR? invoice
+    usage_period VARCHAR  period of the service
+    vendor_id    VARCHAR  vendor account
+    invoice_no   VARCHAR? invoice of the lines that the cause is about
     uid_value    VARCHAR? SIM
-    charge_code  VARCHAR charge code
-    cause        VARCHAR duplicate, wrong_period, ... unexplained (RULEBOOK §10)
-    currency     VARCHAR ISO 4217
-    amount_minor BIGINT  part of the variance
-    evidence     VARCHAR file and lines, prices, dates
+    charge_code  VARCHAR  charge code
+    cause        VARCHAR  duplicate, wrong_period, ... unexplained (RULEBOOK §10)
+    currency     VARCHAR  ISO 4217
+    amount_minor BIGINT   part of the variance, never zero
+    evidence     VARCHAR  invoice lines, quantities, prices, dates
     """,
-    key="accounting_period vendor_id invoice_no uid_value charge_code cause",
+    key="accounting_period line_key cause",
+)
+
+RECONCILIATION_TOTAL = _table(
+    "reconciliation_total",
+    "Totals of an invoice, and the limit of what its tolerated lines may add up to (VR-07).",
+    """
+    accounting_period VARCHAR period reconciled
+    vendor_id      VARCHAR  vendor account
+    invoice_no     VARCHAR? invoice; null for what was not billed
+    currency       VARCHAR  ISO 4217
+    invoice_lines  BIGINT   lines of the invoice
+    expected_minor BIGINT   our expected cost
+    invoiced_minor BIGINT   what they billed, rounded once over the invoice
+    variance_minor BIGINT   invoiced - expected
+    unexplained_minor BIGINT part of the variance without a cause
+    tolerated_lines BIGINT  lines that passed with a difference
+    tolerated_minor BIGINT  sum of those differences and of the invoice's rounding
+    limit_minor    BIGINT   greatest sum that passes
+    flag           VARCHAR? systematic_rounding when the limit is exceeded
+    """,
+    key="accounting_period vendor_id invoice_no currency",
+)
+
+DISPUTE_ITEM = _table(
+    "dispute_item",
+    "A claim against a vendor: one per reconciliation line and set of invoice lines.",
+    """
+    dispute_key    VARCHAR  stable id: md5 of the line and what is claimed
+    line_key       VARCHAR  reconciliation line
+    accounting_period VARCHAR period reconciled
+    usage_period   VARCHAR  period of the service
+    vendor_id      VARCHAR  vendor account
+    invoice_no     VARCHAR? invoice
+    first_line_no  BIGINT?  first invoice line it is about
+    uid_value      VARCHAR? SIM
+    charge_code    VARCHAR  charge code
+    currency       VARCHAR  ISO 4217
+    billed_minor   BIGINT   what was billed
+    expected_minor BIGINT   what our terms give
+    difference_minor BIGINT billed - expected
+    cause          VARCHAR  greatest cause (RULEBOOK §10), or systematic_rounding
+    evidence       VARCHAR  every cause with its reason
+    """,
+    key="accounting_period dispute_key",
 )
 
 TABLES = {
@@ -591,6 +647,8 @@ TABLES = {
         VENDOR_INVOICE_LINE,
         RECONCILIATION_LINE,
         RECONCILIATION_CAUSE,
+        RECONCILIATION_TOTAL,
+        DISPUTE_ITEM,
         *REFERENCE.values(),
         *CATALOG.values(),
     )
