@@ -22,6 +22,9 @@ create or replace macro ceil_div(a, b) as
 create or replace macro half_up_div(n, d) as
   case when n < 0 then -((2 * -cast(n as hugeint) + cast(d as hugeint)) // (2 * cast(d as hugeint)))
        else (2 * cast(n as hugeint) + cast(d as hugeint)) // (2 * cast(d as hugeint)) end;
+create or replace macro quarter_hour(t) as
+  make_timestamp(epoch_us(t) // 900000000 * 900000000);
+create or replace macro days_between(a, b) as cast(b - a as bigint);
 """
 
 

@@ -7,6 +7,8 @@ every implementation's prelude defines:
 ``floor_div(a, b)``    integer quotient of non-negative integers, b > 0
 ``ceil_div(a, b)``     the same, rounded up
 ``half_up_div(n, d)``  n / d rounded half away from zero; n of any sign, d > 0
+``quarter_hour(t)``    a timestamp cut to its quarter of an hour, for joining a local calendar
+``days_between(a, b)`` whole days from date a to date b
 """
 
 from __future__ import annotations

@@ -170,6 +170,20 @@ DUPLICATE_RECORD = _table(
     partition_by="usage_month",
 )
 
+USAGE_OUTCOME = _table(
+    "usage_outcome",
+    "What became of a file's accepted records in a UTC month: the conservation law's right side.",
+    """
+    file_key    BIGINT   landed file
+    usage_month VARCHAR  UTC month of the events
+    outcome     VARCHAR  kept, duplicate or suspended
+    reason_code VARCHAR? why suspended
+    records     BIGINT   records
+    quantity    BIGINT   sum of quantity, over all usage classes
+    """,
+    key="file_key usage_month outcome reason_code",
+)
+
 # ---------------------------------------------------------------- reference data, as known at T
 
 REFERENCE = {
@@ -426,8 +440,9 @@ USAGE_AGGREGATE = _table(
     records        BIGINT  records
     quantity       BIGINT  as used
     rated_quantity BIGINT  after increments up to the service period
+    allowance_quantity BIGINT part of rated_quantity that the charge's own allowance covers
     """,
-    key="usage_period level account_id service_id charge_id price_id",
+    key="usage_period level account_id service_id charge_id price_id pooled",
 )
 
 POOL_SETTLEMENT = _table(
@@ -509,6 +524,19 @@ DESIRED_CHARGE = _table(
     price_ids      VARCHAR space-separated price versions
     """,
     key="usage_period level account_id service_id charge_id",
+)
+
+CHARGE_FINDING = _table(
+    "charge_finding",
+    "What is wrong or missing in reference data that a period's charges depend on.",
+    """
+    usage_period VARCHAR usage period
+    code         VARCHAR undeclared_transition, unknown_state, no_recurring_price, ...
+    service_id   VARCHAR? service concerned
+    subject      VARCHAR charge, transition or pool concerned
+    message      VARCHAR what is wrong and what to do
+    """,
+    key="usage_period code service_id subject",
 )
 
 # ---------------------------------------------------------------- vendors
@@ -638,12 +666,14 @@ TABLES = {
         REJECTED_RECORD,
         SUSPENDED_RECORD,
         DUPLICATE_RECORD,
+        USAGE_OUTCOME,
         RATED_USAGE,
         USAGE_AGGREGATE,
         POOL_SETTLEMENT,
         POOL_PART,
         CHARGE_COMPONENT,
         DESIRED_CHARGE,
+        CHARGE_FINDING,
         VENDOR_INVOICE_LINE,
         RECONCILIATION_LINE,
         RECONCILIATION_CAUSE,
