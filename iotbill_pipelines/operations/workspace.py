@@ -1,0 +1,140 @@
+"""Where a company's billing lives: its state folder, configuration, database, lake and clock.
+
+An operation gets everything it depends on from here, so that it never asks the environment, the
+wall clock or a global for anything.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.storage import database
+from iotbill_pipelines.storage.lake import Lake
+
+FOLDERS = ("lake", "archive", "snapshots", "landing", "out", "dagster", "spill")
+
+
+class WorkspaceError(RuntimeError):
+    """The workspace cannot be used as it is; the message says what to do."""
+
+
+def wall_clock() -> datetime:
+    """The time now, in UTC; the only clock of the product."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A state folder (``home``), its configuration, database and lake.
+
+    ``clock`` returns an aware UTC datetime. ``run_id`` names the execution that everything booked
+    through this object belongs to, ``actor`` who asked for it.
+    """
+
+    home: Path
+    configs: Path
+    engine: sa.Engine
+    lake: Lake
+    clock: Callable[[], datetime] = wall_clock
+    database_url: str = ""
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    actor: str = "iotbill"
+    memory_limit: str | None = None
+
+    @classmethod
+    def open(
+        cls,
+        home: Path,
+        configs: Path,
+        database_url: str | None = None,
+        clock: Callable[[], datetime] = wall_clock,
+        *,
+        migrate: bool = False,
+        run_id: str | None = None,
+        actor: str = "iotbill",
+        memory_limit: str | None = None,
+    ) -> Workspace:
+        """Open a state folder; without ``database_url`` its embedded PostgreSQL is started.
+
+        ``migrate`` makes what is missing (folders, schema) and is what ``iotbill init`` does.
+        Raises WorkspaceError if the folder was never initialised or the configuration is absent.
+        """
+        home, configs = home.resolve(), configs.resolve()
+        if not configs.is_dir():
+            raise WorkspaceError(
+                f"the configuration folder {configs} does not exist; name one with --configs or "
+                "IOTBILL_CONFIGS"
+            )
+        if migrate:
+            for folder in FOLDERS:
+                (home / folder).mkdir(parents=True, exist_ok=True)
+        elif not (home / "lake").is_dir():
+            raise WorkspaceError(f"{home} is not initialised; run `iotbill init` first")
+        url = database_url or database.embedded_url(home)
+        engine = database.connect(url)
+        if migrate:
+            database.migrate(engine)
+        return cls(
+            home=home,
+            configs=configs,
+            engine=engine,
+            lake=Lake(str(home / "lake")),
+            clock=clock,
+            database_url=url,
+            run_id=run_id or str(uuid.uuid4()),
+            actor=actor,
+            memory_limit=memory_limit,
+        )
+
+    def for_run(self, run_id: str, actor: str | None = None) -> Workspace:
+        """Return the same workspace acting under another run id."""
+        return replace(self, run_id=run_id, actor=actor or self.actor)
+
+    def compute(self) -> DuckDbCompute:
+        """Return a fresh in-memory DuckDB; use it as a context manager. Spills into the home."""
+        spill = self.home / "spill"
+        spill.mkdir(exist_ok=True)
+        return DuckDbCompute(memory_limit=self.memory_limit, spill_dir=spill)
+
+    def close(self) -> None:
+        """Give the database connections back; the embedded server stops with its last user."""
+        self.engine.dispose()
+
+    @property
+    def today(self) -> date:
+        """The UTC date of the clock."""
+        return self.clock().date()
+
+    @property
+    def archive(self) -> Path:
+        """Landed files, unchanged, compressed, by SHA-256."""
+        return self.home / "archive"
+
+    @property
+    def landing(self) -> Path:
+        """Folder that the sensor watches."""
+        return self.home / "landing"
+
+    @property
+    def snapshots(self) -> Path:
+        """Reference data as known at a moment."""
+        return self.home / "snapshots"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Home of the Dagster instance (dagster.yaml, logs, artefacts)."""
+        return self.home / "dagster"
+
+    def out(self, period: Month) -> Path:
+        """Folder of a close's documents; made if absent."""
+        folder = self.home / "out" / str(period)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
