@@ -1,0 +1,1 @@
+"""Alembic migrations, run by :func:`iotbill_pipelines.storage.database.migrate`."""

@@ -1,0 +1,1 @@
+"""Migrations in order; the statements of each are SQL files beside it."""

@@ -1,0 +1,671 @@
+"""What PostgreSQL holds: files, reference data, the ledger, the close and its evidence.
+
+Amounts are integers of the currency's minor unit (``*_minor``), so that no row can hold a fraction
+of one; beside each stands the same amount in the currency's own unit (``NUMERIC(20,4)``, computed
+by the database) for people and reports. Months are ``YYYY-MM``. Instants are timestamps with time
+zone; the local and UTC times of reference data have none, as in :mod:`engine.schemas`.
+
+What rows may never do (change after booking, unbalance, enter a closed period) is refused by
+triggers in the migrations, not by this module.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from iotbill_pipelines.engine.schemas import REFERENCE, Column, Table
+
+
+class Base(DeclarativeBase):
+    metadata = sa.MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  (SQLAlchemy's declared way)
+        str: sa.Text(),
+        int: sa.BigInteger(),
+        dt.datetime: sa.DateTime(timezone=True),
+        dt.date: sa.Date(),
+        dict[str, Any]: JSONB(),
+        list[str]: ARRAY(sa.Text()),
+    }
+
+
+MonthText = Annotated[str, mapped_column(sa.String(7))]
+Currency = Annotated[str, mapped_column(sa.String(3))]
+
+
+def _months(*columns: str) -> list[CheckConstraint]:
+    return [
+        CheckConstraint(rf"{column} ~ '^[0-9]{{4}}-(0[1-9]|1[0-2])$'", name=f"{column}_is_a_month")
+        for column in columns
+    ]
+
+
+def _one_of(column: str, *values: str) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} in ({listed})", name=f"{column}_is_known")
+
+
+def _amount(column: str = "amount_minor") -> Mapped[Decimal]:
+    """The amount in the currency's own unit, computed from ``column`` by the database."""
+    return mapped_column(
+        sa.Numeric(20, 4), sa.Computed(f"minor_to_amount({column}, currency)", persisted=True)
+    )
+
+
+# ------------------------------------------------------------------------------ landed files
+
+
+class FeedFile(Base):
+    """A landed file, one row a digest: landing the same bytes again changes nothing.
+
+    ``records_in = kept + ignored + rejected`` once ingested; quantities likewise.
+    """
+
+    __tablename__ = "feed_file"
+
+    file_key: Mapped[int] = mapped_column(
+        primary_key=True, autoincrement=False, doc="first 60 bits of the SHA-256"
+    )
+    sha256: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    feed_id: Mapped[str | None] = mapped_column(index=True, doc="null while unrecognised")
+    original_name: Mapped[str]
+    size_bytes: Mapped[int]
+    landed_at: Mapped[dt.datetime]
+    received_day: Mapped[dt.date] = mapped_column(index=True)
+    state: Mapped[str]
+    error: Mapped[str | None] = mapped_column(doc="why it is quarantined, and what to do")
+    records_in: Mapped[int | None]
+    kept: Mapped[int | None] = mapped_column(doc="accepted by validation")
+    ignored: Mapped[int | None]
+    rejected: Mapped[int | None]
+    quantity_in: Mapped[Decimal | None] = mapped_column(sa.Numeric(38, 0))
+    quantity_kept: Mapped[Decimal | None] = mapped_column(sa.Numeric(38, 0))
+    quantity_ignored: Mapped[Decimal | None] = mapped_column(sa.Numeric(38, 0))
+    quantity_rejected: Mapped[Decimal | None] = mapped_column(sa.Numeric(38, 0))
+    usage_months: Mapped[list[str] | None] = mapped_column(doc="UTC months that it touches")
+    archive_path: Mapped[str]
+    attempts: Mapped[int] = mapped_column(sa.Integer, server_default="0")
+    ingested_at: Mapped[dt.datetime | None]
+
+    __table_args__ = (
+        _one_of("state", "landed", "ingested", "quarantined", "unrecognised"),
+        CheckConstraint("size_bytes >= 0", name="size_is_not_negative"),
+        CheckConstraint(
+            "state <> 'ingested' or records_in = kept + ignored + rejected",
+            name="records_are_conserved",
+        ),
+    )
+
+
+class FeedFileOutcome(Base):
+    """What rating made of a file's accepted records, by UTC usage month."""
+
+    __tablename__ = "feed_file_outcome"
+
+    file_key: Mapped[int] = mapped_column(
+        ForeignKey("feed_file.file_key"), primary_key=True, autoincrement=False
+    )
+    usage_month: Mapped[MonthText] = mapped_column(primary_key=True, index=True)
+    outcome: Mapped[str] = mapped_column(primary_key=True)
+    reason_code: Mapped[str] = mapped_column(primary_key=True, server_default="")
+    records: Mapped[int]
+    quantity: Mapped[Decimal] = mapped_column(sa.Numeric(38, 0))
+
+    __table_args__ = (
+        *_months("usage_month"),
+        _one_of("outcome", "kept", "duplicate", "suspended"),
+        CheckConstraint("records >= 0", name="records_are_not_negative"),
+    )
+
+
+# --------------------------------------------------------------------------- reference data
+
+_SQL_TYPES: dict[str, sa.types.TypeEngine[Any]] = {
+    "VARCHAR": sa.Text(),
+    "BIGINT": sa.BigInteger(),
+    "INTEGER": sa.Integer(),
+    "BOOLEAN": sa.Boolean(),
+    "DATE": sa.Date(),
+    "TIMESTAMP": sa.DateTime(timezone=False),
+}
+
+
+def _reference_table(schema: Table) -> sa.Table:
+    def column(declared: Column) -> sa.Column[Any]:
+        return sa.Column(
+            declared.name,
+            _SQL_TYPES[declared.type],
+            nullable=declared.nullable,
+            comment=declared.doc,
+        )
+
+    name = f"reference_{schema.name}"
+    return sa.Table(
+        name,
+        Base.metadata,
+        sa.Column("row_id", sa.BigInteger(), sa.Identity(always=True), primary_key=True),
+        *[column(declared) for declared in schema.columns],
+        sa.Column("source", sa.Text(), nullable=False, comment="feed that said so"),
+        sa.Column("file_key", sa.BigInteger(), nullable=True, comment="file that said so"),
+        sa.Column("known_from", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("known_to", sa.DateTime(timezone=True), nullable=True),
+        CheckConstraint("known_to >= known_from", name="knowledge_ends_after_it_starts"),
+        Index(
+            f"uq_{name}_current",
+            *schema.key,
+            unique=True,
+            postgresql_where=sa.text("known_to is null"),
+        ),
+        Index(f"ix_{name}_known", "known_from", "known_to"),
+        comment=schema.doc,
+    )
+
+
+REFERENCE_TABLES: dict[str, sa.Table] = {
+    name: _reference_table(schema) for name, schema in REFERENCE.items()
+}
+"""A bitemporal table per reference schema, named ``reference_<name>``.
+
+Valid time is in the row's own columns; ``known_from``/``known_to`` say when we knew it. Rows are
+never changed but for ``known_to``, once."""
+
+
+class CatalogVersion(Base):
+    """The catalog as configured at a time; a new row when its content changes."""
+
+    __tablename__ = "catalog_version"
+
+    version_no: Mapped[int] = mapped_column(sa.Identity(always=True), primary_key=True)
+    digest: Mapped[str] = mapped_column(sa.String(64), index=True, doc="SHA-256 of content")
+    known_from: Mapped[dt.datetime]
+    content: Mapped[str] = mapped_column(doc="canonical JSON")
+
+
+class Snapshot(Base):
+    """Reference data and catalog as known at a moment, written as Parquet; id = content hash."""
+
+    __tablename__ = "snapshot"
+
+    snapshot_id: Mapped[str] = mapped_column(primary_key=True)
+    known_at: Mapped[dt.datetime] = mapped_column(doc="moment of the first snapshot like it")
+    catalog_digest: Mapped[str | None] = mapped_column(sa.String(64))
+    rows: Mapped[dict[str, Any]] = mapped_column(doc="rows per table")
+
+
+# ------------------------------------------------------------------------- runs and periods
+
+
+class Run(Base):
+    """One execution of an operation or of a whole close; ``run_id`` is Dagster's where it runs."""
+
+    __tablename__ = "run"
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    period: Mapped[MonthText | None] = mapped_column(index=True)
+    started_at: Mapped[dt.datetime]
+    finished_at: Mapped[dt.datetime | None]
+    status: Mapped[str] = mapped_column(server_default="started")
+    actor: Mapped[str]
+    code_version: Mapped[str]
+    detail: Mapped[dict[str, Any] | None]
+
+    __table_args__ = (_one_of("status", "started", "succeeded", "failed"),)
+
+
+class LegalEntity(Base):
+    """One of our companies: it invoices, pays vendors, and has books of its own."""
+
+    __tablename__ = "legal_entity"
+
+    entity_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    currency: Mapped[Currency] = mapped_column(doc="functional currency")
+
+
+class Period(Base):
+    """An accounting period of a legal entity and its state (RULEBOOK §11)."""
+
+    __tablename__ = "period"
+
+    entity_id: Mapped[str] = mapped_column(ForeignKey("legal_entity.entity_id"), primary_key=True)
+    period: Mapped[MonthText] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(server_default="open")
+    changed_at: Mapped[dt.datetime]
+
+    __table_args__ = (
+        *_months("period"),
+        _one_of("state", "open", "soft_closed", "in_review", "closed", "reopened"),
+    )
+
+
+class PeriodEvent(Base):
+    """A change of a period's state: who, when, why. Append-only."""
+
+    __tablename__ = "period_event"
+
+    event_id: Mapped[int] = mapped_column(sa.Identity(always=True), primary_key=True)
+    entity_id: Mapped[str]
+    period: Mapped[MonthText]
+    from_state: Mapped[str]
+    to_state: Mapped[str]
+    at: Mapped[dt.datetime]
+    actor: Mapped[str]
+    role: Mapped[str | None]
+    reason: Mapped[str | None]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["entity_id", "period"], ["period.entity_id", "period.period"]),
+    )
+
+
+class GateResult(Base):
+    """Outcome of a close gate, or its waiver by a named person; the newest row counts."""
+
+    __tablename__ = "gate_result"
+
+    gate_result_id: Mapped[int] = mapped_column(sa.Identity(always=True), primary_key=True)
+    entity_id: Mapped[str | None] = mapped_column(ForeignKey("legal_entity.entity_id"))
+    period: Mapped[MonthText]
+    gate: Mapped[str]
+    outcome: Mapped[str]
+    severity: Mapped[str]
+    figure: Mapped[str | None]
+    message: Mapped[str]
+    what_to_do: Mapped[str | None]
+    evidence: Mapped[dict[str, Any] | None]
+    run_id: Mapped[str | None] = mapped_column(ForeignKey("run.run_id"))
+    recorded_at: Mapped[dt.datetime]
+    waived_by: Mapped[str | None]
+    waive_reason: Mapped[str | None]
+
+    __table_args__ = (
+        *_months("period"),
+        _one_of("outcome", "passed", "failed", "waived"),
+        _one_of("severity", "block", "warn", "info"),
+        CheckConstraint(
+            "outcome <> 'waived' or (waived_by is not null and waive_reason is not null)",
+            name="a_waiver_is_signed",
+        ),
+        Index(None, "period", "gate"),
+    )
+
+
+# -------------------------------------------------------------------------------- the ledger
+
+
+class BookedCharge(Base):
+    """A booked amount. Append-only: the truth about a unit is the sum of its rows (RULEBOOK §14).
+
+    ``amount_minor`` is the difference this row books, not a balance. Every row carries the usage,
+    the billing and the accounting period; none is derived from another (RULEBOOK §0.4).
+    """
+
+    __tablename__ = "booked_charge"
+
+    id: Mapped[int] = mapped_column(
+        primary_key=True, autoincrement=False, doc="assigned in order of key, without gaps"
+    )
+    entry_no: Mapped[int] = mapped_column(
+        sa.Integer, doc="place in the unit's history, from 1: a second booking of it collides"
+    )
+    run_id: Mapped[str] = mapped_column(ForeignKey("run.run_id"))
+    level: Mapped[str]
+    entity_id: Mapped[str]
+    account_id: Mapped[str]
+    service_id: Mapped[str]
+    charge_id: Mapped[str]
+    product_id: Mapped[str]
+    kind: Mapped[str]
+    gl_class: Mapped[str]
+    tax_code: Mapped[str]
+    usage_period: Mapped[MonthText]
+    billing_period: Mapped[MonthText]
+    accounting_period: Mapped[MonthText]
+    records: Mapped[int]
+    quantity: Mapped[int]
+    currency: Mapped[Currency]
+    amount_minor: Mapped[int]
+    amount: Mapped[Decimal] = _amount()
+    reason: Mapped[str]
+    cause: Mapped[str]
+    snapshot_id: Mapped[str | None] = mapped_column(ForeignKey("snapshot.snapshot_id"))
+    price_ids: Mapped[str]
+    booked_at: Mapped[dt.datetime]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["entity_id", "accounting_period"], ["period.entity_id", "period.period"]
+        ),
+        *_months("usage_period", "billing_period", "accounting_period"),
+        _one_of("level", "retail", "wholesale", "vendor"),
+        _one_of("reason", "initial", "adjustment", "reversal", "rebill"),
+        UniqueConstraint(
+            *("usage_period", "level", "account_id", "service_id", "charge_id", "entity_id"),
+            *("product_id", "kind", "gl_class", "tax_code", "currency", "entry_no"),
+            name="uq_booked_charge_entry",
+        ),
+        CheckConstraint("entry_no > 0", name="entry_no_starts_at_one"),
+        Index(None, "accounting_period", "entity_id", "level"),
+    )
+
+
+class Invoice(Base):
+    """What an account owes an entity for a billing period, in one currency. Append-only.
+
+    ``sequence`` above 1 is a supplement: charges booked after the invoice before it was issued.
+    """
+
+    __tablename__ = "invoice"
+
+    invoice_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    invoice_no: Mapped[str] = mapped_column(unique=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("run.run_id"))
+    entity_id: Mapped[str]
+    account_id: Mapped[str]
+    account_name: Mapped[str]
+    billing_period: Mapped[MonthText]
+    accounting_period: Mapped[MonthText]
+    sequence: Mapped[int] = mapped_column(sa.Integer)
+    issue_date: Mapped[dt.date]
+    currency: Mapped[Currency]
+    lines: Mapped[int]
+    total_minor: Mapped[int]
+    total: Mapped[Decimal] = _amount("total_minor")
+    issued_at: Mapped[dt.datetime]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["entity_id", "accounting_period"], ["period.entity_id", "period.period"]
+        ),
+        UniqueConstraint("entity_id", "account_id", "billing_period", "currency", "sequence"),
+        *_months("billing_period", "accounting_period"),
+        CheckConstraint("lines > 0", name="has_lines"),
+        CheckConstraint("sequence > 0", name="sequence_starts_at_one"),
+        Index(None, "accounting_period", "entity_id"),
+    )
+
+
+class InvoiceLine(Base):
+    """A booked charge on an invoice; a charge is invoiced once."""
+
+    __tablename__ = "invoice_line"
+
+    invoice_id: Mapped[int] = mapped_column(ForeignKey("invoice.invoice_id"), primary_key=True)
+    line_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    booked_charge_id: Mapped[int] = mapped_column(ForeignKey("booked_charge.id"), unique=True)
+    currency: Mapped[Currency]
+    amount_minor: Mapped[int]
+    amount: Mapped[Decimal] = _amount()
+
+
+class Journal(Base):
+    """A balanced journal of an entity, currency, accounting period and type (RULEBOOK §9).
+
+    Until it is exported it may be rebuilt; afterwards only its state changes, and what comes later
+    is a new revision that carries the difference.
+    """
+
+    __tablename__ = "journal"
+
+    journal_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    external_id: Mapped[str] = mapped_column(unique=True, doc="ENTITY-PERIOD-TYPE-nnn")
+    run_id: Mapped[str] = mapped_column(ForeignKey("run.run_id"))
+    entity_id: Mapped[str]
+    accounting_period: Mapped[MonthText]
+    journal_type: Mapped[str]
+    revision: Mapped[int] = mapped_column(sa.Integer)
+    currency: Mapped[Currency]
+    journal_date: Mapped[dt.date]
+    memo: Mapped[str]
+    content_hash: Mapped[str] = mapped_column(sa.String(64))
+    state: Mapped[str] = mapped_column(server_default="built")
+    built_at: Mapped[dt.datetime]
+    exported_at: Mapped[dt.datetime | None]
+    answered_at: Mapped[dt.datetime | None] = mapped_column(doc="acknowledged or rejected")
+    answer: Mapped[str | None] = mapped_column(doc="what the ERP said")
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["entity_id", "accounting_period"], ["period.entity_id", "period.period"]
+        ),
+        UniqueConstraint("entity_id", "accounting_period", "journal_type", "revision"),
+        UniqueConstraint("journal_id", "currency"),
+        _one_of("state", "built", "exported", "acknowledged", "rejected"),
+        CheckConstraint("state = 'built' or exported_at is not null", name="export_is_dated"),
+    )
+
+
+class JournalLine(Base):
+    """A debit or a credit: never both, never negative (GL-07)."""
+
+    __tablename__ = "journal_line"
+
+    journal_id: Mapped[int] = mapped_column(primary_key=True)
+    line_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    role: Mapped[str] = mapped_column(doc="receivable, revenue, cost, accrued_cost, suspense")
+    account: Mapped[str] = mapped_column(doc="number in the general ledger")
+    account_name: Mapped[str]
+    currency: Mapped[Currency]
+    debit_minor: Mapped[int] = mapped_column(server_default="0")
+    credit_minor: Mapped[int] = mapped_column(server_default="0")
+    debit: Mapped[Decimal] = _amount("debit_minor")
+    credit: Mapped[Decimal] = _amount("credit_minor")
+    memo: Mapped[str]
+    name: Mapped[str | None] = mapped_column(doc="customer or vendor")
+    department: Mapped[str | None]
+    class_name: Mapped[str | None]
+    location: Mapped[str | None]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["journal_id", "currency"],
+            ["journal.journal_id", "journal.currency"],
+            ondelete="CASCADE",
+        ),
+        CheckConstraint("debit_minor >= 0 and credit_minor >= 0", name="no_negative_side"),
+        CheckConstraint("(debit_minor > 0) <> (credit_minor > 0)", name="one_side_only"),
+    )
+
+
+class JournalCharge(Base):
+    """Which journal lines carry a booked charge; a charge enters one journal of each type.
+
+    A line number is null where the line's charges cancelled out, so that no line was needed.
+    """
+
+    __tablename__ = "journal_charge"
+
+    booked_charge_id: Mapped[int] = mapped_column(ForeignKey("booked_charge.id"), primary_key=True)
+    journal_type: Mapped[str] = mapped_column(primary_key=True)
+    journal_id: Mapped[int] = mapped_column(
+        ForeignKey("journal.journal_id", ondelete="CASCADE"), index=True
+    )
+    debit_line_no: Mapped[int | None]
+    credit_line_no: Mapped[int | None]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["journal_id", "debit_line_no"],
+            ["journal_line.journal_id", "journal_line.line_no"],
+            ondelete="CASCADE",
+        ),
+        ForeignKeyConstraint(
+            ["journal_id", "credit_line_no"],
+            ["journal_line.journal_id", "journal_line.line_no"],
+            ondelete="CASCADE",
+        ),
+    )
+
+
+class JournalExport(Base):
+    """A file written for an ERP; the same journal and target always give the same bytes."""
+
+    __tablename__ = "journal_export"
+
+    journal_id: Mapped[int] = mapped_column(ForeignKey("journal.journal_id"), primary_key=True)
+    target: Mapped[str] = mapped_column(primary_key=True)
+    file_name: Mapped[str]
+    sha256: Mapped[str] = mapped_column(sa.String(64))
+    exported_at: Mapped[dt.datetime]
+
+
+# --------------------------------------------------------------------------------- vendors
+
+
+class VendorReconciliation(Base):
+    """Expected against invoiced cost of a vendor, accounting period and currency (RULEBOOK §10)."""
+
+    __tablename__ = "vendor_reconciliation"
+
+    reconciliation_id: Mapped[int] = mapped_column(sa.Identity(always=True), primary_key=True)
+    entity_id: Mapped[str] = mapped_column(ForeignKey("legal_entity.entity_id"))
+    accounting_period: Mapped[MonthText]
+    vendor_id: Mapped[str]
+    currency: Mapped[Currency]
+    expected_minor: Mapped[int]
+    invoiced_minor: Mapped[int]
+    variance_minor: Mapped[int]
+    tolerated_minor: Mapped[int] = mapped_column(doc="sum of variances that passed tolerance")
+    disputed_minor: Mapped[int]
+    expected: Mapped[Decimal] = _amount("expected_minor")
+    invoiced: Mapped[Decimal] = _amount("invoiced_minor")
+    variance: Mapped[Decimal] = _amount("variance_minor")
+    status: Mapped[str]
+    snapshot_id: Mapped[str | None] = mapped_column(ForeignKey("snapshot.snapshot_id"))
+    run_id: Mapped[str] = mapped_column(ForeignKey("run.run_id"))
+    reconciled_at: Mapped[dt.datetime]
+
+    __table_args__ = (
+        UniqueConstraint("entity_id", "accounting_period", "vendor_id", "currency"),
+        *_months("accounting_period"),
+        _one_of("status", "matched", "tolerated", "disputed", "accrued"),
+        CheckConstraint("variance_minor = invoiced_minor - expected_minor", name="variance_adds"),
+    )
+
+
+class VendorReconciliationLine(Base):
+    """One SIM and charge code of a reconciliation."""
+
+    __tablename__ = "vendor_reconciliation_line"
+
+    reconciliation_id: Mapped[int] = mapped_column(
+        ForeignKey("vendor_reconciliation.reconciliation_id", ondelete="CASCADE"), primary_key=True
+    )
+    line_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    invoice_no: Mapped[str | None]
+    uid_value: Mapped[str | None]
+    service_id: Mapped[str | None]
+    charge_code: Mapped[str]
+    currency: Mapped[Currency]
+    expected_quantity: Mapped[int | None]
+    invoiced_quantity: Mapped[int | None]
+    expected_minor: Mapped[int]
+    invoiced_minor: Mapped[int]
+    variance_minor: Mapped[int]
+    variance: Mapped[Decimal] = _amount("variance_minor")
+    status: Mapped[str]
+
+    __table_args__ = (
+        _one_of("status", "matched", "tolerated", "disputed"),
+        CheckConstraint("variance_minor = invoiced_minor - expected_minor", name="variance_adds"),
+    )
+
+
+class VendorReconciliationCause(Base):
+    """A part of a line's variance; the parts add up to it, checked at commit."""
+
+    __tablename__ = "vendor_reconciliation_cause"
+
+    reconciliation_id: Mapped[int] = mapped_column(primary_key=True)
+    line_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    cause: Mapped[str] = mapped_column(primary_key=True)
+    currency: Mapped[Currency]
+    amount_minor: Mapped[int]
+    amount: Mapped[Decimal] = _amount()
+    evidence: Mapped[str]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["reconciliation_id", "line_no"],
+            [
+                "vendor_reconciliation_line.reconciliation_id",
+                "vendor_reconciliation_line.line_no",
+            ],
+            ondelete="CASCADE",
+        ),
+    )
+
+
+class Dispute(Base):
+    """A claim against a vendor's invoice line; outlives the reconciliation that found it."""
+
+    __tablename__ = "dispute"
+
+    dispute_id: Mapped[str] = mapped_column(primary_key=True, doc="stable: derived from its key")
+    entity_id: Mapped[str] = mapped_column(ForeignKey("legal_entity.entity_id"))
+    accounting_period: Mapped[MonthText]
+    vendor_id: Mapped[str]
+    invoice_no: Mapped[str | None]
+    uid_value: Mapped[str | None]
+    charge_code: Mapped[str]
+    cause: Mapped[str]
+    currency: Mapped[Currency]
+    billed_minor: Mapped[int]
+    expected_minor: Mapped[int]
+    difference_minor: Mapped[int]
+    difference: Mapped[Decimal] = _amount("difference_minor")
+    evidence: Mapped[str]
+    deadline: Mapped[dt.date | None]
+    status: Mapped[str] = mapped_column(server_default="open")
+    credit_reference: Mapped[str | None]
+    opened_at: Mapped[dt.datetime]
+    updated_at: Mapped[dt.datetime]
+
+    __table_args__ = (
+        *_months("accounting_period"),
+        _one_of("status", "open", "sent", "accepted", "rejected", "credited", "withdrawn"),
+        UniqueConstraint(
+            *("vendor_id", "accounting_period", "invoice_no", "uid_value", "charge_code", "cause"),
+            name="uq_dispute_key",
+            postgresql_nulls_not_distinct=True,
+        ),
+    )
+
+
+# ----------------------------------------------------------------------------------- audit
+
+
+class AuditLog(Base):
+    """Who did what, when, from which inputs. Append-only; each row's hash covers the one before.
+
+    The database fills ``seq``, ``previous_hash`` and ``hash``.
+    """
+
+    __tablename__ = "audit_log"
+
+    seq: Mapped[int] = mapped_column(
+        primary_key=True, autoincrement=False, server_default=sa.text("0")
+    )
+    at: Mapped[dt.datetime]
+    actor: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str]
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default=sa.text("'{}'::jsonb"))
+    input_hashes: Mapped[dict[str, Any]] = mapped_column(server_default=sa.text("'{}'::jsonb"))
+    previous_hash: Mapped[str] = mapped_column(sa.String(64), server_default="")
+    hash: Mapped[str] = mapped_column(sa.String(64), server_default="")
