@@ -1,0 +1,53 @@
+-- Invoice lines of the period in exact integers; money is rounded here, once per line.
+-- A copy is the second line with the same SIM, dates, charge code, quantity and amount, on this
+-- invoice or an earlier one (VR-04). A credit takes back one copy; both then count as duplicate.
+with exact as (
+  select l.file_key, l.line_no, l.vendor_id, l.invoice_no, l.billing_period, l.uid_type, l.uid_value,
+    -- a 20th digit of an ICCID is its check digit, which carriers print or leave out
+    case when l.uid_type = 'iccid' then substr(l.uid_value, 1, 19) else l.uid_value end
+      as uid_match,
+    l.charge_code, l.plan_id, l.currency, l.quantity, l.unit_price, l.service_start, l.service_end,
+    coalesce(substr(cast(l.service_start as string), 1, 7), l.billing_period) as dated_period,
+    wide(cast(cast(l.amount as decimal(25,12)) * cast(1000000000000 as decimal(13,0))
+      as decimal(38,0))) as amount_e12,
+    wide(cast(cast(l.unit_price as decimal(25,12)) * cast(1000000000000 as decimal(13,0))
+      as decimal(38,0))) as price_e12,
+    wide(cast(cast(l.tax_amount as decimal(25,12)) * cast(1000000000000 as decimal(13,0))
+      as decimal(38,0))) as tax_e12,
+    wide(cast(cast(l.foreign_amount as decimal(25,12)) * cast(1000000000000 as decimal(13,0))
+      as decimal(38,0))) as foreign_e12,
+    wide(cast(cast(l.fx_rate as decimal(25,12)) * cast(1000000000000 as decimal(13,0))
+      as decimal(38,0))) as fx_e12,
+    l.foreign_currency
+  from vendor_invoice_line as l
+  join reconcile_scope as s on l.billing_period <= s.period
+), counted as (
+  select e.*,
+    row_number() over (
+      partition by vendor_id, uid_type, uid_match, charge_code, currency, dated_period,
+        service_start, service_end, quantity, amount_e12
+      order by billing_period asc nulls last, invoice_no asc nulls last, file_key asc nulls last,
+        line_no asc nulls last) as copy_no,
+    sum(case when amount_e12 > 0 then 1 else 0 end) over (
+      partition by vendor_id, uid_type, uid_match, charge_code, currency, dated_period,
+        service_start, service_end, quantity, abs(amount_e12)) as charged
+  from exact as e
+)
+select c.file_key, c.line_no, c.vendor_id, c.invoice_no, c.uid_type, c.uid_value, c.uid_match,
+  c.charge_code, c.plan_id, c.currency, c.quantity, c.unit_price, c.service_start, c.service_end,
+  c.dated_period, c.amount_e12, c.price_e12, c.tax_e12,
+  case when c.foreign_e12 is not null and c.fx_e12 is not null and own.rate_e12 is not null
+       then c.foreign_e12 * (c.fx_e12 - wide(own.rate_e12)) end as fx_e24,
+  cast(half_up_div(c.amount_e12, money.unit_e12) as bigint) as amount_minor,
+  coalesce(c.service_start, s.period_start) as window_start,
+  case when c.service_start is null then s.period_end
+       when c.service_end > c.service_start then c.service_end
+       else c.service_start + 1 end as window_end,
+  case when c.amount_e12 > 0 and c.copy_no > 1 then true
+       when c.amount_e12 < 0 and c.copy_no <= c.charged - 1 then true
+       else false end as is_copy
+from counted as c
+join reconcile_scope as s on c.billing_period = s.period
+join reconcile_currency as money on money.currency = c.currency
+left join vendor_fx_rate as own on own.vendor_id = c.vendor_id and own.currency = c.currency
+  and own.foreign_currency = c.foreign_currency

@@ -1,0 +1,36 @@
+-- Expected cost per SIM and charge code; per account where the vendor bills the code without SIMs.
+with account_code as (
+  select vendor_id, charge_code
+  from reconcile_invoice_line
+  group by vendor_id, charge_code
+  having sum(case when uid_value is null then 0 else 1 end) = 0
+), placed as (
+  select e.vendor_id, case when a.charge_code is null then u.unit_type else '' end as unit_type,
+    case when a.charge_code is null then u.unit_value else '' end as unit_value,
+    case when a.charge_code is null then u.uid_type end as uid_type,
+    case when a.charge_code is null then u.uid_value end as uid_value,
+    case when a.charge_code is null then e.service_id end as service_id,
+    e.charge_code, e.usage_period, e.currency, e.kind, e.unit_size,
+    e.allowance_quantity, e.basis, e.rate_e12, e.quantity, e.amount_minor
+  from reconcile_expected_service as e
+  join reconcile_unit as u on u.vendor_id = e.vendor_id and u.service_id = e.service_id
+  left join account_code as a on a.vendor_id = e.vendor_id and a.charge_code = e.charge_code
+  union all
+  select f.vendor_id, '', '', cast(null as string), cast(null as string),
+    cast(null as string), f.charge_code, s.period, f.currency, 'account', 1, 0, 'none',
+    wide(f.amount_minor) * money.unit_e12, cast(null as bigint), f.amount_minor
+  from vendor_account_charge as f
+  join reconcile_scope as s
+    on f.valid_from < s.period_end and (f.valid_to is null or f.valid_to > s.period_start)
+  join reconcile_currency as money on money.currency = f.currency
+)
+select vendor_id, unit_type, unit_value, charge_code, usage_period, currency,
+  min(uid_type) as uid_type, min(uid_value) as uid_value, min(service_id) as service_id,
+  min(kind) as kind, min(unit_size) as unit_size, min(basis) as basis, count(*) as charges,
+  case when min(rate_e12) = max(rate_e12) and count(rate_e12) = count(*)
+        and min(unit_size) = max(unit_size) then min(rate_e12) end as rate_e12,
+  cast(sum(allowance_quantity) as bigint) as allowance_quantity,
+  cast(sum(quantity) as bigint) as expected_quantity,
+  cast(sum(amount_minor) as bigint) as expected_minor
+from placed
+group by vendor_id, unit_type, unit_value, charge_code, usage_period, currency

@@ -1,0 +1,67 @@
+-- Every billed line with its SIM, the usage period it is for, and the first cause by which it is
+-- refused as a whole (RULEBOOK §10, in that order); null = its amount is to be compared.
+with named as (
+  select l.*, o.service_id, coalesce(o.at_dates, false) as at_dates,
+    case when l.uid_value is null then '' when u.unit_type is null then l.uid_type
+         else u.unit_type end as unit_type,
+    case when l.uid_value is null then '' when u.unit_value is null then l.uid_match
+         else u.unit_value end as unit_value
+  from reconcile_invoice_line as l
+  left join reconcile_owner as o on o.file_key = l.file_key and o.line_no = l.line_no
+  left join reconcile_unit as u on u.vendor_id = o.vendor_id and u.service_id = o.service_id
+), allowed as (
+  -- an invoice carries usage in arrears and some charges in advance: what our terms expect on it
+  -- says which months a code may be for
+  select vendor_id, charge_code, usage_period from reconcile_expected
+  union
+  select n.vendor_id, n.charge_code, s.period
+  from named as n
+  cross join reconcile_scope as s
+  left join reconcile_expected as e
+    on e.vendor_id = n.vendor_id and e.charge_code = n.charge_code
+  where e.vendor_id is null
+), period_choice as (
+  select n.file_key, n.line_no, a.usage_period, row_number() over (
+    partition by n.file_key, n.line_no
+    order by case when a.usage_period = n.dated_period then 0 else 1 end asc nulls last,
+      a.usage_period asc nulls last) as choice
+  from named as n
+  join allowed as a on a.vendor_id = n.vendor_id and a.charge_code = n.charge_code
+  join reconcile_month as m on m.month = a.usage_period
+    and n.window_start < m.month_end and n.window_end > m.month_start
+), active as (
+  select distinct n.file_key, n.line_no
+  from named as n
+  join reconcile_state_day as d on d.service_id = n.service_id
+    and d.first_day < n.window_end and (d.next_day is null or d.next_day > n.window_start)
+  where d.core_state = 'active'
+), stateful as (
+  select distinct service_id from service_state
+), contracted as (
+  select payer_account_id as vendor_id, service_id from service_offer where level = 'vendor'
+  union
+  select vendor_id, service_id from reconcile_expected_service
+), decided as (
+  select n.*, coalesce(p.usage_period, n.dated_period) as usage_period,
+    case when n.is_copy then 'duplicate'
+         when p.usage_period is null then 'wrong_period'
+         when n.uid_value is not null and (n.service_id is null or c.service_id is null)
+           then 'unknown_sim'
+         when n.uid_value is not null and e.vendor_id is null
+           and (not n.at_dates or (st.service_id is not null and a.file_key is null))
+           then 'billed_inactive'
+         when t.charge_code is not null then 'tax'
+    end as refused
+  from named as n
+  left join period_choice as p
+    on p.file_key = n.file_key and p.line_no = n.line_no and p.choice = 1
+  left join contracted as c on c.vendor_id = n.vendor_id and c.service_id = n.service_id
+  left join reconcile_expected as e on e.vendor_id = n.vendor_id and e.unit_type = n.unit_type
+    and e.unit_value = n.unit_value and e.charge_code = n.charge_code
+    and e.currency = n.currency and e.usage_period = coalesce(p.usage_period, n.dated_period)
+  left join stateful as st on st.service_id = n.service_id
+  left join active as a on a.file_key = n.file_key and a.line_no = n.line_no
+  left join vendor_tax_code as t
+    on t.vendor_id = n.vendor_id and t.charge_code = n.charge_code
+)
+select * from decided

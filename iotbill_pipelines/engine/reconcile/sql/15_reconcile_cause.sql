@@ -1,0 +1,98 @@
+-- Every cause with its part of the variance and its evidence. Per SIM, charge code, period and
+-- currency the parts add up to the variance, `unexplained` being what is left.
+with own as (
+  select c.*,
+    'own price ' || regexp_replace(
+      cast(floor_div(rate_e12, 1000000000000) as string) || '.' || lpad(cast(
+        wide(rate_e12) - floor_div(rate_e12, 1000000000000) * wide(1000000000000) as string),
+        12, '0'), '[.]?0+$', '')
+      || case when unit_size > 1 then ' per ' || cast(unit_size as string) else '' end as own_price,
+    case when invoice_lines = 0 then 'not on the invoice'
+         else 'invoice ' || invoice_no || ' line ' || cast(first_line_no as string)
+           || case when invoice_lines > 1
+                   then ' and ' || cast(invoice_lines - 1 as string) || ' more' else '' end
+    end as place,
+    regexp_replace(
+      cast(floor_div(greatest_price_e12, 1000000000000) as string) || '.' || lpad(cast(
+        wide(greatest_price_e12) - floor_div(greatest_price_e12, 1000000000000)
+          * wide(1000000000000) as string), 12, '0'), '[.]?0+$', '') as their_price,
+    case when counted_in = 'days' then 'days' when counted_in = 'units' then 'units'
+         else 'times' end as counted
+  from reconcile_compared as c
+), causes as (
+  select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, cause,
+    amount_minor, invoice_no,
+    'invoice ' || invoice_no || ' line ' || cast(first_line_no as string)
+      || case when invoice_lines > 1
+              then ' and ' || cast(invoice_lines - 1 as string) || ' more' else '' end
+      || case cause
+           when 'duplicate'
+             then ': billed before with the same SIM, dates, charge code, quantity and amount'
+           when 'wrong_period' then ': service dates ' || first_day || ' to ' || end_day
+             || ' (exclusive) belong on another invoice'
+           when 'unknown_sim' then ': this SIM is not on our contract with the vendor'
+           when 'billed_inactive' then ': service ' || service_id || ' was not active between '
+             || first_day || ' and ' || end_day || ' (exclusive)'
+           else ': tax' end as evidence
+  from reconcile_refused
+  union all
+  select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, 'unbilled_sim',
+    unbilled_minor, invoice_no,
+    'expected for service ' || coalesce(service_id, '(account)') || ', not on the invoice'
+  from own
+  union all
+  select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, 'proration',
+    proration_minor, invoice_no,
+    place || ': billed ' || cast(their_quantity as string) || ' days, ours '
+      || cast(own_quantity as string) || coalesce(', ' || own_price, '')
+  from own
+  union all
+  select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, 'usage',
+    usage_minor, invoice_no,
+    place || ': billed ' || coalesce(cast(their_quantity as string), 'nothing') || ', ours '
+      || coalesce(cast(own_quantity as string), 'nothing') || ' ' || counted
+      || coalesce(', ' || own_price, '')
+  from own
+  union all
+  select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, 'rate',
+    rate_minor, invoice_no,
+    place || coalesce(': billed price ' || their_price, ': price not printed')
+      || coalesce(', ' || own_price, ', own price by tier or zone')
+      || coalesce(', plan ' || plan_id, '')
+  from own
+  union all
+  select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, 'fx', fx_minor,
+    invoice_no, place || ': converted at another rate than agreed'
+  from own
+  union all
+  select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, 'tax', tax_minor,
+    invoice_no, place || ': tax contained in the amount'
+  from own
+  union all
+  select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, 'rounding',
+    rounding_minor, invoice_no, place || ': both sides rounded to the minor unit'
+  from own
+  union all
+  select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, 'unexplained',
+    unexplained_minor, invoice_no,
+    place || case when kind is null then ': no term of ours has this charge code'
+                  when not is_expected then ': our terms give nothing for this SIM'
+                  else ': amount is not quantity x price' end
+  from own
+  union all
+  select vendor_id, '', '', '(invoice rounding)', s.period, currency, 'rounding',
+    invoiced_minor - lines_minor, invoice_no,
+    'invoice ' || invoice_no || ': total of its unrounded lines against its rounded lines'
+  from reconcile_invoice
+  cross join reconcile_scope as s
+)
+select md5(c.vendor_id || '|' || c.unit_type || '|' || c.unit_value || '|' || c.charge_code || '|'
+    || c.usage_period || '|' || c.currency
+    || case when c.charge_code = '(invoice rounding)' then '|' || c.invoice_no else '' end)
+    as line_key,
+  s.period as accounting_period, c.usage_period, c.vendor_id, c.invoice_no, c.unit_type,
+  c.unit_value, c.charge_code, c.cause, c.currency, cast(c.amount_minor as bigint) as amount_minor,
+  c.evidence
+from causes as c
+cross join reconcile_scope as s
+where c.amount_minor <> 0
