@@ -594,6 +594,7 @@ RECONCILIATION_LINE = _table(
     status         VARCHAR  matched, tolerated, disputed, or underbilled (accrued, not claimed)
     """,
     key="accounting_period line_key",
+    partition_by="accounting_period",
 )
 
 RECONCILIATION_CAUSE = _table(
@@ -613,6 +614,7 @@ RECONCILIATION_CAUSE = _table(
     evidence     VARCHAR  invoice lines, quantities, prices, dates
     """,
     key="accounting_period line_key cause",
+    partition_by="accounting_period",
 )
 
 RECONCILIATION_TOTAL = _table(
@@ -634,6 +636,7 @@ RECONCILIATION_TOTAL = _table(
     flag           VARCHAR? systematic_rounding when the limit is exceeded
     """,
     key="accounting_period vendor_id invoice_no currency",
+    partition_by="accounting_period",
 )
 
 DISPUTE_ITEM = _table(
@@ -657,6 +660,7 @@ DISPUTE_ITEM = _table(
     evidence       VARCHAR  every cause with its reason
     """,
     key="accounting_period dispute_key",
+    partition_by="accounting_period",
 )
 
 TABLES = {

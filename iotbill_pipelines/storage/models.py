@@ -227,6 +227,25 @@ class Run(Base):
     __table_args__ = (_one_of("status", "started", "succeeded", "failed"),)
 
 
+class StageInput(Base):
+    """What a stage last computed a month from; the same fingerprint again means nothing to do.
+
+    The row is deleted before the stage writes and inserted after, so that one killed in between
+    does its work again.
+    """
+
+    __tablename__ = "stage_input"
+
+    stage: Mapped[str] = mapped_column(primary_key=True)
+    month: Mapped[MonthText] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(sa.String(64))
+    detail: Mapped[dict[str, Any]] = mapped_column(doc="what the fingerprint was made of")
+    run_id: Mapped[str] = mapped_column(ForeignKey("run.run_id"))
+    recorded_at: Mapped[dt.datetime]
+
+    __table_args__ = (*_months("month"),)
+
+
 class LegalEntity(Base):
     """One of our companies: it invoices, pays vendors, and has books of its own."""
 
@@ -542,6 +561,9 @@ class VendorReconciliation(Base):
     variance_minor: Mapped[int]
     tolerated_minor: Mapped[int] = mapped_column(doc="sum of variances that passed tolerance")
     disputed_minor: Mapped[int]
+    unexplained_minor: Mapped[int]
+    lines: Mapped[int] = mapped_column(doc="SIMs x charge codes compared, matched ones included")
+    matched_lines: Mapped[int]
     expected: Mapped[Decimal] = _amount("expected_minor")
     invoiced: Mapped[Decimal] = _amount("invoiced_minor")
     variance: Mapped[Decimal] = _amount("variance_minor")
@@ -553,13 +575,16 @@ class VendorReconciliation(Base):
     __table_args__ = (
         UniqueConstraint("entity_id", "accounting_period", "vendor_id", "currency"),
         *_months("accounting_period"),
-        _one_of("status", "matched", "tolerated", "disputed", "accrued"),
+        _one_of("status", "matched", "tolerated", "disputed", "underbilled", "accrued"),
         CheckConstraint("variance_minor = invoiced_minor - expected_minor", name="variance_adds"),
     )
 
 
 class VendorReconciliationLine(Base):
-    """One SIM and charge code of a reconciliation."""
+    """One SIM, charge code and usage period of a reconciliation that differs.
+
+    Lines that agree are in the lake's ``reconciliation_line`` only; the parent counts them.
+    """
 
     __tablename__ = "vendor_reconciliation_line"
 
@@ -567,6 +592,8 @@ class VendorReconciliationLine(Base):
         ForeignKey("vendor_reconciliation.reconciliation_id", ondelete="CASCADE"), primary_key=True
     )
     line_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    line_key: Mapped[str] = mapped_column(doc="the same in every run")
+    usage_period: Mapped[MonthText]
     invoice_no: Mapped[str | None]
     uid_value: Mapped[str | None]
     service_id: Mapped[str | None]
@@ -581,7 +608,7 @@ class VendorReconciliationLine(Base):
     status: Mapped[str]
 
     __table_args__ = (
-        _one_of("status", "matched", "tolerated", "disputed"),
+        _one_of("status", "matched", "tolerated", "disputed", "underbilled"),
         CheckConstraint("variance_minor = invoiced_minor - expected_minor", name="variance_adds"),
     )
 
@@ -619,8 +646,10 @@ class Dispute(Base):
     dispute_id: Mapped[str] = mapped_column(primary_key=True, doc="stable: derived from its key")
     entity_id: Mapped[str] = mapped_column(ForeignKey("legal_entity.entity_id"))
     accounting_period: Mapped[MonthText]
+    usage_period: Mapped[MonthText]
     vendor_id: Mapped[str]
     invoice_no: Mapped[str | None]
+    invoice_line_no: Mapped[int | None] = mapped_column(doc="first line it is about")
     uid_value: Mapped[str | None]
     charge_code: Mapped[str]
     cause: Mapped[str]
@@ -637,10 +666,11 @@ class Dispute(Base):
     updated_at: Mapped[dt.datetime]
 
     __table_args__ = (
-        *_months("accounting_period"),
+        *_months("accounting_period", "usage_period"),
         _one_of("status", "open", "sent", "accepted", "rejected", "credited", "withdrawn"),
         UniqueConstraint(
-            *("vendor_id", "accounting_period", "invoice_no", "uid_value", "charge_code", "cause"),
+            *("vendor_id", "accounting_period", "usage_period", "invoice_no", "uid_value"),
+            *("charge_code", "cause", "currency"),
             name="uq_dispute_key",
             postgresql_nulls_not_distinct=True,
         ),

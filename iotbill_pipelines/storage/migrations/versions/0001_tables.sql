@@ -266,8 +266,10 @@ CREATE TABLE dispute (
   dispute_id TEXT NOT NULL,
   entity_id TEXT NOT NULL,
   accounting_period VARCHAR(7) NOT NULL,
+  usage_period VARCHAR(7) NOT NULL,
   vendor_id TEXT NOT NULL,
   invoice_no TEXT,
+  invoice_line_no BIGINT,
   uid_value TEXT,
   charge_code TEXT NOT NULL,
   cause TEXT NOT NULL,
@@ -284,8 +286,9 @@ CREATE TABLE dispute (
   updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
   CONSTRAINT pk_dispute PRIMARY KEY (dispute_id),
   CONSTRAINT ck_dispute_accounting_period_is_a_month CHECK (accounting_period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
+  CONSTRAINT ck_dispute_usage_period_is_a_month CHECK (usage_period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
   CONSTRAINT ck_dispute_status_is_known CHECK (status in ('open', 'sent', 'accepted', 'rejected', 'credited', 'withdrawn')),
-  CONSTRAINT uq_dispute_key UNIQUE NULLS NOT DISTINCT (vendor_id, accounting_period, invoice_no, uid_value, charge_code, cause),
+  CONSTRAINT uq_dispute_key UNIQUE NULLS NOT DISTINCT (vendor_id, accounting_period, usage_period, invoice_no, uid_value, charge_code, cause, currency),
   CONSTRAINT fk_dispute_entity_id FOREIGN KEY(entity_id) REFERENCES legal_entity (entity_id)
 );
 
@@ -353,6 +356,9 @@ CREATE TABLE vendor_reconciliation (
   variance_minor BIGINT NOT NULL,
   tolerated_minor BIGINT NOT NULL,
   disputed_minor BIGINT NOT NULL,
+  unexplained_minor BIGINT NOT NULL,
+  lines BIGINT NOT NULL,
+  matched_lines BIGINT NOT NULL,
   expected NUMERIC(20, 4) GENERATED ALWAYS AS (minor_to_amount(expected_minor, currency)) STORED NOT NULL,
   invoiced NUMERIC(20, 4) GENERATED ALWAYS AS (minor_to_amount(invoiced_minor, currency)) STORED NOT NULL,
   variance NUMERIC(20, 4) GENERATED ALWAYS AS (minor_to_amount(variance_minor, currency)) STORED NOT NULL,
@@ -363,7 +369,7 @@ CREATE TABLE vendor_reconciliation (
   CONSTRAINT pk_vendor_reconciliation PRIMARY KEY (reconciliation_id),
   CONSTRAINT uq_vendor_reconciliation_entity_id_accounting_period_ve_95a2 UNIQUE (entity_id, accounting_period, vendor_id, currency),
   CONSTRAINT ck_vendor_reconciliation_accounting_period_is_a_month CHECK (accounting_period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
-  CONSTRAINT ck_vendor_reconciliation_status_is_known CHECK (status in ('matched', 'tolerated', 'disputed', 'accrued')),
+  CONSTRAINT ck_vendor_reconciliation_status_is_known CHECK (status in ('matched', 'tolerated', 'disputed', 'underbilled', 'accrued')),
   CONSTRAINT ck_vendor_reconciliation_variance_adds CHECK (variance_minor = invoiced_minor - expected_minor),
   CONSTRAINT fk_vendor_reconciliation_entity_id FOREIGN KEY(entity_id) REFERENCES legal_entity (entity_id),
   CONSTRAINT fk_vendor_reconciliation_snapshot_id FOREIGN KEY(snapshot_id) REFERENCES snapshot (snapshot_id),
@@ -484,6 +490,8 @@ CREATE TABLE period_event (
 CREATE TABLE vendor_reconciliation_line (
   reconciliation_id BIGINT NOT NULL,
   line_no BIGINT NOT NULL,
+  line_key TEXT NOT NULL,
+  usage_period VARCHAR(7) NOT NULL,
   invoice_no TEXT,
   uid_value TEXT,
   service_id TEXT,
@@ -497,7 +505,7 @@ CREATE TABLE vendor_reconciliation_line (
   variance NUMERIC(20, 4) GENERATED ALWAYS AS (minor_to_amount(variance_minor, currency)) STORED NOT NULL,
   status TEXT NOT NULL,
   CONSTRAINT pk_vendor_reconciliation_line PRIMARY KEY (reconciliation_id, line_no),
-  CONSTRAINT ck_vendor_reconciliation_line_status_is_known CHECK (status in ('matched', 'tolerated', 'disputed')),
+  CONSTRAINT ck_vendor_reconciliation_line_status_is_known CHECK (status in ('matched', 'tolerated', 'disputed', 'underbilled')),
   CONSTRAINT ck_vendor_reconciliation_line_variance_adds CHECK (variance_minor = invoiced_minor - expected_minor),
   CONSTRAINT fk_vendor_reconciliation_line_reconciliation_id FOREIGN KEY(reconciliation_id) REFERENCES vendor_reconciliation (reconciliation_id) ON DELETE CASCADE
 );
