@@ -357,7 +357,7 @@ def _let_through(path: Path) -> None:
 def _socket_directory(home: Path) -> Path:
     """A short path of its own for each home: a state folder deep in the tree must still work."""
     name = f"iotbill-{os.geteuid()}-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}"
-    for parent in (Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")):  # noqa: S108
+    for parent in (Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")):
         path = parent / name
         if len(str(path / ".s.PGSQL.5432").encode()) <= SOCKET_PATH_LIMIT and parent.is_dir():
             return path

@@ -308,6 +308,18 @@ CREATE TABLE feed_file_outcome (
 
 CREATE INDEX ix_feed_file_outcome_usage_month ON feed_file_outcome (usage_month);
 
+CREATE TABLE stage_input (
+  stage TEXT NOT NULL,
+  month VARCHAR(7) NOT NULL,
+  fingerprint VARCHAR(64) NOT NULL,
+  detail JSONB NOT NULL,
+  run_id TEXT NOT NULL,
+  recorded_at TIMESTAMP WITH TIME ZONE NOT NULL,
+  CONSTRAINT pk_stage_input PRIMARY KEY (stage, month),
+  CONSTRAINT ck_stage_input_month_is_a_month CHECK (month ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
+  CONSTRAINT fk_stage_input_run_id FOREIGN KEY(run_id) REFERENCES run (run_id)
+);
+
 CREATE TABLE gate_result (
   gate_result_id BIGINT GENERATED ALWAYS AS IDENTITY,
   entity_id TEXT,
