@@ -15,10 +15,11 @@ import re
 import unicodedata
 import uuid
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -163,11 +164,6 @@ def write_workbook(path: Path, sheets: Sequence[Sheet], created: datetime) -> st
     if not sheets:
         raise DocumentError(f"{path.name}: a workbook needs a sheet")
     workbook = Workbook(write_only=True)
-    moment = (created.astimezone(UTC) if created.tzinfo else created).replace(
-        tzinfo=None, microsecond=0
-    )
-    workbook.properties.creator = "iotbill"
-    workbook.properties.created = moment
     titles: set[str] = set()
     for sheet in sheets:
         title = re.sub(r"[\[\]:*?/\\]", "_", sheet.title)[:31].strip("'") or "Sheet"
@@ -175,9 +171,32 @@ def write_workbook(path: Path, sheets: Sequence[Sheet], created: datetime) -> st
             raise DocumentError(f"{path.name}: two sheets are called {title!r}")
         titles.add(title.casefold())
         _write_sheet(workbook, title, sheet, path.name)
+    return save_workbook(path, workbook, created)
+
+
+def save_workbook(
+    path: Path,
+    workbook: Workbook,
+    created: datetime,
+    formula_values: Mapping[str, Mapping[str, Decimal]] | None = None,
+) -> str:
+    """Save a workbook made with openpyxl, with the same bytes each time; return its SHA-256.
+
+    ``formula_values`` are the results of formula cells by sheet title and cell, stored beside the
+    formulas so that a preview which does not calculate shows them.
+    """
+    moment = (created.astimezone(UTC) if created.tzinfo else created).replace(
+        tzinfo=None, microsecond=0
+    )
+    workbook.properties.creator = "iotbill"
+    workbook.properties.created = moment
+    values = {
+        f"xl/worksheets/sheet{number}.xml": (formula_values or {}).get(title, {})
+        for number, title in enumerate(workbook.sheetnames, 1)
+    }
     buffer = io.BytesIO()
     workbook.save(buffer)
-    return write_bytes(path, _repacked(buffer.getvalue(), moment))
+    return write_bytes(path, _repacked(buffer.getvalue(), moment, values))
 
 
 _HEADER_FONT = Font(bold=True, color="FFFFFF")
@@ -309,7 +328,9 @@ def _width(column: ColumnFormat, position: int, rows: Sequence[Sequence[Cell]]) 
     return min(60, max([len(column.title) + 3, 9, *(size + extra for size in sample)]))
 
 
-def _repacked(content: bytes, moment: datetime) -> bytes:
+def _repacked(
+    content: bytes, moment: datetime, formula_values: Mapping[str, Mapping[str, Decimal]]
+) -> bytes:
     """Write the archive again with fixed times: openpyxl puts the clock in two places."""
     stamp = moment.strftime("%Y-%m-%dT%H:%M:%SZ").encode()
     result = io.BytesIO()
@@ -321,11 +342,21 @@ def _repacked(content: bytes, moment: datetime) -> bytes:
             data = source.read(entry)
             if entry.filename == "docProps/core.xml":
                 data = re.sub(rb"(<dcterms:modified[^>]*>)[^<]*", rb"\g<1>" + stamp, data)
+            if values := formula_values.get(entry.filename):
+                data = _FORMULA.sub(partial(_with_value, values), data)
             info = zipfile.ZipInfo(entry.filename, _EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o600 << 16
             target.writestr(info, data, compresslevel=6)
     return result.getvalue()
+
+
+_FORMULA = re.compile(rb'(<c r="([A-Z]+[0-9]+)"[^>]*><f>[^<]*</f>)<v ?/?>(?:</v>)?')
+
+
+def _with_value(values: Mapping[str, Decimal], found: re.Match[bytes]) -> bytes:
+    value = values.get(found[2].decode())
+    return found[0] if value is None else found[1] + f"<v>{value:f}</v>".encode()
 
 
 def _archive_order(entry: zipfile.ZipInfo) -> tuple[bool, str]:
