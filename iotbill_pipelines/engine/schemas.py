@@ -443,6 +443,7 @@ USAGE_AGGREGATE = _table(
     allowance_quantity BIGINT part of rated_quantity that the charge's own allowance covers
     """,
     key="usage_period level account_id service_id charge_id price_id pooled",
+    partition_by="usage_period",
 )
 
 POOL_SETTLEMENT = _table(
@@ -463,6 +464,7 @@ POOL_SETTLEMENT = _table(
     amount_minor     BIGINT  overage, rounded once
     """,
     key="usage_period level pool_id charge_id",
+    partition_by="usage_period",
 )
 
 POOL_PART = _table(
@@ -482,6 +484,7 @@ POOL_PART = _table(
     amount_minor BIGINT  largest-remainder share; parts add up to the pool
     """,
     key="usage_period level pool_id charge_id service_id",
+    partition_by="usage_period",
 )
 
 CHARGE_COMPONENT = _table(
@@ -501,6 +504,7 @@ CHARGE_COMPONENT = _table(
     amount_minor BIGINT  largest-remainder part of the charge
     """,
     key="usage_period level account_id service_id charge_id component_id",
+    partition_by="usage_period",
 )
 
 DESIRED_CHARGE = _table(
@@ -524,6 +528,7 @@ DESIRED_CHARGE = _table(
     price_ids      VARCHAR space-separated price versions
     """,
     key="usage_period level account_id service_id charge_id",
+    partition_by="usage_period billing_period",
 )
 
 CHARGE_FINDING = _table(
@@ -537,6 +542,7 @@ CHARGE_FINDING = _table(
     message      VARCHAR what is wrong and what to do
     """,
     key="usage_period code service_id subject",
+    partition_by="usage_period",
 )
 
 # ---------------------------------------------------------------- vendors
