@@ -1,10 +1,18 @@
-"""Fixtures of every test: the public sample files, where they are at hand."""
+"""Fixtures of every test: the public sample files, where they are at hand; a real PostgreSQL."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+
+from iotbill_pipelines.storage import database
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -16,3 +24,67 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the public sample files (../shared) are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def new_database() -> Iterator[Callable[[], str]]:
+    """Make fresh, migrated databases: each call returns the URL of one, in a tenth of a second.
+
+    One embedded server serves all workers of a test run; the last of them stops it.
+    """
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", uuid.uuid4().hex)
+    home = Path(tempfile.gettempdir()) / f"iotbill-tests-{run[:12]}"
+    settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    url = sa.make_url(database.embedded_url(home, settings))
+    admin = sa.create_engine(
+        url.set(database="postgres"), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT"
+    )
+    with admin.connect() as connection:
+        connection.execute(sa.text("select pg_advisory_lock(1)"))
+        exists = "select 1 from pg_database where datname = 'migrated'"
+        if not connection.execute(sa.text(exists)).scalar():
+            connection.execute(sa.text("create database unfinished"))
+            engine = database.connect(
+                url.set(database="unfinished").render_as_string(hide_password=False)
+            )
+            database.migrate(engine)
+            engine.dispose()
+            connection.execute(sa.text("alter database unfinished rename to migrated"))
+
+    def make() -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        with admin.connect() as connection:
+            connection.execute(sa.text("select pg_advisory_lock(1)"))
+            connection.execute(sa.text(f"create database {name} template migrated"))
+        return url.set(database=name).render_as_string(hide_password=False)
+
+    yield make
+    if database.release(home):
+        shutil.rmtree(home)
+
+
+@pytest.fixture
+def postgres_url(new_database: Callable[[], str]) -> Iterator[str]:
+    """The URL of a fresh, migrated database of this test's own."""
+    url = new_database()
+    yield url
+    _drop(url)
+
+
+@pytest.fixture(scope="module")
+def module_postgres_url(new_database: Callable[[], str]) -> Iterator[str]:
+    """The URL of a fresh, migrated database that the tests of a module share."""
+    url = new_database()
+    yield url
+    _drop(url)
+
+
+def _drop(url: str) -> None:
+    admin = sa.create_engine(
+        sa.make_url(url).set(database="postgres"),
+        poolclass=sa.NullPool,
+        isolation_level="AUTOCOMMIT",
+    )
+    with admin.connect() as connection:
+        name = sa.make_url(url).database
+        connection.execute(sa.text(f"drop database {name} with (force)"))

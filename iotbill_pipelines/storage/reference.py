@@ -1,0 +1,467 @@
+"""Inventory, accounts and contracts as we know them, and as we knew them (RULEBOOK §14).
+
+Every table of :data:`engine.schemas.REFERENCE` is kept with the time it was known (``known_from``,
+``known_to``) beside the valid time in its own columns. A load compares a file with what is known
+and writes only differences, so that the same content loads nothing. A run computes from a
+snapshot: the tables as known at a moment, with the catalog, as Parquet files under the hash of
+their content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+import zoneinfo
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from iotbill_pipelines.engine.compute import Compute
+from iotbill_pipelines.engine.schemas import CATALOG, REFERENCE, Table
+from iotbill_pipelines.storage import models
+from iotbill_pipelines.storage.bulk import copy_in, copy_out, literal
+
+
+class ReferenceDataError(ValueError):
+    """Reference rows that contradict themselves; the message names table and keys."""
+
+
+class LoadResult(NamedTuple):
+    """What a load changed: rows new, changed, and closed because a complete feed left them out."""
+
+    added: int
+    changed: int
+    closed: int
+
+
+def load(
+    session: Session,
+    table_name: str,
+    rows: pa.Table,
+    known_at: datetime,
+    source: str,
+    *,
+    complete: bool = False,
+    file_key: int | None = None,
+) -> LoadResult:
+    """Take over the rows of a file as what is known from ``known_at`` on.
+
+    A file fully restates the keys it names. Keys that it does not name stay, unless ``complete``:
+    then rows that the same ``source`` (feed) told earlier and left out now are closed. Equal
+    content changes nothing. A clock that went back counts as standing still.
+
+    Raises ReferenceDataError for an unknown table, or for two rows of one key that differ.
+    """
+    if table_name not in REFERENCE:
+        raise ReferenceDataError(
+            f"unknown reference table {table_name!r}; known: {', '.join(sorted(REFERENCE))}"
+        )
+    schema = REFERENCE[table_name]
+    target = f"reference_{table_name}"
+    connection = session.connection()
+    rows = rows.select(list(schema.column_names)).cast(schema.arrow_schema)
+    run = _Statements(connection, schema, target)
+    run.execute(f"select pg_advisory_xact_lock(hashtext('{target}'))")
+    run.execute("drop table if exists pg_temp.incoming_reference")
+    run.execute(
+        f"create temporary table incoming_reference on commit drop as "
+        f"select {schema.column_list} from {target} with no data"
+    )
+    copy_in(connection, "incoming_reference", rows)
+    run.refuse_contradictions()
+    moment: datetime = connection.execute(
+        sa.text(
+            f"select greatest(cast(:known_at as timestamptz), max(known_from), max(known_to)) "
+            f"from {target}"
+        ),
+        {"known_at": known_at},
+    ).scalar_one()
+    values = {"moment": moment, "source": source, "file_key": file_key}
+    closed = run.close_vanished(values) if complete else 0
+    changed = run.close_changed(values)
+    added = run.insert_unknown(values) - changed
+    run.execute("drop table pg_temp.incoming_reference")
+    return LoadResult(added, changed, closed)
+
+
+class _Statements:
+    """The SQL of a load; the incoming rows stand in a temporary table."""
+
+    def __init__(self, connection: sa.Connection, schema: Table, target: str) -> None:
+        self.connection, self.schema, self.target = connection, schema, target
+        self.same_key = " and ".join(f"r.{name} = i.{name}" for name in schema.key)
+        self.others = [name for name in schema.column_names if name not in schema.key]
+
+    def execute(self, statement: str, values: Mapping[str, object] | None = None) -> int:
+        return self.connection.execute(sa.text(statement), values or {}).rowcount
+
+    def refuse_contradictions(self) -> None:
+        keys = ", ".join(self.schema.key)
+        found = self.connection.execute(
+            sa.text(
+                f"select {keys} from (select distinct * from incoming_reference) as i "
+                f"group by {keys} having count(*) > 1 order by {keys} limit 5"
+            )
+        ).fetchall()
+        if found:
+            named = "; ".join(
+                ", ".join(f"{k}={v}" for k, v in zip(self.schema.key, row, strict=True))
+                for row in found
+            )
+            raise ReferenceDataError(
+                f"{self.schema.name}: the file gives different rows for the same key ({named}); "
+                "keep one row a key and send the file again"
+            )
+
+    def close_vanished(self, values: Mapping[str, object]) -> int:
+        return self.execute(
+            f"update {self.target} r set known_to = :moment "
+            f"where known_to is null and source = :source and not exists "
+            f"(select from incoming_reference i where {self.same_key})",
+            values,
+        )
+
+    def close_changed(self, values: Mapping[str, object]) -> int:
+        if not self.others:
+            return 0
+        ours = ", ".join(f"r.{name}" for name in self.others)
+        theirs = ", ".join(f"i.{name}" for name in self.others)
+        return self.execute(
+            f"update {self.target} r set known_to = :moment from incoming_reference i "
+            f"where r.known_to is null and {self.same_key} "
+            f"and row({ours}) is distinct from row({theirs})",
+            values,
+        )
+
+    def insert_unknown(self, values: Mapping[str, object]) -> int:
+        columns = self.schema.column_list
+        return self.execute(
+            f"insert into {self.target} ({columns}, source, file_key, known_from) "
+            f"select distinct {', '.join(f'i.{n}' for n in self.schema.column_names)}, "
+            f":source, cast(:file_key as bigint), cast(:moment as timestamptz) "
+            f"from incoming_reference i where not exists "
+            f"(select from {self.target} r where r.known_to is null and {self.same_key})",
+            values,
+        )
+
+
+def as_known_at(session: Session, known_at: datetime) -> dict[str, pa.Table]:
+    """Return every reference table as known at a moment, sorted by key."""
+    connection = session.connection()
+    moment = literal(connection, known_at)
+    return {
+        name: copy_out(
+            connection,
+            f"select * from reference_{name} where {_known(moment)} "
+            f"order by {', '.join(schema.key)}",
+            schema,
+        )
+        for name, schema in REFERENCE.items()
+    }
+
+
+def _known(moment: str) -> str:
+    return f"known_from <= {moment} and (known_to is null or known_to > {moment})"
+
+
+# -------------------------------------------------------------------------------- catalog
+
+
+def store_catalog(session: Session, catalog_json: str, known_at: datetime) -> str:
+    """Keep a catalog's JSON if it differs from the newest one; return its SHA-256."""
+    content = canonical_json(json.loads(catalog_json))
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    session.execute(sa.text("select pg_advisory_xact_lock(hashtext('catalog_version'))"))
+    newest = session.scalar(
+        sa.select(models.CatalogVersion.digest)
+        .order_by(models.CatalogVersion.version_no.desc())
+        .limit(1)
+    )
+    if newest != digest:
+        session.add(models.CatalogVersion(digest=digest, known_from=known_at, content=content))
+        session.flush()
+    return digest
+
+
+def canonical_json(value: object) -> str:
+    """Return JSON whose text depends on the content only: sorted keys, no blanks."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+# ------------------------------------------------------------------------------- snapshots
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Reference data and catalog as known at a moment; ``id`` is the hash of their content."""
+
+    id: str
+    tables_dir: Path
+    known_at: datetime
+    rows: dict[str, int]
+
+    def file(self, table: str) -> Path:
+        """The Parquet file of a table."""
+        return self.tables_dir / f"{table}.parquet"
+
+
+def take_snapshot(
+    session: Session,
+    home: Path,
+    known_at: datetime,
+    catalog: Mapping[str, pa.Table],
+    catalog_digest: str | None = None,
+) -> Snapshot:
+    """Write what is known at a moment under ``home/snapshots/<id>`` and register it.
+
+    The same knowledge gives the same id whenever it is taken, and is written once.
+    """
+    schemas = {**REFERENCE, **CATALOG}
+    tables = {**as_known_at(session, known_at), **catalog}
+    missing = sorted(set(schemas) - set(tables))
+    if missing:
+        raise ReferenceDataError(f"a snapshot needs the catalog tables {', '.join(missing)}")
+    ordered = {
+        name: tables[name]
+        .cast(schema.arrow_schema)
+        .sort_by([(key, "ascending") for key in schema.key])
+        for name, schema in sorted(schemas.items())
+    }
+    rows = {name: table.num_rows for name, table in ordered.items()}
+    snapshot_id = _content_hash(ordered)
+    snapshot = Snapshot(snapshot_id, home / "snapshots" / snapshot_id, known_at, rows)
+    if not snapshot.tables_dir.is_dir():
+        _write_tables(snapshot.tables_dir, ordered)
+    session.execute(
+        insert(models.Snapshot)
+        .values(
+            snapshot_id=snapshot_id, known_at=known_at, catalog_digest=catalog_digest, rows=rows
+        )
+        .on_conflict_do_nothing()
+    )
+    return snapshot
+
+
+def open_snapshot(session: Session, home: Path, snapshot_id: str) -> Snapshot:
+    """Return a snapshot taken earlier. Raises ReferenceDataError if it is not there."""
+    found = session.get(models.Snapshot, snapshot_id)
+    directory = home / "snapshots" / snapshot_id
+    if found is None or not directory.is_dir():
+        raise ReferenceDataError(f"snapshot {snapshot_id} is not under {home / 'snapshots'}")
+    return Snapshot(snapshot_id, directory, found.known_at, dict(found.rows))
+
+
+def load_snapshot(compute: Compute, snapshot: Snapshot) -> None:
+    """Make every REFERENCE and CATALOG relation read the snapshot's files."""
+    for name, schema in {**REFERENCE, **CATALOG}.items():
+        compute.scan(schema, [str(snapshot.file(name))])
+
+
+def _content_hash(tables: Mapping[str, pa.Table]) -> str:
+    # Over text, not over Parquet bytes: those change with the library that writes them.
+    digest = hashlib.sha256()
+    for name, table in tables.items():
+        digest.update(f"\n{name} {table.schema.names} {table.num_rows}\n".encode())
+        sink = pa.BufferOutputStream()
+        pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(include_header=False))
+        digest.update(sink.getvalue())
+    return digest.hexdigest()[:32]
+
+
+def _write_tables(directory: Path, tables: Mapping[str, pa.Table]) -> None:
+    temporary = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}")
+    temporary.mkdir(parents=True)
+    try:
+        for name, table in tables.items():
+            pq.write_table(table, temporary / f"{name}.parquet", compression="zstd")
+        if not directory.is_dir():
+            try:
+                temporary.rename(directory)
+            except OSError:
+                if not directory.is_dir():  # another run was faster: its files are the same
+                    raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+# -------------------------------------------------------------------------------- findings
+
+
+@dataclass(frozen=True)
+class ReferenceFinding:
+    """A row of reference data that points nowhere or contradicts another."""
+
+    code: str
+    table: str
+    key: str
+    message: str
+    what_to_do: str
+
+
+_FINDINGS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "unknown_account",
+        "service",
+        "select 'service_id=' || service_id, 'service ' || service_id || ' belongs to account '"
+        " || account_id || ', which is not known' from service"
+        " where account_id not in (select account_id from account)",
+        "send the account in the accounts feed, or correct the service's account_id",
+    ),
+    (
+        "unknown_account",
+        "account",
+        "select 'account_id=' || account_id, 'account ' || account_id || ' reports to '"
+        " || parent_account_id || ', which is not known' from account"
+        " where parent_account_id not in (select account_id from account)",
+        "send the parent in the accounts feed, or correct parent_account_id",
+    ),
+    (
+        "unknown_service",
+        "service_identifier",
+        "select uid_type || '=' || uid_value, uid_type || ' ' || uid_value"
+        " || ' is given to service ' || service_id || ', which is not known'"
+        " from service_identifier where service_id not in (select service_id from service)",
+        "send the service in the services feed, or correct the inventory's service_id",
+    ),
+    (
+        "unknown_service",
+        "service_state",
+        "select distinct 'service_id=' || service_id, 'states are told of service ' || service_id"
+        " || ', which is not known' from service_state"
+        " where service_id not in (select service_id from service)",
+        "send the service in the services feed, or correct the states' service_id",
+    ),
+    (
+        "unknown_service",
+        "service_offer",
+        "select distinct 'service_id=' || service_id, 'an offer is told of service ' || service_id"
+        " || ', which is not known' from service_offer"
+        " where service_id not in (select service_id from service)",
+        "send the service in the services feed, or correct the contract's service_id",
+    ),
+    (
+        "unknown_account",
+        "service_offer",
+        "select 'service_id=' || service_id || ' level=' || level, 'the ' || level || ' offer of '"
+        " || service_id || ' is paid by account ' || payer_account_id || ', which is not known'"
+        " from service_offer where payer_account_id not in (select account_id from account)",
+        "send the account in the accounts feed, or correct the contract's payer",
+    ),
+    (
+        "overlapping_identifier",
+        "service_identifier",
+        "select uid_type || '=' || uid_value, uid_type || ' ' || uid_value || ' belongs to '"
+        " || service_id || ' from ' || valid_from || ', while it still belongs to ' || earlier"
+        " from (select *, lag(service_id) over w as earlier, max(coalesce(valid_to, 'infinity'))"
+        " over (w rows between unbounded preceding and 1 preceding) as taken_to"
+        " from service_identifier window w as (partition by uid_type, uid_value"
+        " order by valid_from, service_id)) as owned where valid_from < taken_to",
+        "end the earlier ownership (valid_to) where the later one starts",
+    ),
+    (
+        "overlapping_offer",
+        "service_offer",
+        "select 'service_id=' || service_id || ' level=' || level, 'service ' || service_id"
+        " || ' has ' || level || ' offer ' || offer_id || ' from ' || valid_from || ', while '"
+        " || earlier || ' still holds' from (select *, lag(offer_id) over w as earlier,"
+        " max(coalesce(valid_to, 'infinity')) over (w rows between unbounded preceding and"
+        " 1 preceding) as taken_to from service_offer window w as (partition by service_id, level"
+        " order by valid_from)) as sold where valid_from < taken_to",
+        "end the earlier offer (valid_to) where the later one starts",
+    ),
+    (
+        "empty_interval",
+        "service_identifier",
+        "select uid_type || '=' || uid_value, uid_type || ' ' || uid_value || ' ends at '"
+        " || valid_to || ', not after its start ' || valid_from from service_identifier"
+        " where valid_to <= valid_from",
+        "correct valid_from or valid_to; valid_to is the first moment without",
+    ),
+    (
+        "empty_interval",
+        "service_offer",
+        "select 'service_id=' || service_id || ' level=' || level, 'offer ' || offer_id || ' of '"
+        " || service_id || ' ends on ' || valid_to || ', not after its start ' || valid_from"
+        " from service_offer where valid_to <= valid_from",
+        "correct valid_from or valid_to; valid_to is the first day without",
+    ),
+)
+
+
+def referential_findings(
+    session: Session,
+    known_at: datetime,
+    *,
+    offers: Collection[str] | None = None,
+    states: Collection[str] | None = None,
+) -> list[ReferenceFinding]:
+    """Return what does not fit together in the reference data as known at a moment.
+
+    ``offers`` and ``states`` are the catalog's; given, unknown ones are reported too. Codes:
+    unknown_account, unknown_service, unknown_offer, unknown_state, overlapping_identifier,
+    overlapping_offer, empty_interval, unknown_zone.
+    """
+    connection = session.connection()
+    moment = literal(connection, known_at)
+    views = ", ".join(
+        f"{name} as (select * from reference_{name} where {_known(moment)})" for name in REFERENCE
+    )
+    found = [
+        ReferenceFinding(code, table, str(key), str(message), action)
+        for code, table, select, action in _FINDINGS
+        for key, message in connection.exec_driver_sql(f"with {views} {select}").fetchall()
+    ]
+    found += _unlisted(connection, views, "service_offer", "offer_id", "offer", offers)
+    found += _unlisted(connection, views, "service_state", "state", "state", states)
+    zones = zoneinfo.available_timezones()
+    for account, zone in connection.exec_driver_sql(
+        f"with {views} select account_id, billing_zone from account"
+    ):
+        if zone not in zones:
+            found.append(
+                ReferenceFinding(
+                    "unknown_zone",
+                    "account",
+                    f"account_id={account}",
+                    f"account {account} bills in time zone {zone!r}, which does not exist",
+                    "write an IANA name such as Europe/Berlin",
+                )
+            )
+    return sorted(found, key=lambda finding: (finding.code, finding.table, finding.key))
+
+
+def _unlisted(
+    connection: sa.Connection,
+    views: str,
+    table: str,
+    column: str,
+    noun: str,
+    known: Collection[str] | None,
+) -> list[ReferenceFinding]:
+    if known is None:
+        return []
+    rows = connection.exec_driver_sql(
+        f"with {views} select {column}, count(*), min(service_id) from {table} group by {column}"
+    )
+    return [
+        ReferenceFinding(
+            f"unknown_{noun}",
+            table,
+            f"{column}={value}",
+            f"{noun} {value!r} is not in the catalog ({count} rows, first service {service})",
+            f"add the {noun} to the catalog, or correct the feed",
+        )
+        for value, count, service in rows
+        if value not in known
+    ]
