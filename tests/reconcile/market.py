@@ -22,7 +22,7 @@ from iotbill_pipelines.engine.schemas import (
 )
 
 PERIOD = Month(2026, 3)
-EPOCH = datetime(2020, 1, 1)
+EPOCH = datetime(2020, 1, 1)  # noqa: DTZ001 - reference times are UTC, naive
 
 
 def iccid(sim: str) -> str:

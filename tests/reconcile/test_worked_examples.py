@@ -21,8 +21,10 @@ def test_vr01_usage_and_rate_variance_add_up() -> None:
     (claim,) = result.disputes
     assert (claim["billed_minor"], claim["expected_minor"]) == (229_90, 200_00)
     assert claim["cause"] == "rate"
-    assert "billed price 0.022, own price 0.02 per 1000000" in claim["evidence"]
-    assert "usage: " in claim["evidence"]
+    assert "billed price 0.022, own price 0.02;" in claim["evidence"]
+    assert (
+        "usage: invoice INV-1 line 1: billed 10450, ours 10000, own price 0.02" in claim["evidence"]
+    )
 
 
 def test_vr02_inactive_sim() -> None:

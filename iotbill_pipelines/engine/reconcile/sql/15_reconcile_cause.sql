@@ -1,12 +1,19 @@
 -- Every cause with its part of the variance and its evidence. Per SIM, charge code, period and
 -- currency the parts add up to the variance, `unexplained` being what is left.
-with own as (
+with scaled as (
+  -- quantities in priced units with three decimals, for people
   select c.*,
+    half_up_div(abs(wide(own_quantity)) * 1000,
+      case when counted_in = 'units' then unit_size else 1 end) as own_e3,
+    half_up_div(abs(wide(their_quantity)) * 1000,
+      case when counted_in = 'units' then unit_size else 1 end) as their_e3
+  from reconcile_compared as c
+), own as (
+  select s.*,
     'own price ' || regexp_replace(
       cast(floor_div(rate_e12, 1000000000000) as string) || '.' || lpad(cast(
         wide(rate_e12) - floor_div(rate_e12, 1000000000000) * wide(1000000000000) as string),
-        12, '0'), '[.]?0+$', '')
-      || case when unit_size > 1 then ' per ' || cast(unit_size as string) else '' end as own_price,
+        12, '0'), '[.]?0+$', '') as own_price,
     case when invoice_lines = 0 then 'not on the invoice'
          else 'invoice ' || invoice_no || ' line ' || cast(first_line_no as string)
            || case when invoice_lines > 1
@@ -16,9 +23,15 @@ with own as (
       cast(floor_div(greatest_price_e12, 1000000000000) as string) || '.' || lpad(cast(
         wide(greatest_price_e12) - floor_div(greatest_price_e12, 1000000000000)
           * wide(1000000000000) as string), 12, '0'), '[.]?0+$', '') as their_price,
-    case when counted_in = 'days' then 'days' when counted_in = 'units' then 'units'
-         else 'times' end as counted
-  from reconcile_compared as c
+    coalesce(case when own_quantity < 0 then '-' else '' end || regexp_replace(
+      cast(floor_div(own_e3, 1000) as string) || '.'
+        || lpad(cast(own_e3 - floor_div(own_e3, 1000) * 1000 as string), 3, '0'),
+      '[.]?0+$', ''), 'nothing') as own_counted,
+    coalesce(case when their_quantity < 0 then '-' else '' end || regexp_replace(
+      cast(floor_div(their_e3, 1000) as string) || '.'
+        || lpad(cast(their_e3 - floor_div(their_e3, 1000) * 1000 as string), 3, '0'),
+      '[.]?0+$', ''), 'nothing') as their_counted
+  from scaled as s
 ), causes as (
   select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, cause,
     amount_minor, invoice_no,
@@ -43,14 +56,12 @@ with own as (
   union all
   select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, 'proration',
     proration_minor, invoice_no,
-    place || ': billed ' || cast(their_quantity as string) || ' days, ours '
-      || cast(own_quantity as string) || coalesce(', ' || own_price, '')
+    place || ': billed ' || their_counted || ' days, ours ' || own_counted || coalesce(', ' || own_price, '')
   from own
   union all
   select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, 'usage',
     usage_minor, invoice_no,
-    place || ': billed ' || coalesce(cast(their_quantity as string), 'nothing') || ', ours '
-      || coalesce(cast(own_quantity as string), 'nothing') || ' ' || counted
+    place || ': billed ' || their_counted || ', ours ' || own_counted
       || coalesce(', ' || own_price, '')
   from own
   union all
