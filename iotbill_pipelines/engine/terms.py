@@ -7,6 +7,7 @@ Cross-references that do not hold raise :class:`TermsError` with the key's path.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
@@ -54,7 +55,12 @@ UNIT_SIZES: Mapping[str, int] = {
     "thousand": 1000,
     "unit": 10**6,
 }
-"""Priced units in class units; decimal and binary are different names (RULEBOOK §0.5)."""
+"""Priced units in class units; decimal and binary are different names (RULEBOOK §0.5).
+
+``per`` also takes a whole number of them: ``100 count``, ``720 thousand``, ``6 second``.
+"""
+
+_MULTIPLE = re.compile(r"([1-9][0-9]*) +([A-Za-z]+)")
 
 
 class Terms(BaseModel):
@@ -123,6 +129,10 @@ class Price(Terms):
         bounds = [tier.up_to for tier in self.tiers]
         if bounds and (bounds[-1] is not None or None in bounds[:-1]):
             raise ValueError("only the last tier is open: leave up_to out there and nowhere else")
+        if self.model == "stairstep" and any(tier.rate for tier in self.tiers):
+            raise ValueError("a stairstep charges the flat price of the step; write flat, not rate")
+        if self.model == "stairstep" and self.rate is not None:
+            raise ValueError("a stairstep needs tiers with a flat price each")
         numbers = [bound for bound in bounds if bound is not None]
         if numbers != sorted(set(numbers)):
             raise ValueError("tiers must rise: each up_to greater than the one before")
@@ -326,7 +336,8 @@ class _Compiler:
                     f"{offer.currency} differs from share plan {plan.id}'s {plan.currency}",
                 )
             contribution = _whole(
-                (*path, "contribution"), offer.contribution * UNIT_SIZES[plan.per]
+                (*path, "contribution"),
+                offer.contribution * self._unit((*path, "share_plan"), plan.per),
             )
         self.rows["offer"].append(
             {
@@ -339,11 +350,36 @@ class _Compiler:
                 "pool_contribution": contribution,
             }
         )
+        priced_classes: dict[str, str] = {}
         for number, charge in enumerate(offer.charges):
             where = (*path, "charges", number)
             if charge.pooled and offer.share_plan is None:
                 raise TermsError((*where, "pooled"), "the offer names no share_plan to draw from")
+            product = self.products.get(charge.product)
+            if charge.kind == "usage" and product is not None and product.usage_class is not None:
+                self._one_charge(where, charge, product.usage_class, priced_classes)
+                if charge.pooled and offer.share_plan is not None:
+                    shared = self.share_plans[offer.share_plan].usage_class
+                    if product.usage_class != shared:
+                        raise TermsError(
+                            (*where, "pooled"),
+                            f"share plan {offer.share_plan!r} shares {shared}, "
+                            f"not {product.usage_class}",
+                        )
             self._charge(where, charge, offer.id, offer.currency, zones, None)
+
+    @staticmethod
+    def _one_charge(
+        path: tuple[str | int, ...], charge: Charge, usage_class: str, priced: dict[str, str]
+    ) -> None:
+        """Refuse two usage charges of one class: a record would not know which one is meant."""
+        if usage_class in priced:
+            raise TermsError(
+                (*path, "product"),
+                f"charges {priced[usage_class]!r} and {charge.id!r} both price {usage_class}; "
+                "keep one and give it several prices",
+            )
+        priced[usage_class] = charge.id
 
     def _charge(
         self,
@@ -452,8 +488,10 @@ class _Compiler:
             )
 
     def _unit(self, path: tuple[str | int, ...], name: str) -> int:
+        multiple = _MULTIPLE.fullmatch(name)
+        count, name = (int(multiple[1]), multiple[2]) if multiple else (1, name)
         self._known(path, name, UNIT_SIZES, "unit")
-        return UNIT_SIZES[name]
+        return count * UNIT_SIZES[name]
 
 
 def _unique(path: tuple[str | int, ...], names: Iterable[str]) -> None:

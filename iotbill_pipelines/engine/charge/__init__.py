@@ -1,0 +1,82 @@
+"""Charges: summed quantities and days into money, each parent rounded once (RULEBOOK §§0.2, 1, 6).
+
+A parent is one (service, charge, usage period). Its exact amount is an integer numerator over one
+denominator; it is rounded half-up once, and its components take largest-remainder parts.
+
+A charge in **arrears** of usage period P has billing period P: P's invoice carries it. A charge in
+**advance** of P has billing period P-1 where it was already billable on the day before P, because
+the invoice for P-1 announces the next month; otherwise (activated in P) billing period P, where it
+meets the advance charge of P+1 on the first invoice: prorated month + next month (ST-18).
+"""
+
+from __future__ import annotations
+
+from iotbill_pipelines.engine.compute import Compute, conform
+from iotbill_pipelines.engine.money import apportion_sql
+from iotbill_pipelines.engine.pricing import price_sql
+from iotbill_pipelines.engine.schemas import CHARGE_COMPONENT, CHARGE_FINDING, DESIRED_CHARGE
+from iotbill_pipelines.engine.statements import statement
+
+_SERVICE_CHARGE = ("usage_period", "level", "account_id", "service_id", "charge_id")
+
+
+def charge(compute: Compute) -> None:
+    """Define ``desired_charge``, ``charge_component`` and ``charge_finding``.
+
+    Needs ``usage_free``, ``pool_part``, ``pool_priced``, the day intervals, ``price_interval``,
+    ``settled_period`` (the usage period P) and ``charge_period`` (P, and P+1 for charges in
+    advance that P's invoice carries).
+    """
+    define = _definer(compute)
+    define("usage_slice", keep=True)
+    compute.define("usage_slice_priced", price_sql("usage_slice"), keep=True)
+    define("usage_total", keep=True)
+    define("usage_child")
+    compute.define(
+        "usage_apportioned",
+        apportion_sql("usage_child", _SERVICE_CHARGE, "rounded_minor", "exact_e12", "price_id"),
+    )
+    define("usage_component")
+    define("usage_charge")
+    define("recurring_span")
+    define("recurring_segment", keep=True)
+    define("recurring_weighed")
+    define("recurring_total", keep=True)
+    define("recurring_child")
+    compute.define(
+        "recurring_apportioned",
+        apportion_sql(
+            "recurring_child", _SERVICE_CHARGE, "charge_minor", "exact_e12", "segment_key"
+        ),
+    )
+    define("recurring_component")
+    define("service_transition", keep=True)
+    define("transition_due", keep=True)
+    define("transition_total")
+    define("transition_child")
+    compute.define(
+        "transition_apportioned",
+        apportion_sql(
+            "transition_child", _SERVICE_CHARGE, "charge_minor", "exact_e12", "occurrence_key"
+        ),
+    )
+    define("transition_component")
+    define("pool_share_component")
+    compute.define(
+        "charge_component", conform(statement("charge", "charge_component"), CHARGE_COMPONENT)
+    )
+    define("charge_price")
+    compute.define(
+        "desired_charge", conform(statement("charge", "desired_charge"), DESIRED_CHARGE), keep=True
+    )
+    compute.define("charge_finding", conform(statement("charge", "charge_finding"), CHARGE_FINDING))
+
+
+class _definer:
+    """Define a relation of this stage by the name of its file."""
+
+    def __init__(self, compute: Compute) -> None:
+        self.compute = compute
+
+    def __call__(self, step: str, *, keep: bool = False) -> None:
+        self.compute.define(step, statement("charge", step), keep=keep)

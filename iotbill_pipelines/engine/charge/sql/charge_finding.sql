@@ -1,0 +1,60 @@
+-- Reference data that contradicts itself or lacks what a charge needs (RULEBOOK §1).
+select t.usage_period, 'undeclared_transition' as code, t.service_id,
+  t.from_state || '>' || t.to_state || ' ' || cast(t.changed_at as varchar) as subject,
+  'service ' || t.service_id || ' changed from ' || t.from_state || ' to ' || t.to_state || ' on '
+    || cast(t.local_date as varchar) || ', which the catalog does not allow; correct the inventory '
+    || 'or declare the transition' as message
+from service_transition as t
+left join state_transition as d on d.from_state = t.from_state and d.to_state = t.to_state
+where d.from_state is null
+union all
+select t.usage_period, 'unknown_state', t.service_id,
+  t.to_state || ' ' || cast(t.changed_at as varchar),
+  'service ' || t.service_id || ' has the state ' || t.to_state || ', which the catalog does not '
+    || 'know; correct the inventory or define the state'
+from service_transition as t
+left join state as s on s.state = t.to_state
+where s.state is null
+union all
+-- active on days when a charge that has prices for the state has none in force
+select g.usage_period, 'no_recurring_price', g.service_id, g.charge_id,
+  'charge ' || g.charge_id || ' prices only ' || cast(g.priced_days as varchar) || ' of '
+    || cast(g.active_days as varchar) || ' active days of service ' || g.service_id
+    || '; close the gap between its prices'
+from (
+  select p.usage_period, i.level, i.service_id, c.charge_id,
+    sum(days_between(greatest(i.from_date, t.from_date, p.start_date),
+                     least(i.to_date, t.to_date, p.end_date))) as active_days,
+    coalesce(min(b.priced_days), 0) as priced_days
+  from settled_period as p
+  join service_offer_interval as i on i.from_date < p.end_date and i.to_date > p.start_date
+  join charge as c on c.offer_id = i.offer_id and c.kind = 'recurring'
+  join service_state_interval as t on t.service_id = i.service_id and t.core_state = 'active'
+    and greatest(i.from_date, t.from_date, p.start_date) < least(i.to_date, t.to_date, p.end_date)
+  join (
+    select distinct charge_id, condition_key from price_interval
+  ) as k on k.charge_id = c.charge_id and k.condition_key = t.state
+  left join (
+    select s.usage_period, s.level, s.service_id, s.charge_id, sum(s.segment_days) as priced_days
+    from recurring_segment as s
+    join state as x on x.state = s.state and x.core_state = 'active'
+    group by s.usage_period, s.level, s.service_id, s.charge_id
+  ) as b on b.usage_period = p.usage_period and b.level = i.level and b.service_id = i.service_id
+    and b.charge_id = c.charge_id
+  group by p.usage_period, i.level, i.service_id, c.charge_id
+) as g
+where g.priced_days < g.active_days
+union all
+select d.usage_period, 'no_transition_price', d.service_id,
+  d.charge_id || ' ' || cast(d.changed_at as varchar),
+  'charge ' || d.charge_id || ' has no price on ' || cast(d.local_date as varchar)
+    || ' for service ' || d.service_id || '; extend its prices'
+from transition_due as d
+where d.price_id is null
+union all
+select p.usage_period, 'no_overage_price', cast(null as varchar), p.level || ' ' || p.pool_id,
+  'pool ' || p.pool_id || ' exceeds its size by ' || cast(p.overage_quantity as varchar)
+    || ' units, and charge ' || p.charge_id || ' has no price on the last day of the period; '
+    || 'extend its prices'
+from pool_priced as p
+where p.overage_quantity > 0 and p.price_id is null

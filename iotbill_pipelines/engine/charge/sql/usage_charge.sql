@@ -1,0 +1,23 @@
+-- Usage charges, also those that a pool or an allowance makes free: they say what was used.
+with used as (
+  select u.usage_period, u.level, u.account_id, u.service_id, u.charge_id,
+    min(o.currency) as currency, sum(u.records) as records, sum(u.quantity) as quantity
+  from usage_free as u
+  join offer as o on o.offer_id = u.offer_id
+  group by u.usage_period, u.level, u.account_id, u.service_id, u.charge_id
+),
+curved as (
+  select charge_id, max(case when model = 'flat' then 0 else 1 end) as curves
+  from price
+  group by charge_id
+)
+select u.usage_period, u.usage_period as billing_period, u.level, u.account_id, u.service_id,
+  u.charge_id, 'usage' as kind,
+  v.curves = 0 and c.allowance_quantity = 0 and c.minimum_minor is null
+    and c.maximum_minor is null and c.increment_point <> 'service_period' as linear,
+  u.records, u.quantity, u.currency, coalesce(t.amount_minor, 0) as amount_minor
+from used as u
+join charge as c on c.charge_id = u.charge_id
+join curved as v on v.charge_id = u.charge_id
+left join usage_total as t on t.level = u.level and t.account_id = u.account_id
+  and t.service_id = u.service_id and t.charge_id = u.charge_id

@@ -1,0 +1,100 @@
+"""The stages in order: the one module that knows them all (DESIGN: they meet in table schemas).
+
+:func:`rate_month` works on the records of one UTC month, :func:`settle_period` on one usage
+period, which is a month in the payer's billing zone and so reads the UTC months around it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+
+from iotbill_pipelines.engine import charge, guide, mediate, rate, settle
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.compute import Compute
+from iotbill_pipelines.engine.statements import statement
+
+
+def rate_month(compute: Compute) -> None:
+    """From ``usage_record`` of one UTC month to ``rated_usage``; nothing is written.
+
+    Needs the relations ``usage_record`` and all of ``schemas.REFERENCE`` and ``schemas.CATALOG``.
+    Defines ``duplicate_record``, ``suspended_record``, ``rated_usage`` (a view: reading it is the
+    pass over the records) and ``usage_outcome``, as :mod:`engine.schemas` describes them.
+    """
+    bounds = compute.fetch(
+        "select min(event_start) as first_event, max(event_start) as last_event from usage_record"
+    )
+    first: datetime | None = bounds["first_event"][0].as_py()
+    last: datetime | None = bounds["last_event"][0].as_py()
+    mediate.mediate(compute)
+    guide.define_day_intervals(compute)
+    guide.load_calendar(compute, first, last)
+    guide.define_instants(compute)
+    rate.define_price_intervals(compute)
+    rate.rate(compute)
+
+
+def settle_period(compute: Compute, period: Month) -> None:
+    """From ``rated_usage`` to ``desired_charge`` of one usage period, at every level.
+
+    Needs ``rated_usage`` holding at least every row of that ``usage_period`` (other periods are
+    left out here), and the reference and catalog relations. Defines ``usage_aggregate``,
+    ``pool_settlement``, ``pool_part``, ``charge_component``, ``desired_charge`` and
+    ``charge_finding``.
+
+    ``desired_charge`` also holds the charges in advance of the next period that this period's
+    invoice carries (ST-18). What the ledger has booked is to be compared within
+    :func:`settled_scope`.
+    """
+    coming = period + 1
+    rows = [_period_row(period, advance_only=False), _period_row(coming, advance_only=True)]
+    compute.load("charge_period", pa.Table.from_pylist(rows, schema=_CHARGE_PERIOD))
+    compute.define("settled_period", "select * from charge_period where not advance_only")
+    guide.define_day_intervals(compute)
+    rate.define_price_intervals(compute)
+    compute.define("currency_unit", statement("pricing", "currency_unit"), keep=True)
+    rate.sum_period(compute)
+    settle.settle(compute)
+    charge.charge(compute)
+
+
+def settled_scope(period: Month) -> str:
+    """Return the SQL predicate of what :func:`settle_period` says everything about.
+
+    Over the columns ``usage_period`` and ``billing_period`` of desired and booked charges: all of
+    the usage period, and of the next one what this period's invoice carries in advance. A booked
+    charge in scope that is no longer desired has to be taken back.
+    """
+    return (
+        f"(usage_period = '{period}' or "
+        f"(usage_period = '{period + 1}' and billing_period = '{period}'))"
+    )
+
+
+_CHARGE_PERIOD = pa.schema(
+    [
+        ("usage_period", pa.string()),
+        ("previous_period", pa.string()),
+        ("start_date", pa.date32()),
+        ("end_date", pa.date32()),
+        ("last_date", pa.date32()),
+        ("eve", pa.date32()),
+        ("days", pa.int64()),
+        ("advance_only", pa.bool_()),
+    ]
+)
+
+
+def _period_row(period: Month, *, advance_only: bool) -> dict[str, object]:
+    return {
+        "usage_period": str(period),
+        "previous_period": str(period - 1),
+        "start_date": period.start,
+        "end_date": period.end,
+        "last_date": period.last_day,
+        "eve": period.start - timedelta(days=1),
+        "days": period.days,
+        "advance_only": advance_only,
+    }

@@ -1,0 +1,96 @@
+"""Guiding: whose usage it is, in which state and on which offers (RULEBOOK §§1, 5, 7; MD-10).
+
+Owners and offers become disjoint intervals once, for few rows; records then join them by equality
+and an instant between two others. Local dates come from a quarter-hour calendar per billing zone,
+because converting a time zone for every record costs more than joining one.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+
+import pyarrow as pa
+
+from iotbill_pipelines.engine.calendars import Month, local_quarters
+from iotbill_pipelines.engine.compute import Compute
+from iotbill_pipelines.engine.statements import statement
+
+_LOCAL_CALENDAR = pa.schema(
+    [
+        ("billing_zone", pa.string()),
+        ("quarter_utc", pa.timestamp("us")),
+        ("local_date", pa.date32()),
+        ("usage_period", pa.string()),
+    ]
+)
+_ZONE_DAY = pa.schema(
+    [
+        ("billing_zone", pa.string()),
+        ("local_date", pa.date32()),
+        ("starts_utc", pa.timestamp("us")),
+    ]
+)
+
+
+def define_day_intervals(compute: Compute) -> None:
+    """Define ``service_state_interval`` and ``service_offer_interval``, disjoint by local day."""
+    compute.define(
+        "service_state_interval", statement("guide", "service_state_interval"), keep=True
+    )
+    compute.define(
+        "service_offer_interval", statement("guide", "service_offer_interval"), keep=True
+    )
+
+
+def load_calendar(compute: Compute, first: datetime | None, last: datetime | None) -> None:
+    """Load ``local_calendar``, ``zone_day`` and ``calendar_bound`` for every billing zone.
+
+    ``first`` and ``last`` are the earliest and latest UTC instant of usage, or None without usage.
+    ``local_calendar`` has a row per zone and UTC quarter hour; ``zone_day`` the UTC instant at
+    which each local date begins (a date that a zone skipped begins where the next one does).
+    Raises zoneinfo.ZoneInfoNotFoundError for a zone that IANA does not know.
+    """
+    zones: list[str] = compute.fetch("select distinct billing_zone from account")[
+        "billing_zone"
+    ].to_pylist()
+    if first is None or last is None:
+        first = last = datetime(1970, 1, 2)  # noqa: DTZ001 - UTC, naive, as everywhere in the engine
+    margin = timedelta(days=2)
+    quarters: list[tuple[str, datetime, date, str]] = []
+    days: list[tuple[str, date, datetime]] = []
+    midnight = datetime.combine(first.date(), time()) - margin
+    end = datetime.combine(last.date(), time()) + margin + timedelta(days=1)
+    for zone in sorted(zones):
+        begins: dict[date, datetime] = {}
+        for quarter, local_date, _ in local_quarters(zone, midnight, end):
+            quarters.append((zone, quarter, local_date, str(Month.of(local_date))))
+            begins.setdefault(local_date, quarter)
+        later = max(begins.values())
+        day, starts = max(begins), later
+        while day >= min(begins):
+            starts = begins.get(day, starts)
+            days.append((zone, day, starts))
+            day -= timedelta(days=1)
+    compute.load("local_calendar", _rows(quarters, _LOCAL_CALENDAR))
+    compute.load("zone_day", _rows(days, _ZONE_DAY))
+    compute.load(
+        "calendar_bound",
+        pa.table({"first_date": pa.array([first.date() - timedelta(days=1)], pa.date32())}),
+    )
+
+
+def define_instants(compute: Compute) -> None:
+    """Define ``owner_interval``, ``state_instant`` and ``offer_instant`` for joining records.
+
+    Needs :func:`define_day_intervals` and :func:`load_calendar`.
+    """
+    for step in ("owner_interval", "state_instant", "offer_instant"):
+        compute.define(step, statement("guide", step), keep=True)
+
+
+def _rows(rows: list[tuple[object, ...]] | list[object], schema: pa.Schema) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)],
+        schema=schema,
+    )

@@ -1,0 +1,17 @@
+-- The offer of a service at a level by local day of the payer, [from_date, to_date); one a day.
+with ordered as (
+  select o.service_id, o.level, o.payer_account_id as account_id, o.offer_id,
+    o.valid_from as from_date, o.valid_to,
+    lead(o.valid_from) over (
+      partition by o.service_id, o.level order by o.valid_from asc nulls last
+    ) as next_from
+  from service_offer as o
+),
+cut as (
+  select service_id, level, account_id, offer_id, from_date,
+    least(coalesce(valid_to, date '9999-12-31'), coalesce(next_from, date '9999-12-31')) as to_date
+  from ordered
+)
+select service_id, level, account_id, offer_id, from_date, to_date
+from cut
+where from_date < to_date

@@ -1,0 +1,37 @@
+-- One row for each record that cannot be rated at every level, with the first thing that is
+-- missing; never rated at zero (RT-33). Conflicts of mediation wait here too (MD-04).
+with failed as (
+  select a.*,
+    row_number() over (
+      partition by a.file_key, a.line_no
+      order by case a.reason_code when 'after_cancel' then 1 when 'no_offer' then 2 else 3 end
+        asc nulls last, a.level asc nulls last) as rank_
+  from rating_attempt as a
+  where a.reason_code is not null
+)
+select file_key, line_no, feed_id, usage_month, event_start, uid_type, uid_value, usage_class,
+  quantity, reason_code,
+  case reason_code
+    when 'no_owner' then 'no service has ' || uid_type || ' ' || uid_value || ' at that time; '
+      || 'add it to the inventory'
+    when 'after_cancel' then 'service ' || service_id || ' is cancelled at that time; '
+      || 'check its states'
+    when 'no_offer' then 'service ' || service_id || ' has no '
+      || coalesce(level || ' ', '') || 'offer at that time; add it to the contracts'
+    else 'offer ' || offer_id || ' has no price for ' || usage_class || ' on '
+      || coalesce(cast(local_date as varchar), 'that day')
+      || coalesce(' in network ' || mcc || coalesce('-' || mnc, ''), '')
+      || coalesce(' (' || region || ')', '') || '; add it to the catalog'
+  end as detail,
+  service_id, level
+from failed
+where rank_ = 1
+union all
+select file_key, line_no, feed_id, usage_month, event_start, uid_type, uid_value, usage_class,
+  quantity, 'conflict',
+  'key ' || dedup_key || ' came with other content; kept is line '
+    || cast(kept_line_no as varchar) || ' of file ' || cast(kept_file_key as varchar)
+    || '; ask the carrier which is right',
+  cast(null as varchar), cast(null as varchar)
+from repeated_record
+where verdict = 'conflict'

@@ -1,0 +1,298 @@
+"""Run scenario files through the engine: no Dagster, no PostgreSQL, no files but the scenario.
+
+Records pass :func:`engine.flow.rate_month` one UTC month after the other and every period passes
+:func:`engine.flow.settle_period`, as in a close.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.config.scenarios import (
+    ExpectedCharge,
+    ExpectedPool,
+    Scenario,
+    ScenarioTables,
+    read_scenario,
+)
+from iotbill_pipelines.engine import flow
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.schemas import TABLES
+
+_RATED = ("rated_usage", "duplicate_record", "suspended_record", "usage_outcome")
+_SETTLED = (
+    "usage_aggregate",
+    "pool_settlement",
+    "pool_part",
+    "charge_component",
+    "desired_charge",
+    "charge_finding",
+)
+
+
+@dataclass(frozen=True)
+class ScenarioLine:
+    """One comparison: what was expected, what came out, and by how much it differs."""
+
+    what: str
+    expected: str
+    got: str
+    difference: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.expected == self.got
+
+
+@dataclass(frozen=True)
+class ScenarioReport:
+    """The comparisons of one scenario, in the order of its file."""
+
+    path: Path
+    scenario: str
+    source: str
+    lines: Sequence[ScenarioLine]
+    seconds: float
+    results: dict[str, pa.Table] = field(repr=False)
+
+    @property
+    def passed(self) -> bool:
+        return all(line.passed for line in self.lines)
+
+    def render(self) -> str:
+        """Return the report as text: a verdict, and a table of what differs."""
+        wrong = [line for line in self.lines if not line.passed]
+        verdict = "passed" if not wrong else f"{len(wrong)} of {len(self.lines)} lines differ"
+        text = f"{self.path.name}: {self.scenario} [{self.source}] - {verdict}"
+        if not wrong:
+            return text
+        rows = [("line", "expected", "got", "difference")] + [
+            (line.what, line.expected, line.got, line.difference) for line in wrong
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        return "\n".join(
+            [text]
+            + [
+                "  "
+                + row[0].ljust(widths[0])
+                + "".join("  " + row[column].rjust(widths[column]) for column in (1, 2, 3))
+                for row in rows
+            ]
+        )
+
+
+def run_scenario(path: Path) -> ScenarioReport:
+    """Run one scenario file and compare. Raises ConfigError if the file cannot be understood."""
+    started = time.perf_counter()
+    scenario = read_scenario(path)
+    results = run_tables(scenario.tables(), scenario.months)
+    lines = list(_compare(scenario, results))
+    seconds = time.perf_counter() - started
+    return ScenarioReport(path, scenario.scenario, scenario.source, lines, seconds, results)
+
+
+def run_tables(tables: ScenarioTables, months: Iterable[Month]) -> dict[str, pa.Table]:
+    """Rate all usage and settle the months; return every result by the name of its relation.
+
+    ``desired_charge`` and its like hold the rows of all months; a charge in advance that two
+    months say the same about is there once.
+    """
+    results: dict[str, list[pa.Table]] = {name: [] for name in (*_RATED, *_SETTLED)}
+    with DuckDbCompute() as compute:
+        for name, table in (tables.catalog | tables.reference).items():
+            compute.load(name, table)
+        utc_months = sorted(set(tables.usage["usage_month"].to_pylist()))
+        for utc_month in utc_months:
+            compute.load(
+                "usage_record",
+                tables.usage.filter(pc.equal(tables.usage["usage_month"], utc_month)),
+            )
+            flow.rate_month(compute)
+            for name in _RATED:
+                results[name].append(compute.fetch(name))
+        rated = results["rated_usage"]
+        empty = TABLES["rated_usage"].arrow_schema.empty_table()
+        compute.load("rated_usage", pa.concat_tables(rated) if rated else empty)
+        for month in months:
+            flow.settle_period(compute, month)
+            for name in _SETTLED:
+                results[name].append(compute.fetch(name))
+    return {
+        name: _distinct(pa.concat_tables(parts), TABLES[name].key)
+        if parts
+        else TABLES[name].arrow_schema.empty_table()
+        for name, parts in results.items()
+    }
+
+
+def _distinct(table: pa.Table, key: Sequence[str]) -> pa.Table:
+    """Keep the last row of every key: a later month knows the same charge again."""
+    rows = {
+        tuple(row[name] for name in key): number
+        for number, row in enumerate(table.select(list(key)).to_pylist())
+    }
+    return table.take(pa.array(sorted(rows.values()), pa.int64()))
+
+
+def _compare(scenario: Scenario, results: dict[str, pa.Table]) -> Iterable[ScenarioLine]:
+    expected = scenario.expected
+    first = str(scenario.months[0])
+    if expected.charges is not None:
+        yield from _charges(expected.charges, first, results)
+    if expected.totals is not None:
+        yield from _totals(expected.totals, results)
+    for pool in expected.pools or []:
+        yield from _pool(pool, first, results)
+    if expected.kept is not None:
+        kept = len(
+            {
+                (row["file_key"], row["line_no"])
+                for row in results["rated_usage"].select(["file_key", "line_no"]).to_pylist()
+            }
+        )
+        yield _count("records kept", expected.kept, kept)
+    if expected.duplicates is not None:
+        got = results["duplicate_record"].num_rows
+        yield _count("records duplicate", expected.duplicates, got)
+    if expected.suspended is not None:
+        found: dict[str, int] = {}
+        for reason in results["suspended_record"]["reason_code"].to_pylist():
+            found[reason] = found.get(reason, 0) + 1
+        for reason in sorted(expected.suspended.keys() | found.keys()):
+            yield _count(
+                f"records suspended: {reason}",
+                expected.suspended.get(reason, 0),
+                found.get(reason, 0),
+            )
+    if expected.findings is not None:
+        codes = sorted(results["charge_finding"]["code"].to_pylist())
+        yield ScenarioLine("findings", ", ".join(sorted(expected.findings)), ", ".join(codes))
+
+
+def _charges(
+    charges: Sequence[ExpectedCharge], first: str, results: dict[str, pa.Table]
+) -> Iterable[ScenarioLine]:
+    desired: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in results["desired_charge"].to_pylist():
+        key = (row["usage_period"], row["level"], row["service_id"], row["charge_id"])
+        desired.setdefault(key, []).append(row)
+    components: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in results["charge_component"].to_pylist():
+        key = (row["usage_period"], row["level"], row["service_id"], row["charge_id"])
+        components.setdefault(key, []).append(row)
+    seen = set()
+    for line in charges:
+        key = (line.period or first, line.level, line.service, line.charge)
+        seen.add(key)
+        rows = [r for r in desired.get(key, []) if line.account in (None, r["account_id"])]
+        what = f"{line.service} {line.charge} {key[0]}" + (
+            "" if line.level == "retail" else f" ({line.level})"
+        )
+        if not rows:
+            yield ScenarioLine(what, str(line.amount), "no charge", str(-line.amount))
+            continue
+        digits = minor_digits(rows[0]["currency"])
+        yield _money(what, line.amount, sum(r["amount_minor"] for r in rows), digits)
+        if line.quantity is not None:
+            got = sum(row["quantity"] for row in rows)
+            yield _count(f"{what}: quantity", line.quantity, got)
+        if line.records is not None:
+            yield _count(f"{what}: records", line.records, sum(r["records"] for r in rows))
+        if line.billing_period is not None:
+            yield ScenarioLine(
+                f"{what}: billing period", line.billing_period, rows[0]["billing_period"]
+            )
+        if line.components is not None:
+            parts = sorted(components.get(key, []), key=lambda part: part["component_id"])
+            yield ScenarioLine(
+                f"{what}: components",
+                " ".join(_text(_minor(part, digits), digits) for part in line.components),
+                " ".join(_text(part["amount_minor"], digits) for part in parts),
+            )
+    for key in sorted(desired.keys() - seen):
+        for row in desired[key]:
+            if row["amount_minor"]:
+                digits = minor_digits(row["currency"])
+                got = _text(row["amount_minor"], digits)
+                what = f"{key[2]} {key[3]} {key[0]}" + (
+                    "" if key[1] == "retail" else f" ({key[1]})"
+                )
+                yield ScenarioLine(what, "no charge", got, got)
+
+
+def _totals(totals: dict[str, Decimal], results: dict[str, pa.Table]) -> Iterable[ScenarioLine]:
+    for level, amount in totals.items():
+        rows = [r for r in results["desired_charge"].to_pylist() if r["level"] == level]
+        digits = max((minor_digits(row["currency"]) for row in rows), default=2)
+        yield _money(f"total {level}", amount, sum(row["amount_minor"] for row in rows), digits)
+
+
+def _pool(pool: ExpectedPool, first: str, results: dict[str, pa.Table]) -> Iterable[ScenarioLine]:
+    period = pool.period or first
+    found = [
+        row
+        for row in results["pool_settlement"].to_pylist()
+        if (row["pool_id"], row["level"], row["usage_period"]) == (pool.pool, pool.level, period)
+    ]
+    what = f"pool {pool.pool} {period}"
+    if not found:
+        known = ", ".join(sorted(set(results["pool_settlement"]["pool_id"].to_pylist())))
+        yield ScenarioLine(what, "a settlement", f"none (there are: {known})")
+        return
+    row = found[0]
+    digits = minor_digits(row["currency"])
+    for name, wanted, column in (
+        ("services", pool.services, "services"),
+        ("available", pool.available, "available"),
+        ("used", pool.used, "used"),
+        ("overage", pool.overage, "overage_quantity"),
+    ):
+        if wanted is not None:
+            yield _count(f"{what}: {name}", wanted, row[column])
+    if pool.amount is not None:
+        yield _money(f"{what}: amount", pool.amount, row["amount_minor"], digits)
+    parts = [
+        part
+        for part in results["pool_part"].to_pylist()
+        if (part["pool_id"], part["level"], part["usage_period"]) == (pool.pool, pool.level, period)
+    ]
+    for wanted_parts, column in ((pool.parts, "service_id"), (pool.accounts, "account_id")):
+        if wanted_parts is None:
+            continue
+        got: dict[str, int] = {}
+        for part in parts:
+            got[part[column]] = got.get(part[column], 0) + part["amount_minor"]
+        for name in sorted(wanted_parts.keys() | got.keys()):
+            wanted_part = wanted_parts.get(name, Decimal(0))
+            yield _money(
+                f"{what}: part of {name or 'owner'}", wanted_part, got.get(name, 0), digits
+            )
+
+
+def _money(what: str, expected: Decimal, got_minor: int, digits: int) -> ScenarioLine:
+    wanted = _minor(expected, digits)
+    difference = "" if wanted == got_minor else _text(got_minor - wanted, digits)
+    return ScenarioLine(what, _text(wanted, digits), _text(got_minor, digits), difference)
+
+
+def _count(what: str, expected: int, got: int) -> ScenarioLine:
+    difference = "" if expected == got else str(got - expected)
+    return ScenarioLine(what, str(expected), str(got), difference)
+
+
+def _minor(amount: Decimal, digits: int) -> int:
+    return int(amount.scaleb(digits))
+
+
+def _text(minor: int, digits: int) -> str:
+    return str(Decimal(minor).scaleb(-digits))
