@@ -1,0 +1,241 @@
+"""The close of a month: its stages in order, its gates, and how one stage is run.
+
+:data:`CLOSE_STAGES` is the only list of stages: the command line shows it, Dagster makes an asset
+of each entry, tests walk it. A stage is a function ``(workspace, period) -> StageResult`` and is
+imported only when it runs, so that naming the stages costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from iotbill_pipelines.operations.stages import Finding, Operation, StageResult
+
+if TYPE_CHECKING:
+    from iotbill_pipelines.engine.calendars import Month
+    from iotbill_pipelines.operations.workspace import Workspace
+
+OWNER = "finance-operations@example.com"
+"""Team that owns the close's assets, shown in Dagster; not a mailbox of ours."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A condition of the close (RULEBOOK §11); fails with a finding of the same code.
+
+    A finding of severity ``block`` stops the close at this stage; ``warn`` is shown and recorded.
+    """
+
+    code: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of a close: what runs it, what it publishes, what it needs, what it must satisfy.
+
+    ``asset`` is the table or document it publishes (its name in Dagster), ``reads`` the assets it
+    depends on. Findings whose code no gate names fall to the gate ``<name>_findings``.
+    """
+
+    name: str
+    module: str
+    title: str
+    asset: str
+    group: str
+    reads: tuple[str, ...]
+    kinds: tuple[str, ...]
+    gates: tuple[Gate, ...] = ()
+
+    @property
+    def operation(self) -> Operation:
+        """The function behind the stage; imports its module."""
+        return cast(Operation, getattr(importlib.import_module(self.module), self.name))
+
+    @property
+    def all_gates(self) -> tuple[Gate, ...]:
+        """The declared gates and the one for any other finding."""
+        return (*self.gates, Gate(f"{self.name}_findings", "nothing else was found"))
+
+    def gate_of(self, finding: Finding) -> str:
+        """The code of the gate that a finding belongs to."""
+        codes = {gate.code for gate in self.gates}
+        return finding.code if finding.code in codes else f"{self.name}_findings"
+
+
+_OPERATIONS = "iotbill_pipelines.operations"
+
+CLOSE_STAGES: tuple[Stage, ...] = (
+    Stage(
+        "rate_usage",
+        f"{_OPERATIONS}.usage",
+        "Rate usage",
+        "rated_usage",
+        "2_rate",
+        ("usage_record",),
+        ("duckdb", "deltalake"),
+        (
+            Gate("conservation", "in = kept + ignored + duplicate + rejected + suspended"),
+            Gate("suspense", "suspense is within tolerance"),
+            Gate("feeds", "every landed file was read"),
+        ),
+    ),
+    Stage(
+        "settle_charges",
+        f"{_OPERATIONS}.charges",
+        "Settle pools and charges",
+        "desired_charge",
+        "3_settle",
+        ("rated_usage",),
+        ("duckdb", "deltalake"),
+        (
+            Gate("pools", "the parts of every pool add up to the pool"),
+            Gate("components", "the components of every charge add up to the charge"),
+            Gate("reference_data", "reference data lets every charge be computed"),
+        ),
+    ),
+    Stage(
+        "book_charges",
+        f"{_OPERATIONS}.booking",
+        "Book charges",
+        "booked_charge",
+        "4_book",
+        ("desired_charge",),
+        ("postgres",),
+        (Gate("booked", "the ledger holds what is desired"),),
+    ),
+    Stage(
+        "issue_invoices",
+        f"{_OPERATIONS}.invoicing",
+        "Issue invoices",
+        "invoice",
+        "5_invoice",
+        ("booked_charge",),
+        ("postgres",),
+        (Gate("invoices", "sum of invoices = sum of retail charges"),),
+    ),
+    Stage(
+        "reconcile_vendors",
+        f"{_OPERATIONS}.reconciliation",
+        "Reconcile vendors",
+        "vendor_reconciliation",
+        "6_reconcile",
+        ("booked_charge",),
+        ("duckdb", "postgres", "excel"),
+        (Gate("reconciliation", "every vendor is reconciled or accrued"),),
+    ),
+    Stage(
+        "build_journals",
+        f"{_OPERATIONS}.journals",
+        "Build journals",
+        "journal",
+        "7_post",
+        ("invoice", "vendor_reconciliation"),
+        ("postgres",),
+        (
+            Gate("journals", "debits = credits in every journal"),
+            Gate("tie_out", "sum of journals = sum of invoices = sum of charges"),
+            Gate("gl_suspense", "every amount has a GL account"),
+        ),
+    ),
+    Stage(
+        "export_journals",
+        f"{_OPERATIONS}.journals",
+        "Export journals",
+        "journal_export",
+        "7_post",
+        ("journal",),
+        ("csv", "excel"),
+        (Gate("exports", "the exported files carry what was journalled"),),
+    ),
+    Stage(
+        "write_report",
+        f"{_OPERATIONS}.report",
+        "Write the close report",
+        "close_report",
+        "8_report",
+        ("journal_export",),
+        ("html", "excel"),
+    ),
+)
+"""The close, in order. RULEBOOK §11's checklist is spread over the gates."""
+
+
+class CloseUnderWay(RuntimeError):
+    """Another process is closing the same month; the message says which run."""
+
+
+def stage_named(name: str) -> Stage:
+    """Return a stage by name. Raises KeyError naming the stages there are."""
+    for stage in CLOSE_STAGES:
+        if stage.name == name:
+            return stage
+    raise KeyError(f"no stage {name!r}; there are {', '.join(s.name for s in CLOSE_STAGES)}")
+
+
+@contextmanager
+def exclusive(ws: Workspace, period: Month) -> Iterator[None]:
+    """Hold the close of ``period`` for this process; the lock ends with its connection.
+
+    Raises CloseUnderWay at once if another process holds it.
+    """
+    from iotbill_pipelines.storage.ledger import CLOSE_LOCK, try_lock
+
+    with try_lock(ws.engine, CLOSE_LOCK, str(period)) as held:
+        if not held:
+            raise CloseUnderWay(
+                f"another process is closing {period}; wait for it to end, then run this again "
+                "(it will find nothing left to do)"
+            )
+        yield
+
+
+def run_stage(ws: Workspace, period: Month, stage: Stage) -> StageResult:
+    """Run one stage under the workspace's run id, one stage of a month at a time.
+
+    Records the run and the outcome of the stage's gates; a failure is recorded and raised again.
+    """
+    from iotbill_pipelines.operations import runs
+
+    runs.start(ws, "close", period)
+    with runs.stage_lock(ws, period):
+        try:
+            result = stage.operation(ws, period)
+        except Exception as error:
+            runs.finish(ws, "failed", {"stage": stage.name, "error": str(error)})
+            raise
+        runs.record_gates(ws, period, stage, result)
+    if result.blocking:
+        runs.finish(ws, "failed", {"stage": stage.name, "blocked_by": _codes(result.blocking)})
+    elif stage == CLOSE_STAGES[-1]:
+        runs.finish(ws, "succeeded", None)
+    return result
+
+
+def run_close(
+    ws: Workspace,
+    period: Month,
+    on_stage: Callable[[Stage, StageResult | None], None] = lambda _stage, _result: None,
+) -> list[tuple[Stage, StageResult]]:
+    """Run every stage in order without Dagster; stop after the first that blocks.
+
+    ``on_stage`` hears of each stage before (None) and after it ran.
+    """
+    done = []
+    with exclusive(ws, period):
+        for stage in CLOSE_STAGES:
+            on_stage(stage, None)
+            result = run_stage(ws, period, stage)
+            on_stage(stage, result)
+            done.append((stage, result))
+            if result.blocking:
+                break
+    return done
+
+
+def _codes(findings: Sequence[Finding]) -> list[str]:
+    return sorted({finding.code for finding in findings})
