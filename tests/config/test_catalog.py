@@ -24,7 +24,9 @@ def read_with(folder: Path, extra: str, base: str | None = None) -> str:
     return read_catalog(folder).digest
 
 
-@pytest.mark.parametrize("bad", sorted(set(BAD.glob("*.yaml")) - {BASE}), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "bad", sorted(set(BAD.glob("*.yaml")) - {BASE}), ids=lambda path: path.stem
+)
 def test_every_mistake_is_told_with_file_line_key_and_remedy(bad: Path, tmp_path: Path) -> None:
     shutil.copy(BASE, tmp_path)
     shutil.copy(bad, tmp_path)
