@@ -531,6 +531,59 @@ DESIRED_CHARGE = _table(
     partition_by="usage_period billing_period",
 )
 
+BOOKED_CHARGE = _table(
+    "booked_charge",
+    "What the ledger holds for a unit and usage period: the sum of its booked rows.",
+    """
+    usage_period   VARCHAR usage period
+    level          VARCHAR level
+    entity_id      VARCHAR our legal entity
+    account_id     VARCHAR payer
+    service_id     VARCHAR service
+    charge_id      VARCHAR charge
+    product_id     VARCHAR product
+    kind           VARCHAR usage, recurring, transition, overage
+    gl_class       VARCHAR the product's GL class when it was booked
+    tax_code       VARCHAR the product's tax code when it was booked
+    currency       VARCHAR ISO 4217
+    records        BIGINT  usage records
+    quantity       BIGINT  class units, or days
+    amount_minor   BIGINT  minor units
+    entries        INTEGER rows that it is the sum of
+    price_ids      VARCHAR price versions of the newest row
+    """,
+    key="usage_period level account_id service_id charge_id entity_id product_id kind gl_class "
+    "tax_code currency",
+)
+
+BOOKING = _table(
+    "booking",
+    "A row to book: the difference between what is desired and what is booked.",
+    """
+    usage_period   VARCHAR usage period
+    billing_period VARCHAR period of the invoice that will carry it
+    accounting_period VARCHAR period it posts in
+    level          VARCHAR level
+    entity_id      VARCHAR our legal entity
+    account_id     VARCHAR payer
+    service_id     VARCHAR service
+    charge_id      VARCHAR charge
+    product_id     VARCHAR product
+    kind           VARCHAR usage, recurring, transition, overage
+    gl_class       VARCHAR GL class
+    tax_code       VARCHAR tax code
+    currency       VARCHAR ISO 4217
+    entry_no       INTEGER place in the unit's history, from 1
+    records        BIGINT  usage records, signed
+    quantity       BIGINT  class units, or days, signed
+    amount_minor   BIGINT  minor units, signed
+    reason         VARCHAR initial, adjustment, reversal, rebill
+    price_ids      VARCHAR space-separated price versions
+    """,
+    key="usage_period level account_id service_id charge_id entity_id product_id kind gl_class "
+    "tax_code currency entry_no",
+)
+
 CHARGE_FINDING = _table(
     "charge_finding",
     "What is wrong or missing in reference data that a period's charges depend on.",
@@ -683,6 +736,8 @@ TABLES = {
         POOL_PART,
         CHARGE_COMPONENT,
         DESIRED_CHARGE,
+        BOOKED_CHARGE,
+        BOOKING,
         CHARGE_FINDING,
         VENDOR_INVOICE_LINE,
         RECONCILIATION_LINE,
