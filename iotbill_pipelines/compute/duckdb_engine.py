@@ -22,6 +22,12 @@ create or replace macro ceil_div(a, b) as
 create or replace macro half_up_div(n, d) as
   case when n < 0 then -((2 * -cast(n as hugeint) + cast(d as hugeint)) // (2 * cast(d as hugeint)))
        else (2 * cast(n as hugeint) + cast(d as hugeint)) // (2 * cast(d as hugeint)) end;
+create or replace macro fits(x, pattern) as regexp_full_match(x, pattern);
+create or replace macro find(x, pattern, part) as regexp_extract(x, pattern, part);
+create or replace macro swap(x, pattern, new) as regexp_replace(x, pattern, new, 'g');
+create or replace macro parse_time(x, form) as try_strptime(x, form);
+create or replace macro epoch_time(micros) as make_timestamp(micros);
+create or replace macro minus_seconds(t, s) as t - to_seconds(s);
 create or replace macro quarter_hour(t) as
   make_timestamp(epoch_us(t) // 900000000 * 900000000);
 create or replace macro days_between(a, b) as cast(b - a as bigint);
@@ -139,9 +145,7 @@ class DuckDbCompute:
             self.connection.unregister(name)
 
     def _drop(self, name: str) -> None:
-        for (kind,) in self.connection.execute(
-            "select case when table_type = 'VIEW' then 'view' else 'table' end"
-            " from information_schema.tables where table_name = ?",
-            [name],
-        ).fetchall():
-            self.connection.execute(f'drop {kind} "{name}"')
+        try:
+            self.connection.execute(f'drop view if exists "{name}"')
+        except duckdb.CatalogException:  # it is a table
+            self.connection.execute(f'drop table "{name}"')

@@ -108,7 +108,7 @@ def run_tables(tables: ScenarioTables, months: Iterable[Month]) -> dict[str, pa.
     months say the same about is there once.
     """
     results: dict[str, list[pa.Table]] = {name: [] for name in (*_RATED, *_SETTLED)}
-    with DuckDbCompute() as compute:
+    with DuckDbCompute(threads=1) as compute:
         for name, table in (tables.catalog | tables.reference).items():
             compute.load(name, table)
         utc_months = sorted(set(tables.usage["usage_month"].to_pylist()))
