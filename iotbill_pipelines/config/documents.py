@@ -209,7 +209,8 @@ def to_config_error(
     """Translate pydantic's errors: file, line, key path, and what to do."""
     problems: dict[tuple[KeyPath, str], Problem] = {}
     for detail in error.errors():
-        path = document.locate((*at, *detail["loc"]))
+        inner = getattr((detail.get("ctx") or {}).get("error"), "path", ())
+        path = document.locate((*at, *detail["loc"], *inner))
         rule = _rule(detail, model)
         problems.setdefault(
             (path, rule), Problem(str(document.path), path, document.line(path), rule)
@@ -237,7 +238,8 @@ def _rule(detail: ErrorDetails, model: type[BaseModel] | None) -> str:  # noqa: 
         case "string_type":
             return f"expected text, not {given!r}; put it in quotes"
         case "value_error" | "assertion_error":
-            return str(context.get("error", detail["msg"]))
+            raised = context.get("error", detail["msg"])
+            return str(getattr(raised, "rule", raised))
         case _:
             return f"{detail['msg'][0].lower()}{detail['msg'][1:]} (found {_short(given)})"
 

@@ -7,6 +7,12 @@ every implementation's prelude defines:
 ``floor_div(a, b)``    integer quotient of non-negative integers, b > 0
 ``ceil_div(a, b)``     the same, rounded up
 ``half_up_div(n, d)``  n / d rounded half away from zero; n of any sign, d > 0
+``fits(x, pattern)``   does the whole text match the regular expression (RE2)?
+``find(x, pattern, n)``  group n of the first match, empty when there is none
+``swap(x, pattern, y)``  every match replaced
+``parse_time(x, form)``  timestamp written in strptime codes, null when it is not one
+``epoch_time(micros)``   timestamp of microseconds since 1970 UTC
+``minus_seconds(t, s)``  a timestamp s seconds earlier
 ``quarter_hour(t)``    a timestamp cut to its quarter of an hour, for joining a local calendar
 ``days_between(a, b)`` whole days from date a to date b
 """

@@ -111,7 +111,7 @@ USAGE_RECORD = _table(
     flags          VARCHAR?   space-separated: ambiguous_time, nonexistent_time, ...
     """,
     key="file_key line_no",
-    partition_by="usage_month",
+    partition_by="usage_month file_key",
 )
 
 REJECTED_RECORD = _table(
@@ -130,6 +130,7 @@ REJECTED_RECORD = _table(
     raw_text    VARCHAR? the record as delivered
     """,
     key="file_key line_no",
+    partition_by="file_key",
 )
 
 SUSPENDED_RECORD = _table(
@@ -626,6 +627,7 @@ VENDOR_INVOICE_LINE = _table(
     fx_rate       RATE?     amount = foreign_amount x fx_rate, as the vendor converted
     """,
     key="file_key line_no",
+    partition_by="file_key",
 )
 
 RECONCILIATION_LINE = _table(

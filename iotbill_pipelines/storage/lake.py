@@ -92,6 +92,44 @@ class Lake:
         self._commit(schema, files, partition, note)
         return sum(file.rows for file in written)
 
+    def replace_each(
+        self,
+        schema: Table,
+        compute: Compute,
+        select: str,
+        column: str,
+        values: Sequence[str],
+        *,
+        order_by: Sequence[str] = (),
+        note: str | None = None,
+    ) -> int:
+        """Make every partition with one of ``values`` in ``column`` hold the rows of ``select``.
+
+        One commit for all of them, so that many small files cost no more than one. A value without
+        rows is emptied. Raises LakeError for rows of another value; nothing is changed then.
+        """
+        self._check_columns(schema, {column: None})
+        table_path = self._create(schema)
+        staged = table_path / f"_staged-{uuid.uuid4().hex}"
+        source = f"select * from {select}" if select.isidentifier() else select
+        try:
+            written = compute.write(
+                conform(source, schema),
+                str(staged),
+                partition_by=schema.partition_by,
+                order_by=order_by,
+            )
+            for file in written:
+                if file.partition[column] not in values:
+                    raise LakeError(
+                        _stray(schema, {column: ", ".join(values)}, dict(file.partition))
+                    )
+            files = [self._adopt(schema, table_path, file, {}, False) for file in written]
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+        self._commit(schema, files, {column: list(values)}, note)
+        return sum(file.rows for file in written)
+
     def files(
         self, schema: Table, *, version: int | None = None, **partition: str | None
     ) -> list[str]:
@@ -247,10 +285,13 @@ class Lake:
         self,
         schema: Table,
         files: list[AddAction],
-        partition: Mapping[str, str | None],
+        partition: Mapping[str, str | list[str] | None],
         note: str | None,
     ) -> None:
-        filters = [(name, "=", value or "") for name, value in partition.items()]
+        filters = [
+            (name, "in" if isinstance(value, list) else "=", value or "")
+            for name, value in partition.items()
+        ]
         properties = CommitProperties(custom_metadata={"note": note} if note else None)
         for attempt in range(1, COMMIT_ATTEMPTS + 1):
             with self._lock(schema):
@@ -276,10 +317,15 @@ class Lake:
             time.sleep(0.02 * attempt)
 
     @staticmethod
-    def _holds(table: DeltaTable, schema: Table, partition: Mapping[str, str | None]) -> bool:
-        wanted = {name: value or None for name, value in partition.items()}
+    def _holds(
+        table: DeltaTable, schema: Table, partition: Mapping[str, str | list[str] | None]
+    ) -> bool:
+        wanted = {
+            name: list[str | None](value) if isinstance(value, list) else [value or None]
+            for name, value in partition.items()
+        }
         return any(
-            all(values[name] == value for name, value in wanted.items())
+            all(values[name] in allowed for name, allowed in wanted.items())
             for _, values in _entries(table, schema)
         )
 

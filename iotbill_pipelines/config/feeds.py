@@ -1,0 +1,78 @@
+"""Feed YAML to :class:`FeedSpec`; every error names file, line and key, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from iotbill_pipelines.config.documents import ConfigError, Document, Problem, parse, read_yaml
+from iotbill_pipelines.engine.feeds.mapping import compile_feed
+from iotbill_pipelines.engine.feeds.spec import FeedSpec
+from iotbill_pipelines.engine.terms import TermsError
+
+
+def load_feed(path: Path) -> FeedSpec:
+    """Read one feed. Raises ConfigError with every problem that was found."""
+    return parse_feed(read_yaml(path))
+
+
+def parse_feed(document: Document) -> FeedSpec:
+    """Make the feed of a document and check that it compiles. Raises ConfigError."""
+    spec = parse(FeedSpec, document)
+    try:
+        compile_feed(spec)
+    except TermsError as error:
+        raise document.error(document.locate(error.path), error.rule) from None
+    return spec
+
+
+def load_feeds(folder: Path) -> dict[str, FeedSpec]:
+    """Read every ``*.yaml`` of a folder, by feed id.
+
+    Raises ConfigError with the problems of all files; two feeds of one id, and two feeds with a
+    file pattern in common, are problems too.
+    """
+    paths = sorted(folder.glob("*.yaml")) if folder.is_dir() else []
+    if not paths:
+        raise ConfigError(str(folder), (), 1, "holds no feed; put one YAML file per feed there")
+    feeds: dict[str, FeedSpec] = {}
+    documents: dict[str, Document] = {}
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            document = read_yaml(path)
+            spec = parse_feed(document)
+            _apart(spec, document, feeds, documents)
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        feeds[spec.id], documents[spec.id] = spec, document
+    if problems:
+        first, *rest = problems
+        raise ConfigError(first.file, first.key, first.line, first.rule, rest)
+    return feeds
+
+
+def _apart(
+    spec: FeedSpec, document: Document, feeds: dict[str, FeedSpec], documents: dict[str, Document]
+) -> None:
+    if spec.id in feeds:
+        raise document.error(
+            ("id",), f"{spec.id!r} is also the id of {documents[spec.id].path.name}; choose another"
+        )
+    for other in feeds.values():
+        for number, pattern in enumerate(spec.files):
+            if pattern in other.files:
+                raise document.error(
+                    ("files", number),
+                    f"{pattern!r} is also a pattern of feed {other.id}; a file has one feed",
+                )
+
+
+def feeds_of(name: str, feeds: Iterable[FeedSpec]) -> list[FeedSpec]:
+    """Return the feeds whose patterns match a file's base name; more than one is a fault."""
+    return [
+        spec for spec in feeds
+        if any(fnmatchcase(name, pattern) for pattern in spec.files)
+    ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Feeds as configuration: typed terms, named functions, and their compilation to SQL."""
