@@ -106,6 +106,17 @@ class SampleSummary:
         return dict(sorted(Counter(planted.kind for planted in self.planted).items()))
 
 
+def imagine(
+    month: Month, services: int, seed: int
+) -> tuple[Fleet, dict[str, dict[date, list[Row]]], Random]:
+    """Return the company and what each carrier delivers by day, before anything is written."""
+    if services < 40:
+        raise ValueError(f"{services} services are too few; ask for 40 or more")
+    rng = Random(f"{seed}/{month}/{services}")
+    fleet = build_fleet(month, services, rng)
+    return fleet, deliveries(fleet, month_of_events(fleet, rng), rng), rng
+
+
 def write_sample(out: Path, month: Month, services: int, seed: int) -> SampleSummary:
     """Write the landing folder of a month; ``out`` is created, files in it are replaced.
 
@@ -114,12 +125,8 @@ def write_sample(out: Path, month: Month, services: int, seed: int) -> SampleSum
 
     Raises ValueError for fewer than 40 services.
     """
-    if services < 40:
-        raise ValueError(f"{services} services are too few; ask for 40 or more")
+    fleet, rows, rng = imagine(month, services, seed)
     out.mkdir(parents=True, exist_ok=True)
-    rng = Random(f"{seed}/{month}/{services}")
-    fleet = build_fleet(month, services, rng)
-    rows = deliveries(fleet, month_of_events(fleet, rng), rng)
     files: list[SampleFile] = []
     planted: list[Planted] = []
     for carrier in CARRIERS:

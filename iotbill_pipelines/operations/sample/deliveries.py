@@ -116,7 +116,11 @@ class Deliveries:
                 self._insert(day + timedelta(days=1), replace(row, outcome="duplicate"))
 
     def _conflicts(self) -> None:
-        """The same record again with another quantity: nobody can say which one is right."""
+        """The same record again with another quantity: nobody can say which one is right.
+
+        The lesser one is rated, so that nobody pays for what the versions do not agree on; the
+        other waits.
+        """
         for _ in range(max(1, self.many // 3)):
             day = self._some_day()
             untouched = [
@@ -130,11 +134,11 @@ class Deliveries:
             if not untouched:
                 continue
             at = self.rng.choice(untouched)
-            row = replace(self.days[day][at], kind="conflicting_resend", outcome="suspended")
+            row = replace(self.days[day][at], kind="conflicting_resend")
             self.days[day][at] = row
             event = row.event
             more = replace(event, quantity=event.quantity + event.quantity // 2 + 1)
-            self._insert(day + timedelta(days=1), replace(row, event=more))
+            self._insert(day + timedelta(days=1), replace(row, event=more, outcome="suspended"))
 
     def _copied(self, event: Event) -> bool:
         rows = self.days[event.start.date()] + self.days[event.start.date() + timedelta(days=1)]
