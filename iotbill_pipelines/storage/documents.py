@@ -199,10 +199,10 @@ def save_workbook(
     return write_bytes(path, _repacked(buffer.getvalue(), moment, values))
 
 
-_HEADER_FONT = Font(bold=True, color="FFFFFF")
+_HEADER_FONT = Font(name="Calibri", bold=True, color="FFFFFF")
 _HEADER_FILL = PatternFill("solid", start_color="1F3A5F")
-_TOTAL_FONT = Font(bold=True)
-_NOTE_FONT = Font(italic=True, color="555555")
+_TOTAL_FONT = Font(name="Calibri", bold=True)
+_NOTE_FONT = Font(name="Calibri", italic=True, color="555555")
 
 
 def _write_sheet(workbook: Workbook, title: str, sheet: Sheet, name: str) -> None:
