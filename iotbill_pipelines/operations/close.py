@@ -183,9 +183,9 @@ def exclusive(ws: Workspace, period: Month) -> Iterator[None]:
 
     Raises CloseUnderWay at once if another process holds it.
     """
-    from iotbill_pipelines.storage.ledger import CLOSE_LOCK, try_lock
+    from iotbill_pipelines.operations.locks import advisory_lock
 
-    with try_lock(ws.engine, CLOSE_LOCK, str(period)) as held:
+    with advisory_lock(ws.engine, f"close:{period}", wait=False) as held:
         if not held:
             raise CloseUnderWay(
                 f"another process is closing {period}; wait for it to end, then run this again "

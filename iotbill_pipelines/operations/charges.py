@@ -1,0 +1,287 @@
+"""Settling: rated usage and reference data to the charges that the ledger should hold.
+
+The unit of work is a usage period. Settled are the accounting period itself and every earlier one
+that was settled before and whose inputs have changed since: late usage, a corrected price, a moved
+SIM are the same operation (RULEBOOK §11).
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from iotbill_pipelines.config.close import ClosePolicy, read_close_policy
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.compute import Compute
+from iotbill_pipelines.engine.flow import settle_period
+from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.schemas import (
+    CHARGE_COMPONENT,
+    CHARGE_FINDING,
+    DESIRED_CHARGE,
+    POOL_PART,
+    POOL_SETTLEMENT,
+    RATED_USAGE,
+    USAGE_AGGREGATE,
+    Table,
+)
+from iotbill_pipelines.operations import fingerprints, usage
+from iotbill_pipelines.operations.knowledge import knowledge
+from iotbill_pipelines.operations.runs import code_version
+from iotbill_pipelines.operations.stages import Finding, StageResult
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage.reference import Snapshot, load_snapshot
+
+STAGE = "settle_charges"
+
+_OF_THE_PERIOD = (USAGE_AGGREGATE, POOL_SETTLEMENT, POOL_PART, CHARGE_FINDING)
+PREVIEW_ROWS = 10
+
+
+def settle_charges(ws: Workspace, period: Month) -> StageResult:
+    """Settle the period, and earlier ones whose inputs changed since they were settled.
+
+    Publishes ``usage_aggregate``, ``pool_settlement``, ``pool_part``, ``charge_component``,
+    ``charge_finding`` and ``desired_charge`` in the lake. Findings: ``pools`` and ``components``
+    (block: parts that do not add up), ``reference_data`` (by configs/close.yaml),
+    ``unsettled_usage`` (warn: usage of an earlier month that was never closed).
+    """
+    snapshot = knowledge(ws, period)
+    known = fingerprints.recorded(ws, STAGE)
+    scope = settled_periods(ws, period)
+    changed, findings = [], []
+    policy = read_close_policy(ws.configs)
+    for settled in scope:
+        usage.rate_months(ws, usage.months_with_usage(ws, usage.around(settled)), snapshot)
+        detail = _inputs(ws, settled, snapshot)
+        if known.get(settled) != fingerprints.fingerprint(detail):
+            _settle(ws, settled, snapshot, detail, next_is_settled=settled + 1 in known)
+            changed.append(settled)
+        findings += _check(ws, settled, policy)
+    findings += _never_closed(ws, period, scope)
+    rows, amounts, preview = _summary(ws, period)
+    return StageResult(
+        rows={
+            "usage periods settled": len(changed),
+            "usage periods unchanged": len(scope) - len(changed),
+            **rows,
+        },
+        amounts=amounts,
+        preview=preview,
+        findings=findings,
+        changed=bool(changed),
+    )
+
+
+def settled_periods(ws: Workspace, period: Month) -> list[Month]:
+    """The usage periods that a close of ``period`` answers for: it, and those settled before it."""
+    earlier = {month for month in fingerprints.recorded(ws, STAGE) if month < period}
+    return sorted({*earlier, period})
+
+
+def _inputs(ws: Workspace, period: Month, snapshot: Snapshot) -> dict[str, Any]:
+    rated = fingerprints.recorded(ws, usage.STAGE)
+    return {
+        "rated": {str(m): rated[m] for m in usage.around(period) if m in rated},
+        "snapshot": snapshot.id,
+        "code": code_version(),
+    }
+
+
+def _settle(
+    ws: Workspace,
+    period: Month,
+    snapshot: Snapshot,
+    detail: dict[str, Any],
+    *,
+    next_is_settled: bool,
+) -> None:
+    fingerprints.forget(ws, STAGE, period)
+    this, following = str(period), str(period + 1)
+    with ws.compute() as compute:
+        load_snapshot(compute, snapshot)
+        files = [
+            file
+            for month in usage.around(period)
+            for file in ws.lake.files(RATED_USAGE, usage_month=str(month))
+        ]
+        compute.scan(RATED_USAGE, files)
+        settle_period(compute, period)
+        for table in _OF_THE_PERIOD:
+            _publish(ws, compute, table, f"usage_period = '{this}'", usage_period=this)
+        _publish(ws, compute, CHARGE_COMPONENT, f"usage_period = '{this}'", usage_period=this)
+        _publish(ws, compute, DESIRED_CHARGE, f"usage_period = '{this}'", usage_period=this)
+        if not next_is_settled:
+            # What this period's invoice carries of the next one, in advance. Once the next period
+            # is settled it says itself what it costs.
+            ahead = f"usage_period = '{following}'"
+            _publish(ws, compute, CHARGE_COMPONENT, ahead, usage_period=following)
+            _publish(ws, compute, DESIRED_CHARGE, ahead, usage_period=following)
+    with ws.engine.begin() as connection:
+        fingerprints.remember(connection, ws, STAGE, period, detail)
+
+
+def _publish(
+    ws: Workspace, compute: Compute, table: Table, where: str, **partition: str | None
+) -> None:
+    ws.lake.replace(
+        table,
+        compute,
+        f"select * from {table.name} where {where}",
+        partition,
+        order_by=table.key,
+        note=ws.run_id,
+    )
+
+
+# ------------------------------------------------------------------------------------- gates
+
+_POOLS_APART = """
+select s.usage_period, s.pool_id, s.charge_id, s.currency, s.amount_minor,
+  cast(coalesce(sum(p.amount_minor), 0) as bigint) as parts_minor,
+  s.overage_quantity, cast(coalesce(sum(p.overage_quantity), 0) as bigint) as parts_quantity
+from pool_settlement as s
+left join pool_part as p on p.usage_period = s.usage_period and p.level = s.level
+  and p.pool_id = s.pool_id and p.charge_id = s.charge_id
+group by s.usage_period, s.level, s.pool_id, s.charge_id, s.currency, s.amount_minor,
+  s.overage_quantity
+having s.amount_minor <> coalesce(sum(p.amount_minor), 0)
+  or s.overage_quantity <> coalesce(sum(p.overage_quantity), 0)
+order by 1, 2, 3
+"""
+
+_CHARGES_APART = """
+select coalesce(d.account_id, c.account_id) as account_id,
+  coalesce(d.service_id, c.service_id) as service_id,
+  coalesce(d.charge_id, c.charge_id) as charge_id, d.currency,
+  coalesce(d.amount_minor, 0) as amount_minor, coalesce(c.amount_minor, 0) as parts_minor
+from (select level, account_id, service_id, charge_id, currency,
+        cast(sum(amount_minor) as bigint) as amount_minor
+      from desired_charge group by level, account_id, service_id, charge_id, currency) as d
+full join (select level, account_id, service_id, charge_id,
+             cast(sum(amount_minor) as bigint) as amount_minor
+           from charge_component group by level, account_id, service_id, charge_id) as c
+  on c.level = d.level and c.account_id = d.account_id and c.service_id = d.service_id
+  and c.charge_id = d.charge_id
+where coalesce(d.amount_minor, 0) <> coalesce(c.amount_minor, 0)
+order by 1, 2, 3
+"""
+
+
+def _check(ws: Workspace, period: Month, policy: ClosePolicy) -> list[Finding]:
+    tables = (POOL_SETTLEMENT, POOL_PART, CHARGE_COMPONENT, DESIRED_CHARGE, CHARGE_FINDING)
+    with ws.compute() as compute:
+        for table in tables:
+            ws.lake.scan(compute, table, usage_period=str(period))
+        pools = compute.fetch(_POOLS_APART).to_pylist()
+        charges = compute.fetch(_CHARGES_APART).to_pylist()
+        wrong = compute.fetch(
+            "select code, count(*) as findings, min(message) as message from charge_finding"
+            " group by code order by code"
+        ).to_pylist()
+    return [
+        *(
+            Finding(
+                "pools",
+                "block",
+                f"pool {row['pool_id']} in {period}: the pool is {row['amount_minor']} minor units "
+                f"and {row['overage_quantity']} units of overage, its parts are "
+                f"{row['parts_minor']} and {row['parts_quantity']}",
+                _difference(row),
+                "do not book; report it: parts always add up to the whole",
+            )
+            for row in pools
+        ),
+        *(
+            Finding(
+                "components",
+                "block",
+                f"charge {row['charge_id']} of service {row['service_id']} in {period}: "
+                f"{row['amount_minor']} minor units, its components are {row['parts_minor']}",
+                _difference(row),
+                "do not book; report it: components always add up to the charge",
+            )
+            for row in charges
+        ),
+        *(
+            Finding(
+                "reference_data",
+                policy.reference_data,
+                f"{period}: {row['findings']} x {row['code']}; for example: {row['message']}",
+                f"{row['findings']} findings",
+                "correct the states, contracts or catalog and close again",
+            )
+            for row in wrong
+        ),
+    ]
+
+
+def _difference(row: dict[str, Any]) -> str:
+    currency = row["currency"] or ""
+    minor = row["amount_minor"] - row["parts_minor"]
+    return f"{currency} {Decimal(minor).scaleb(-minor_digits(currency))}".strip()
+
+
+def _never_closed(ws: Workspace, period: Month, scope: list[Month]) -> list[Finding]:
+    """Usage periods before this one that hold rated usage and were never closed."""
+    months = [m for m in usage.months_with_usage(ws) if m <= period]
+    if not months:
+        return []
+    with ws.compute() as compute:
+        files = [f for m in months for f in ws.lake.files(RATED_USAGE, usage_month=str(m))]
+        compute.scan(RATED_USAGE, files)
+        listed = ", ".join(f"'{month}'" for month in scope)
+        waiting = compute.fetch(
+            "select usage_period, cast(count(distinct (file_key, line_no)) as bigint) as records"
+            f" from rated_usage where usage_period < '{period}' and usage_period not in ({listed})"
+            " group by usage_period order by usage_period"
+        ).to_pylist()
+    return [
+        Finding(
+            "unsettled_usage",
+            "warn",
+            f"{row['records']} records belong to {row['usage_period']}, which was never closed; "
+            "they are not billed",
+            f"{row['records']} records",
+            f"run `iotbill close {row['usage_period']}`, unless it was billed elsewhere",
+        )
+        for row in waiting
+    ]
+
+
+def _summary(
+    ws: Workspace, period: Month
+) -> tuple[dict[str, int], list[tuple[str, str, Decimal]], pa.Table]:
+    with ws.compute() as compute:
+        ws.lake.scan(compute, DESIRED_CHARGE, billing_period=str(period))
+        ws.lake.scan(compute, POOL_SETTLEMENT, usage_period=str(period))
+        totals = compute.fetch(
+            "select level, kind, currency, cast(count(*) as bigint) as charges,"
+            " cast(sum(amount_minor) as bigint) as amount_minor"
+            " from desired_charge group by level, kind, currency order by level, kind, currency"
+        ).to_pylist()
+        pools = compute.fetch("select count(*) as pools from pool_settlement")["pools"][0].as_py()
+    amounts = [
+        (
+            f"{row['level']} {row['kind']}",
+            row["currency"],
+            Decimal(row["amount_minor"]).scaleb(-minor_digits(row["currency"])),
+        )
+        for row in totals
+    ]
+    rows = {
+        "pools": pools,
+        "desired charges": sum(row["charges"] for row in totals),
+    }
+    preview = pa.table(
+        {
+            "level": [row["level"] for row in totals],
+            "kind": [row["kind"] for row in totals],
+            "charges": [row["charges"] for row in totals],
+            "currency": [row["currency"] for row in totals],
+            "amount": [str(amount) for _, _, amount in amounts],
+        }
+    )
+    return rows, amounts, preview

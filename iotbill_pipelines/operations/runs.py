@@ -1,0 +1,145 @@
+"""Executions and their evidence: who ran what, with which code, and how its gates came out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.operations.close import Stage
+from iotbill_pipelines.operations.locks import advisory_lock
+from iotbill_pipelines.operations.stages import Finding, StageResult
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage.models import GateResult, Run
+
+_SEVERITY_ORDER = {"block": 0, "warn": 1, "info": 2}
+
+
+@cache
+def code_version() -> str:
+    """Return a hash of the code that decides amounts: the engine and the compute behind it."""
+    digest = hashlib.sha256()
+    for package in ("engine", "compute"):
+        root = files("iotbill_pipelines").joinpath(package)
+        for name, content in sorted(_sources(root, package)):
+            digest.update(f"\n{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def _sources(folder: Traversable, path: str) -> Iterator[tuple[str, bytes]]:
+    for entry in folder.iterdir():
+        name = f"{path}/{entry.name}"
+        if entry.is_dir():
+            yield from _sources(entry, name)
+        elif entry.name.endswith((".py", ".sql")):
+            yield name, entry.read_bytes()
+
+
+def start(ws: Workspace, kind: str, period: Month | None) -> None:
+    """Register the workspace's run if it is not registered yet; a failed one starts again."""
+    row = insert(Run).values(
+        run_id=ws.run_id,
+        kind=kind,
+        period=None if period is None else str(period),
+        started_at=ws.clock(),
+        status="started",
+        actor=ws.actor,
+        code_version=code_version(),
+    )
+    again = row.on_conflict_do_update(
+        index_elements=[Run.run_id],
+        set_={"status": "started", "finished_at": None},
+        where=Run.status == "failed",
+    )
+    with ws.engine.begin() as connection:
+        connection.execute(again)
+
+
+def note(connection: sa.Connection, run_id: str, detail: dict[str, Any]) -> None:
+    """Add to what a run says about itself."""
+    held = connection.execute(sa.select(Run.detail).where(Run.run_id == run_id)).scalar_one()
+    connection.execute(
+        sa.update(Run).where(Run.run_id == run_id).values(detail={**(held or {}), **detail})
+    )
+
+
+def finish(ws: Workspace, status: str, detail: dict[str, Any] | None) -> None:
+    """Close the run's record as ``succeeded`` or ``failed``."""
+    with ws.engine.begin() as connection:
+        if detail:
+            note(connection, ws.run_id, detail)
+        connection.execute(
+            sa.update(Run)
+            .where(Run.run_id == ws.run_id)
+            .values(status=status, finished_at=ws.clock())
+        )
+
+
+@contextmanager
+def stage_lock(ws: Workspace, period: Month) -> Iterator[None]:
+    """Let one stage of a month run at a time, whoever started it; others wait."""
+    with advisory_lock(ws.engine, f"stage:{period}", wait=True):
+        yield
+
+
+def record_gates(ws: Workspace, period: Month, stage: Stage, result: StageResult) -> None:
+    """Keep how each gate of a stage came out; the newest row of a gate counts."""
+    now = ws.clock()
+    rows = []
+    for gate in stage.all_gates:
+        findings = sorted(
+            (f for f in result.findings if stage.gate_of(f) == gate.code),
+            key=lambda finding: _SEVERITY_ORDER[finding.severity],
+        )
+        worst = findings[0] if findings else None
+        rows.append(
+            {
+                "period": str(period),
+                "gate": gate.code,
+                "outcome": "failed" if worst and worst.severity != "info" else "passed",
+                "severity": worst.severity if worst else "info",
+                "figure": worst.figure if worst else None,
+                "message": "\n".join(f.message for f in findings) or gate.title,
+                "what_to_do": "\n".join(dict.fromkeys(f.what_to_do for f in findings)) or None,
+                "evidence": {"stage": stage.name, "findings": [_plain(f) for f in findings]},
+                "run_id": ws.run_id,
+                "recorded_at": now,
+            }
+        )
+    with ws.engine.begin() as connection:
+        connection.execute(sa.insert(GateResult), rows)
+
+
+def _plain(finding: Finding) -> dict[str, str]:
+    return {
+        "code": finding.code,
+        "severity": finding.severity,
+        "message": finding.message,
+        "figure": finding.figure,
+        "what_to_do": finding.what_to_do,
+    }
+
+
+def findings_of_run(ws: Workspace, run_id: str) -> list[tuple[str, Finding]]:
+    """Return the findings that a run recorded, as (stage name, finding), in order."""
+    select = (
+        sa.select(GateResult.evidence)
+        .where(GateResult.run_id == run_id)
+        .order_by(GateResult.gate_result_id)
+    )
+    with ws.engine.connect() as connection:
+        evidence = connection.execute(select).scalars().all()
+    return [
+        (entry["stage"], Finding(**finding))
+        for entry in evidence
+        if entry
+        for finding in entry["findings"]
+    ]
