@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from sqlglot import exp
 
@@ -135,9 +135,7 @@ class Plan:
                 if number == 1
                 else exp.Subquery(this=query, alias=exp.TableAlias(this=exp.to_identifier(before)))
             )
-            columns: list[exp.Expression] = [
-                exp.Column(this=exp.Star(), table=exp.to_identifier(before))
-            ]
+            columns: list[Any] = [exp.Column(this=exp.Star(), table=exp.to_identifier(before))]
             columns += [exp.alias_(tree.copy(), name, quoted=True) for name, tree in layer.columns]
             select = exp.Select(expressions=columns, joins=[tree.copy() for tree in layer.joins])
             select.set("from_", exp.From(this=table))

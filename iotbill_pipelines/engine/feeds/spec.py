@@ -415,6 +415,9 @@ class FeedSpec(Spec):
     zone: Zone | None = None
     limits: Limits = Limits()
     allow_empty: bool = False
+    complete: bool = Field(
+        False, description="reference files: what a file leaves out has ended; else it stays"
+    )
     filter: tuple[FilterRule, ...] = ()
     fields: dict[str, FieldSpec] = Field(min_length=1)
     attributes: dict[str, FieldSpec] = {}

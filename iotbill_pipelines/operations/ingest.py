@@ -1,0 +1,450 @@
+"""Landing and ingestion: files of carriers into usage records, invoice lines, reference data.
+
+:func:`land` archives files and says which feed reads them. :func:`ingest` reads every file that is
+landed and not ingested yet, many of one feed in one pass, and replaces what the lake held of
+them; so a run that was killed is repeated by the next one without a trace. A file that cannot be
+used is quarantined with its reason and never stops another.
+
+Per file: records in = accepted + ignored + rejected, in records and in quantity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.compute.readers import FileFault, SourceFile, read_files
+from iotbill_pipelines.config.feeds import feeds_of, load_feeds
+from iotbill_pipelines.engine.feeds.functions import ZONE_TABLE
+from iotbill_pipelines.engine.feeds.mapping import compile_feed
+from iotbill_pipelines.engine.feeds.spec import FeedSpec
+from iotbill_pipelines.engine.feeds.zones import local_days
+from iotbill_pipelines.engine.schemas import (
+    REFERENCE,
+    REJECTED_RECORD,
+    USAGE_RECORD,
+    VENDOR_INVOICE_LINE,
+)
+from iotbill_pipelines.operations.locks import advisory_lock
+from iotbill_pipelines.operations.stages import Finding, StageResult
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import landing, reference
+from iotbill_pipelines.storage.models import FeedFile
+
+BATCH_BYTES = 256 * 2**20
+BATCH_FILES = 500
+
+_SUMS = ("accepted", "ignored", "rejected")
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What became of a file: its key, feed and state; ``new`` is false if it was known already.
+
+    ``problem`` says why a file was not landed or not recognised; ``file_key`` is None then if it
+    could not be read at all.
+    """
+
+    path: Path
+    file_key: int | None
+    feed_id: str | None
+    state: str
+    new: bool
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """Counts of one ingested file; quantities are sums over all usage classes."""
+
+    file_key: int
+    state: str
+    error: str | None
+    records: dict[str, int]
+    quantity: dict[str, int]
+    usage_months: tuple[str, ...]
+
+    @property
+    def records_in(self) -> int:
+        return sum(self.records.values())
+
+    @property
+    def quantity_in(self) -> int:
+        return sum(self.quantity.values())
+
+
+def land(ws: Workspace, paths: Iterable[Path]) -> list[Landed]:
+    """Archive files (and those in folders) and register each under the feed of its name.
+
+    Idempotent by content. A file that cannot be read now is reported and does not stop the others.
+    Raises ConfigError for feeds that do not hold together, LandingError for a path that is absent.
+    """
+    feeds = load_feeds(ws.configs / "feeds")
+    landed = []
+    for path in landing.find_files(paths):
+        name = landing.safe_name(path.name)
+        matching = feeds_of(name, feeds.values())
+        feed_id = matching[0].id if len(matching) == 1 else None
+        problem = None if feed_id else _unrecognised(name, matching)
+        try:
+            archived = landing.archive(path, ws.archive)
+            with Session(ws.engine) as session, session.begin():
+                row, new = landing.record(session, archived, name, feed_id, ws.clock())
+                landed.append(
+                    Landed(path, row.file_key, row.feed_id, row.state, new,
+                           problem if row.state == "unrecognised" else None)
+                )  # fmt: skip
+        except landing.LandingError as error:
+            landed.append(Landed(path, None, feed_id, "failed", False, str(error)))
+    return landed
+
+
+def _unrecognised(name: str, matching: Sequence[FeedSpec]) -> str:
+    if not matching:
+        return f"{name} matches no feed's files; add a pattern to a feed under configs/feeds"
+    ids = ", ".join(spec.id for spec in matching)
+    return f"{name} matches several feeds ({ids}); make their patterns tell it apart"
+
+
+def ingest(ws: Workspace, received_day: date | None = None) -> StageResult:
+    """Ingest every file in state ``landed`` (of one day, if given); return counts and findings.
+
+    Files that no feed recognised before are tried again with the feeds of now.
+    """
+    feeds = load_feeds(ws.configs / "feeds")
+    with advisory_lock(ws.engine, "ingest", wait=True):
+        _recognise(ws, feeds)
+        rows = _waiting(ws, received_day)
+        results: list[FileResult] = []
+        for spec, batch in _batches(rows, feeds):
+            results += _ingest_batch(ws, spec, batch)
+    return _summary(ws, rows, results, received_day)
+
+
+def reingest(ws: Workspace, file_keys: Sequence[int]) -> None:
+    """Let the next :func:`ingest` read files again, after their feed or its limits changed."""
+    with Session(ws.engine) as session, session.begin():
+        session.execute(
+            update(FeedFile)
+            .where(FeedFile.file_key.in_(file_keys), FeedFile.feed_id.is_not(None))
+            .values(state="landed", error=None)
+        )
+
+
+def ingest_files(
+    compute: DuckDbCompute, spec: FeedSpec, files: Sequence[SourceFile]
+) -> list[FileResult]:
+    """Read, validate and map files of one feed: the part of ingestion that stores nothing.
+
+    Defines ``mapped_record`` (one row per record with its outcome and the target's columns) and
+    ``rejected_record`` (:data:`engine.schemas.REJECTED_RECORD`).
+    """
+    faults = {fault.file_key: fault for fault in read_files(compute, spec, files)}
+    compiled = compile_feed(spec)
+    compute.load(ZONE_TABLE, _zone_table(spec, compiled.zones, files))
+    compute.load("file_fault", _fault_table(faults.values()))
+    compute.define("outcome_record", compiled.select, keep=True)
+    conflicts = _key_conflicts(spec)
+    compute.define(
+        "mapped_record",
+        f"""
+select o.* replace (
+    case when f.code is not null or {conflicts} then 'rejected' else o.outcome end as outcome,
+    case when f.code is not null then f.code when {conflicts} then 'key_conflict'
+         else o.reason_code end as reason_code,
+    case when f.code is not null then null when {conflicts} then '{spec.table.key[0]}'
+         else o.fault_field end as fault_field,
+    case when f.code is not null then f.value else o.fault_value end as fault_value,
+    case when f.code is not null then f.message
+         when {conflicts} then 'the file has another row of the same key; keep one of them'
+         else o.fault_message end as fault_message)
+from outcome_record as o left join file_fault as f on f.file_key = o.file_key""",
+        keep=True,
+    )
+    feed = spec.id.replace("'", "''")
+    compute.define(
+        "rejected_record",
+        f"""
+select file_key, line_no, '{feed}' as feed_id, outcome, reason_code, fault_field as field,
+  left(fault_value, 1000) as value,
+  coalesce(fault_message, 'see reason_code') as message, measured_quantity as quantity,
+  left(raw_text, 20000) as raw_text
+from mapped_record where outcome <> 'accepted'
+union all by name
+select file_key, 0 as line_no, '{feed}' as feed_id, 'rejected' as outcome, code as reason_code,
+  value, message
+from file_fault where file_key not in (select file_key from mapped_record)""",
+    )
+    return _results(compute, spec, files, faults)
+
+
+def _key_conflicts(spec: FeedSpec) -> str:
+    """SQL: does the file name this reference key twice, with different rows?"""
+    if spec.target not in REFERENCE:
+        return "false"
+    key = ", ".join(f"o.{name}" for name in spec.table.key)
+    whole = "md5(cast(({}) as varchar))".format(
+        ", ".join(f"o.{name}" for name in spec.table.column_names)
+    )
+    window = f"over (partition by o.file_key, o.outcome, {key})"
+    return f"(o.outcome = 'accepted' and min({whole}) {window} <> max({whole}) {window})"
+
+
+def _zone_table(spec: FeedSpec, zones: frozenset[str], files: Sequence[SourceFile]) -> pa.Table:
+    # whole years, so that batches of different days share the computed table
+    first = min(f.received_at for f in files) - timedelta(days=spec.bounds.max_age_days + 2)
+    last = max(f.received_at for f in files) + timedelta(hours=spec.bounds.max_ahead_hours + 48)
+    return local_days(zones, date(first.year, 1, 1), date(last.year, 12, 31))
+
+
+def _fault_table(faults: Iterable[FileFault]) -> pa.Table:
+    rows = list(faults)
+    return pa.table(
+        {
+            "file_key": pa.array([fault.file_key for fault in rows], pa.int64()),
+            "code": pa.array([fault.code for fault in rows], pa.string()),
+            "message": pa.array([fault.message for fault in rows], pa.string()),
+            "value": pa.array([fault.value for fault in rows], pa.string()),
+        }
+    )
+
+
+def _results(
+    compute: DuckDbCompute,
+    spec: FeedSpec,
+    files: Sequence[SourceFile],
+    faults: dict[int, FileFault],
+) -> list[FileResult]:
+    records = {file.file_key: dict.fromkeys(_SUMS, 0) for file in files}
+    quantity = {file.file_key: dict.fromkeys(_SUMS, 0) for file in files}
+    months: dict[int, set[str]] = {file.file_key: set() for file in files}
+    month = "usage_month" if spec.target == "usage_record" else "null"
+    counted = compute.fetch(
+        f"select file_key, outcome, case when outcome = 'accepted' then {month} end as usage_month,"
+        " count(*) as records, cast(coalesce(sum(measured_quantity), 0) as varchar) as quantity "
+        "from mapped_record group by all"
+    )
+    for row in counted.to_pylist():
+        key, outcome = row["file_key"], row["outcome"]
+        records[key][outcome] += row["records"]
+        quantity[key][outcome] += int(row["quantity"])
+        if row["usage_month"]:
+            months[key].add(row["usage_month"])
+    return [
+        FileResult(
+            file.file_key,
+            "quarantined" if file.file_key in faults else "ingested",
+            f"{faults[file.file_key].code}: {file.name} {faults[file.file_key].message}"
+            if file.file_key in faults
+            else None,
+            records[file.file_key],
+            quantity[file.file_key],
+            tuple(sorted(months[file.file_key])),
+        )
+        for file in files
+    ]
+
+
+# ---------------------------------------------------------------- what is stored
+
+
+def _recognise(ws: Workspace, feeds: dict[str, FeedSpec]) -> None:
+    with Session(ws.engine) as session, session.begin():
+        unknown = select(FeedFile).where(FeedFile.state == "unrecognised")
+        for row in session.execute(unknown).scalars():
+            matching = feeds_of(row.original_name, feeds.values())
+            if len(matching) == 1:
+                row.feed_id, row.state = matching[0].id, "landed"
+
+
+def _waiting(ws: Workspace, received_day: date | None) -> list[FeedFile]:
+    wanted = select(FeedFile).where(FeedFile.state == "landed")
+    if received_day is not None:
+        wanted = wanted.where(FeedFile.received_day == received_day)
+    with Session(ws.engine, expire_on_commit=False) as session:
+        return list(
+            session.execute(
+                wanted.order_by(FeedFile.landed_at, FeedFile.original_name, FeedFile.file_key)
+            ).scalars()
+        )
+
+
+def _batches(
+    rows: Sequence[FeedFile], feeds: dict[str, FeedSpec]
+) -> Iterator[tuple[FeedSpec, list[FeedFile]]]:
+    """Yield files of one feed together, in the order of landing, within the bounds of a batch."""
+    for feed_id in dict.fromkeys(row.feed_id for row in rows):
+        spec = feeds.get(feed_id or "")
+        if spec is None:
+            continue
+        batch: list[FeedFile] = []
+        for row in rows:
+            if row.feed_id != feed_id:
+                continue
+            full = sum(r.size_bytes for r in batch) + row.size_bytes > BATCH_BYTES
+            if batch and (full or len(batch) == BATCH_FILES):
+                yield spec, batch
+                batch = []
+            batch.append(row)
+        yield spec, batch
+
+
+def _ingest_batch(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> list[FileResult]:
+    try:
+        return _store_batch(ws, spec, batch)
+    except (duckdb.Error, pa.ArrowException, reference.ReferenceDataError, OSError) as error:
+        if len(batch) > 1:  # find the file at fault; the others must not wait for it
+            return [result for row in batch for result in _ingest_batch(ws, spec, [row])]
+        nothing = dict.fromkeys(_SUMS, 0)
+        said = str(error).splitlines()[0][:500] if str(error) else type(error).__name__
+        failed = FileResult(
+            batch[0].file_key, "quarantined",
+            f"unreadable: {batch[0].original_name} could not be ingested ({said})",
+            nothing, dict(nothing), (),
+        )  # fmt: skip
+        with Session(ws.engine) as session, session.begin():
+            _store_state(session, failed, ws.clock())
+        return [failed]
+
+
+def _store_batch(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> list[FileResult]:
+    files = [
+        SourceFile(
+            row.file_key,
+            row.original_name,
+            row.landed_at.replace(tzinfo=None),
+            row.size_bytes,
+            lambda path=row.archive_path: landing.open_archived(ws.archive, path),  # type: ignore[misc]
+        )
+        for row in batch
+    ]
+    keys = [str(file.file_key) for file in files]
+    with ws.compute() as compute:
+        results = ingest_files(compute, spec, files)
+        ws.lake.replace_each(
+            REJECTED_RECORD, compute, "rejected_record", "file_key", keys, note=ws.run_id
+        )
+        accepted = "select * from mapped_record where outcome = 'accepted'"
+        if spec.target in (USAGE_RECORD.name, VENDOR_INVOICE_LINE.name):
+            ws.lake.replace_each(
+                spec.table, compute, accepted, "file_key", keys,
+                order_by=("line_no",), note=ws.run_id,
+            )  # fmt: skip
+        with Session(ws.engine) as session, session.begin():
+            if spec.target in REFERENCE:
+                _load_reference(session, compute, spec, files, results, ws.clock())
+            for result in results:
+                _store_state(session, result, ws.clock())
+    return results
+
+
+def _load_reference(
+    session: Session,
+    compute: DuckDbCompute,
+    spec: FeedSpec,
+    files: Sequence[SourceFile],
+    results: Sequence[FileResult],
+    known_at: datetime,
+) -> None:
+    for file, result in zip(files, results, strict=True):
+        if result.state != "ingested":
+            continue
+        rows = compute.fetch(
+            f"select distinct {spec.table.column_list} from mapped_record "
+            f"where outcome = 'accepted' and file_key = {file.file_key} "
+            f"order by {', '.join(spec.table.key)}"
+        )
+        # a rejected row must not look like one that was left out on purpose
+        complete = spec.complete and not result.records["rejected"]
+        reference.load(
+            session, spec.target, rows, known_at, spec.id,
+            complete=complete, file_key=file.file_key,
+        )  # fmt: skip
+
+
+def _store_state(session: Session, result: FileResult, now: datetime) -> None:
+    session.execute(
+        update(FeedFile)
+        .where(FeedFile.file_key == result.file_key)
+        .values(
+            state=result.state,
+            error=result.error,
+            records_in=result.records_in,
+            kept=result.records["accepted"],
+            ignored=result.records["ignored"],
+            rejected=result.records["rejected"],
+            quantity_in=result.quantity_in,
+            quantity_kept=result.quantity["accepted"],
+            quantity_ignored=result.quantity["ignored"],
+            quantity_rejected=result.quantity["rejected"],
+            usage_months=list(result.usage_months),
+            attempts=FeedFile.attempts + 1,
+            ingested_at=now,
+        )
+    )
+
+
+# ---------------------------------------------------------------- what is told
+
+
+def _summary(
+    ws: Workspace,
+    rows: Sequence[FeedFile],
+    results: Sequence[FileResult],
+    received_day: date | None,
+) -> StageResult:
+    names = {row.file_key: row.original_name for row in rows}
+    feed_of = {row.file_key: row.feed_id or "" for row in rows}
+    findings = [
+        Finding(
+            "file_quarantined", "warn", result.error or "", f"{result.records_in} records",
+            "correct the file or the feed, then land the new file or ingest this one again",
+        )
+        for result in results if result.state == "quarantined"
+    ]  # fmt: skip
+    with Session(ws.engine) as session:
+        wanted = select(FeedFile.original_name).where(FeedFile.state == "unrecognised")
+        if received_day is not None:
+            wanted = wanted.where(FeedFile.received_day == received_day)
+        for name in session.execute(wanted.order_by(FeedFile.original_name)).scalars():
+            findings.append(
+                Finding(
+                    "file_unrecognised",
+                    "warn",
+                    _unrecognised(name, ()),
+                    "1 file",
+                    "add a pattern to a feed, or remove the file",
+                )
+            )
+    totals = {outcome: sum(r.records[outcome] for r in results) for outcome in _SUMS}
+    by_feed: dict[str, list[FileResult]] = {}
+    for result in results:
+        by_feed.setdefault(feed_of[result.file_key], []).append(result)
+    preview = pa.table(
+        {
+            "feed": list(by_feed),
+            "files": [len(found) for found in by_feed.values()],
+            "quarantined": [sum(r.state == "quarantined" for r in f) for f in by_feed.values()],
+            "records_in": [sum(r.records_in for r in f) for f in by_feed.values()],
+            **{o: [sum(r.records[o] for r in f) for f in by_feed.values()] for o in _SUMS},
+        }
+    )
+    return StageResult(
+        rows={
+            "files": len(names),
+            "quarantined files": sum(r.state == "quarantined" for r in results),
+            "records in": sum(totals.values()),
+            **totals,
+        },
+        preview=preview,
+        findings=findings,
+        changed=bool(results),
+    )
