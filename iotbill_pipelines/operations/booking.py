@@ -1,0 +1,148 @@
+"""Booking: desired minus booked, into the accounting period that is being closed (RULEBOOK §11)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from iotbill_pipelines.config.ledger import read_ledger
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
+from iotbill_pipelines.operations import charges, fingerprints
+from iotbill_pipelines.operations.knowledge import knowledge
+from iotbill_pipelines.operations.stages import Finding, StageResult
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import ledger
+from iotbill_pipelines.storage.models import BookedCharge
+from iotbill_pipelines.storage.reference import load_snapshot
+
+PREVIEW_ROWS = 10
+
+
+def book_charges(ws: Workspace, period: Month) -> StageResult:
+    """Book what the settled periods desire and the ledger does not hold, as rows of ``period``.
+
+    A second run books nothing. Finding ``booked`` (block): the ledger's sums differ from what is
+    desired. Raises LedgerError for an entity that is not configured or a period that is closed.
+    """
+    snapshot = knowledge(ws, period)
+    terms = read_ledger(ws.configs / "ledger")
+    scope = booking_scope(ws, period)
+    with ws.compute() as compute, Session(ws.engine) as session, session.begin():
+        load_snapshot(compute, snapshot)
+        files = [f for p in scope for f in ws.lake.files(DESIRED_CHARGE, usage_period=str(p))]
+        compute.scan(DESIRED_CHARGE, files)
+        ledger.ensure_entities(session, terms.entities)
+        result = ledger.book(
+            session,
+            compute,
+            period,
+            [str(p) for p in scope],
+            run_id=ws.run_id,
+            cause=f"close of {period}",
+            booked_at=ws.clock(),
+            snapshot_id=snapshot.id,
+        )
+        if result.count:
+            ledger.audit(
+                session,
+                at=ws.clock(),
+                actor=ws.actor,
+                action="book",
+                subject=str(period),
+                detail={"rows": result.count, "usage_periods": [str(p) for p in scope]},
+                input_hashes={"snapshot": snapshot.id},
+            )
+        booked = ledger.booked_charges(session, [str(p) for p in scope])
+        compute.load("booked_charge", booked)
+        wrong = compute.fetch(_NOT_AS_DESIRED).to_pylist()
+    return StageResult(
+        rows={"rows booked": result.count, "usage periods": len(scope), **_by_reason(result.rows)},
+        amounts=[
+            (f"{level} {reason}", currency, _money(minor, currency))
+            for (level, reason, currency), minor in result.amounts().items()
+        ],
+        preview=_preview(ws, period),
+        findings=[
+            Finding(
+                "booked",
+                "block",
+                f"{row['usage_period']}, {row['level']}: {row['desired_minor']} minor units of "
+                f"{row['currency']} are desired, {row['booked_minor']} are booked",
+                f"{row['currency']} "
+                f"{_money(row['desired_minor'] - row['booked_minor'], row['currency'])}",
+                "close again; if it stays, report it: a booking is always the whole difference",
+            )
+            for row in wrong
+        ],
+        changed=bool(result.count),
+    )
+
+
+def booking_scope(ws: Workspace, period: Month) -> list[Month]:
+    """The usage periods whose desired charges a close of ``period`` compares with the ledger.
+
+    The settled ones, and the next one for what the period's invoice carries in advance, unless
+    that was settled itself: then only its own close knows all of it.
+    """
+    settled = charges.settled_periods(ws, period)
+    coming = period + 1
+    return settled if coming in fingerprints.recorded(ws, charges.STAGE) else [*settled, coming]
+
+
+_NOT_AS_DESIRED = """
+select coalesce(d.usage_period, b.usage_period) as usage_period,
+  coalesce(d.level, b.level) as level, coalesce(d.currency, b.currency) as currency,
+  coalesce(d.minor, 0) as desired_minor, coalesce(b.minor, 0) as booked_minor
+from (select usage_period, level, entity_id, account_id, currency,
+        cast(sum(amount_minor) as bigint) as minor
+      from desired_charge group by all) as d
+full join (select usage_period, level, entity_id, account_id, currency,
+             cast(sum(amount_minor) as bigint) as minor
+           from booked_charge group by all) as b
+  on b.usage_period = d.usage_period and b.level = d.level and b.entity_id = d.entity_id
+  and b.account_id = d.account_id and b.currency = d.currency
+where coalesce(d.minor, 0) <> coalesce(b.minor, 0)
+order by 1, 2, 3
+"""
+
+
+def _by_reason(rows: pa.Table) -> dict[str, int]:
+    counted = rows.group_by("reason").aggregate([("reason", "count")]).to_pylist()
+    return {
+        f"rows {row['reason']}": row["reason_count"]
+        for row in sorted(counted, key=lambda row: str(row["reason"]))
+    }
+
+
+def _preview(ws: Workspace, period: Month) -> pa.Table:
+    columns = (
+        BookedCharge.id,
+        BookedCharge.level,
+        BookedCharge.account_id,
+        BookedCharge.service_id,
+        BookedCharge.charge_id,
+        BookedCharge.usage_period,
+        BookedCharge.currency,
+        BookedCharge.amount,
+        BookedCharge.reason,
+    )
+    select = (
+        sa.select(*columns)
+        .where(BookedCharge.accounting_period == str(period))
+        .order_by(sa.func.abs(BookedCharge.amount_minor).desc(), BookedCharge.id)
+        .limit(PREVIEW_ROWS)
+    )
+    with ws.engine.connect() as connection:
+        rows = [
+            {**row, "amount": str(row["amount"])} for row in connection.execute(select).mappings()
+        ]
+    return pa.Table.from_pylist(rows)
+
+
+def _money(minor: int, currency: str) -> Decimal:
+    return Decimal(minor).scaleb(-minor_digits(currency))

@@ -1,0 +1,160 @@
+"""Journals and their export for the ERP (RULEBOOK §9)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from iotbill_pipelines.config.ledger import read_ledger
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.operations.knowledge import knowledge
+from iotbill_pipelines.operations.stages import Finding, StageResult
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import ledger
+
+_BALANCES = """
+select j.external_id, j.journal_type, j.state, j.currency, count(*) as lines,
+  sum(l.debit_minor)::bigint as debit_minor, sum(l.credit_minor)::bigint as credit_minor
+from journal j join journal_line l using (journal_id)
+where j.accounting_period = :period
+group by j.external_id, j.journal_type, j.state, j.currency
+order by j.external_id
+"""
+
+
+def build_journals(ws: Workspace, period: Month) -> StageResult:
+    """Build the period's journals of every configured type.
+
+    Findings: ``journals`` (block: debits differ from credits), ``tie_out`` (block: the sum of
+    journals, invoices and charges differ, or costs), ``gl_suspense`` (block: no GL rule).
+    """
+    knowledge(ws, period)
+    terms = read_ledger(ws.configs / "ledger")
+    with Session(ws.engine) as session, session.begin():
+        ledger.ensure_entities(session, terms.entities)
+        result = ledger.post_journals(session, period, terms, run_id=ws.run_id, built_at=ws.clock())
+        ties = ledger.tie_out(session, period)
+        balances = [
+            dict(row)
+            for row in session.execute(sa.text(_BALANCES), {"period": str(period)}).mappings()
+        ]
+    findings = [_finding(found) for found in result.findings]
+    for row in balances:
+        if row["debit_minor"] != row["credit_minor"]:
+            findings.append(
+                Finding(
+                    "journals",
+                    "block",
+                    f"journal {row['external_id']}: debits {row['debit_minor']} and credits "
+                    f"{row['credit_minor']} differ (minor units of {row['currency']})",
+                    _figure(row["debit_minor"] - row["credit_minor"], row["currency"]),
+                    "do not export; report it: the database refuses such a journal",
+                )
+            )
+    for tie in ties:
+        findings += _tie_findings(tie, period)
+    return StageResult(
+        rows={
+            "journals built": len(result.built),
+            "journals unchanged": len(result.unchanged),
+            "journals": len(balances),
+            "lines": sum(row["lines"] for row in balances),
+        },
+        amounts=[
+            (f"{row['external_id']} {side}", row["currency"], _money(minor, row["currency"]))
+            for row in balances
+            for side, minor in (("debit", row["debit_minor"]), ("credit", row["credit_minor"]))
+        ],
+        preview=pa.Table.from_pylist(
+            [
+                {
+                    "journal": row["external_id"],
+                    "state": row["state"],
+                    "lines": row["lines"],
+                    "currency": row["currency"],
+                    "debits": str(_money(row["debit_minor"], row["currency"])),
+                    "credits": str(_money(row["credit_minor"], row["currency"])),
+                }
+                for row in balances
+            ]
+        ),
+        findings=findings,
+        changed=bool(result.built),
+    )
+
+
+def export_journals(ws: Workspace, period: Month) -> StageResult:
+    """Write the period's journals for every configured target into ``out/<period>``.
+
+    The same journal gives the same bytes; journals are marked exported and no longer change.
+    """
+    knowledge(ws, period)
+    terms = read_ledger(ws.configs / "ledger")
+    folder = ws.out(period) / "journals"
+    folder.mkdir(parents=True, exist_ok=True)
+    with Session(ws.engine) as session, session.begin():
+        files, found = ledger.export_journals(
+            session, period, terms, folder, exported_at=ws.clock()
+        )
+    return StageResult(
+        rows={
+            "files": len(files),
+            "files new": sum(file.is_new for file in files),
+        },
+        preview=pa.Table.from_pylist(
+            [
+                {
+                    "journal": file.external_id,
+                    "target": file.target,
+                    "file": file.path.name,
+                    "sha256": file.sha256[:16],
+                    "new": file.is_new,
+                }
+                for file in files
+            ]
+        ),
+        files=[file.path for file in files],
+        findings=[_finding(finding) for finding in found],
+        changed=any(file.is_new for file in files),
+    )
+
+
+def _tie_findings(tie: ledger.TieOut, period: Month) -> list[Finding]:
+    sides = (
+        ("invoices", tie.invoices, "revenue journals", tie.revenue_journals),
+        ("vendor charges", tie.costs, "cost journals", tie.cost_journals),
+        (
+            "charges",
+            tie.charges + tie.carried_in - tie.carried_out,
+            "revenue journals",
+            tie.revenue_journals,
+        ),
+    )
+    return [
+        Finding(
+            "tie_out",
+            "block",
+            f"entity {tie.entity_id}, {period}: {left} are {left_minor}, {right} are "
+            f"{right_minor} (minor units of {tie.currency})",
+            _figure(left_minor - right_minor, tie.currency),
+            "close again; if it stays, report it: nothing may be lost between them",
+        )
+        for left, left_minor, right, right_minor in sides
+        if left_minor != right_minor
+    ]
+
+
+def _finding(found: ledger.LedgerFinding) -> Finding:
+    return Finding(found.code, found.severity, found.message, found.figure, found.what_to_do)
+
+
+def _money(minor: int, currency: str) -> Decimal:
+    return Decimal(minor).scaleb(-minor_digits(currency))
+
+
+def _figure(minor: int, currency: str) -> str:
+    return f"{currency} {_money(minor, currency)}"
