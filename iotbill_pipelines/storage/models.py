@@ -476,7 +476,8 @@ class JournalLine(Base):
 
     journal_id: Mapped[int] = mapped_column(primary_key=True)
     line_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    role: Mapped[str] = mapped_column(doc="receivable, revenue, cost, accrued_cost, suspense")
+    role: Mapped[str] = mapped_column(doc="receivable, revenue, cost, accrued_cost")
+    is_suspense: Mapped[bool] = mapped_column(doc="no GL rule took it: blocks the close")
     account: Mapped[str] = mapped_column(doc="number in the general ledger")
     account_name: Mapped[str]
     currency: Mapped[Currency]
@@ -511,9 +512,7 @@ class JournalCharge(Base):
 
     booked_charge_id: Mapped[int] = mapped_column(ForeignKey("booked_charge.id"), primary_key=True)
     journal_type: Mapped[str] = mapped_column(primary_key=True)
-    journal_id: Mapped[int] = mapped_column(
-        ForeignKey("journal.journal_id", ondelete="CASCADE"), index=True
-    )
+    journal_id: Mapped[int] = mapped_column(ForeignKey("journal.journal_id", ondelete="CASCADE"))
     debit_line_no: Mapped[int | None]
     credit_line_no: Mapped[int | None]
 
@@ -528,6 +527,8 @@ class JournalCharge(Base):
             ["journal_line.journal_id", "journal_line.line_no"],
             ondelete="CASCADE",
         ),
+        Index(None, "journal_id", "debit_line_no"),
+        Index(None, "journal_id", "credit_line_no"),
     )
 
 

@@ -18,8 +18,6 @@ from iotbill_pipelines.engine.post.terms import (
     map_account,
 )
 
-SUSPENSE = "suspense"
-
 
 @dataclass(frozen=True, order=True)
 class Cell:
@@ -55,6 +53,7 @@ class Line:
 
     line_no: int
     role: str
+    is_suspense: bool
     account: str
     account_name: str
     debit_minor: int
@@ -162,8 +161,8 @@ def build_journals(
     return drafts, unmapped
 
 
-_Key = tuple[str, str, tuple[str, ...], tuple[str, str, str]]
-"""Account, role, values that the line is broken down by, and department, class, location."""
+_Key = tuple[str, bool, tuple[str, ...], tuple[str, str, str]]
+"""Account, whether it is suspense, values broken down by, and department, class, location."""
 
 
 class _Side:
@@ -181,10 +180,10 @@ class _Side:
             cell.account_id if attribute == "account" else cell.product_id for attribute in self.by
         )
         if rule is None:
-            key: _Key = (terms.suspense_account, SUSPENSE, values, ("", "", ""))
+            key: _Key = (terms.suspense_account, True, values, ("", "", ""))
         else:
             tags = (rule.department or "", rule.class_name or "", rule.location or "")
-            key = (rule.account, self.role, values, tags)
+            key = (rule.account, False, values, tags)
         self.sums[key] += cell.amount_minor
         self.keys[cell.cell_no] = key
         return rule is not None
@@ -194,18 +193,19 @@ class _Side:
             signed = amount * self.sign
             if not signed:
                 continue
-            account, role, values, (department, class_name, location) = key
+            account, is_suspense, values, (department, class_name, location) = key
             named = dict(zip(self.by, values, strict=True))
             line_no = len(lines) + 1
             lines.append(
                 Line(
                     line_no=line_no,
-                    role=role,
+                    role=self.role,
+                    is_suspense=is_suspense,
                     account=account,
                     account_name=terms.account(account).name,
                     debit_minor=max(signed, 0),
                     credit_minor=max(-signed, 0),
-                    memo=", ".join(f"{name} {value}" for name, value in named.items()) or role,
+                    memo=", ".join(f"{name} {value}" for name, value in named.items()) or self.role,
                     name=named.get("account"),
                     department=department or None,
                     class_name=class_name or None,

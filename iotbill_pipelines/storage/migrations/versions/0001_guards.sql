@@ -162,31 +162,44 @@ create trigger issued_invoices_take_no_lines after insert on invoice_line
 create function check_journal_balance() returns trigger language plpgsql as $$
 declare
   wrong record;
-  checked bigint := case when tg_op = 'DELETE' then old.journal_id else new.journal_id end;
 begin
+  if not exists (select 1 from journal where journal_id = new.journal_id) then
+    return null;
+  end if;
   for wrong in
     select currency, sum(debit_minor) as debits, sum(credit_minor) as credits
-    from journal_line where journal_id = checked
+    from journal_line where journal_id = new.journal_id
     group by currency having sum(debit_minor) <> sum(credit_minor)
   loop
-    raise exception 'journal %: debits % and credits % (minor units of %) differ', checked,
-                    wrong.debits, wrong.credits, wrong.currency
+    raise exception 'journal %: debits % and credits % (minor units of %) differ',
+                    new.external_id, wrong.debits, wrong.credits, wrong.currency
       using errcode = 'check_violation';
   end loop;
-  if tg_table_name = 'journal' and tg_op <> 'DELETE'
-     and (select count(*) from journal_line where journal_id = checked) < 2 then
-    raise exception 'journal %: needs at least two lines', checked
+  if (select count(*) from journal_line where journal_id = new.journal_id) < 2 then
+    raise exception 'journal %: needs at least two lines', new.external_id
       using errcode = 'check_violation';
   end if;
   return null;
 end
 $$;
-create constraint trigger debits_equal_credits after insert or update or delete on journal_line
+create constraint trigger debits_equal_credits after insert or update on journal
   deferrable initially deferred
   for each row execute function check_journal_balance();
-create constraint trigger has_lines after insert on journal
-  deferrable initially deferred
-  for each row execute function check_journal_balance();
+
+-- Once per statement, not per line: the touched journals are checked when the transaction ends.
+create function recheck_journals() returns trigger language plpgsql as $$
+begin
+  update journal set state = state
+  where journal_id in (select distinct journal_id from changed_rows);
+  return null;
+end
+$$;
+create trigger lines_are_balanced after insert on journal_line
+  referencing new table as changed_rows
+  for each statement execute function recheck_journals();
+create trigger remaining_lines_are_balanced after delete on journal_line
+  referencing old table as changed_rows
+  for each statement execute function recheck_journals();
 
 create function check_journal_change() returns trigger language plpgsql as $$
 begin
@@ -215,26 +228,39 @@ $$;
 create trigger only_state_changes before update or delete on journal
   for each row execute function check_journal_change();
 
-create function check_journal_part_change() returns trigger language plpgsql as $$
+create function check_journal_parts() returns trigger language plpgsql as $$
 declare
-  parent bigint := case when tg_op = 'INSERT' then new.journal_id else old.journal_id end;
+  fixed text;
 begin
-  if tg_op = 'UPDATE' then
-    raise exception '% is never updated', tg_table_name using errcode = 'restrict_violation';
-  end if;
-  -- while the journal itself is being deleted its row is gone already: then it was a built one
-  if exists (select 1 from journal where journal_id = parent and state <> 'built') then
-    raise exception 'journal % is exported: its % do not change', parent, tg_table_name
+  -- when a journal is deleted with its parts, its row is gone already: then it was a built one
+  select j.external_id into fixed from journal j
+  where j.state <> 'built' and j.journal_id in (select distinct journal_id from changed_rows)
+  limit 1;
+  if found then
+    raise exception 'journal % is exported: its % rows do not change', fixed, tg_table_name
       using errcode = 'restrict_violation',
             hint = 'what changed since goes into a new revision';
   end if;
-  return case when tg_op = 'DELETE' then old else new end;
+  return null;
 end
 $$;
-create trigger exported_journals_are_fixed before insert or update or delete on journal_line
-  for each row execute function check_journal_part_change();
-create trigger exported_journals_are_fixed before update or delete on journal_charge
-  for each row execute function check_journal_part_change();
+do $$
+declare
+  name text;
+begin
+  foreach name in array array['journal_line', 'journal_charge']
+  loop
+    execute format('create trigger append_only before update on %I
+                    for each statement execute function refuse_change()', name);
+    execute format('create trigger fixed_once_exported after insert on %I
+                    referencing new table as changed_rows
+                    for each statement execute function check_journal_parts()', name);
+    execute format('create trigger kept_once_exported after delete on %I
+                    referencing old table as changed_rows
+                    for each statement execute function check_journal_parts()', name);
+  end loop;
+end
+$$;
 
 -- ------------------------------------------------------------------ reference data
 

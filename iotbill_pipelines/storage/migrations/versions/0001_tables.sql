@@ -308,18 +308,6 @@ CREATE TABLE feed_file_outcome (
 
 CREATE INDEX ix_feed_file_outcome_usage_month ON feed_file_outcome (usage_month);
 
-CREATE TABLE stage_input (
-  stage TEXT NOT NULL,
-  month VARCHAR(7) NOT NULL,
-  fingerprint VARCHAR(64) NOT NULL,
-  detail JSONB NOT NULL,
-  run_id TEXT NOT NULL,
-  recorded_at TIMESTAMP WITH TIME ZONE NOT NULL,
-  CONSTRAINT pk_stage_input PRIMARY KEY (stage, month),
-  CONSTRAINT ck_stage_input_month_is_a_month CHECK (month ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
-  CONSTRAINT fk_stage_input_run_id FOREIGN KEY(run_id) REFERENCES run (run_id)
-);
-
 CREATE TABLE gate_result (
   gate_result_id BIGINT GENERATED ALWAYS AS IDENTITY,
   entity_id TEXT,
@@ -355,6 +343,18 @@ CREATE TABLE period (
   CONSTRAINT ck_period_period_is_a_month CHECK (period ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
   CONSTRAINT ck_period_state_is_known CHECK (state in ('open', 'soft_closed', 'in_review', 'closed', 'reopened')),
   CONSTRAINT fk_period_entity_id FOREIGN KEY(entity_id) REFERENCES legal_entity (entity_id)
+);
+
+CREATE TABLE stage_input (
+  stage TEXT NOT NULL,
+  month VARCHAR(7) NOT NULL,
+  fingerprint VARCHAR(64) NOT NULL,
+  detail JSONB NOT NULL,
+  run_id TEXT NOT NULL,
+  recorded_at TIMESTAMP WITH TIME ZONE NOT NULL,
+  CONSTRAINT pk_stage_input PRIMARY KEY (stage, month),
+  CONSTRAINT ck_stage_input_month_is_a_month CHECK (month ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
+  CONSTRAINT fk_stage_input_run_id FOREIGN KEY(run_id) REFERENCES run (run_id)
 );
 
 CREATE TABLE vendor_reconciliation (
@@ -549,6 +549,7 @@ CREATE TABLE journal_line (
   journal_id BIGINT NOT NULL,
   line_no BIGINT NOT NULL,
   role TEXT NOT NULL,
+  is_suspense BOOLEAN NOT NULL,
   account TEXT NOT NULL,
   account_name TEXT NOT NULL,
   currency VARCHAR(3) NOT NULL,
@@ -592,4 +593,6 @@ CREATE TABLE journal_charge (
   CONSTRAINT fk_journal_charge_journal_id FOREIGN KEY(journal_id) REFERENCES journal (journal_id) ON DELETE CASCADE
 );
 
-CREATE INDEX ix_journal_charge_journal_id ON journal_charge (journal_id);
+CREATE INDEX ix_journal_charge_journal_id_credit_line_no ON journal_charge (journal_id, credit_line_no);
+
+CREATE INDEX ix_journal_charge_journal_id_debit_line_no ON journal_charge (journal_id, debit_line_no);

@@ -1,0 +1,998 @@
+"""The ledger: booking, invoicing, journals and their exports, each one PostgreSQL transaction.
+
+Every function works inside the caller's transaction and takes the ledger's lock first, so that two
+closes at once wait for each other instead of booking the same difference twice. Nothing is kept
+between calls: what is to do is derived from what is stored, so that a run that was killed is
+repaired by running again, and a second run does nothing. Row ids are assigned in order of key under
+the lock; the same history gives the same ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.compute import Compute
+from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.post.booking import booking
+from iotbill_pipelines.engine.post.export import (
+    ExportProblem,
+    PostedJournal,
+    export_problems,
+    export_rows,
+    file_name,
+)
+from iotbill_pipelines.engine.post.journals import (
+    Cell,
+    JournalDraft,
+    Line,
+    build_journals,
+    external_id,
+)
+from iotbill_pipelines.engine.post.terms import Entity, ExportTarget, JournalType, LedgerTerms
+from iotbill_pipelines.engine.schemas import BOOKED_CHARGE, BOOKING
+from iotbill_pipelines.storage import documents, models
+from iotbill_pipelines.storage.bulk import copy_in, copy_out, literal
+
+Severity = Literal["block", "warn", "info"]
+
+
+class LedgerError(RuntimeError):
+    """A booking that cannot be made; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class LedgerFinding:
+    """Something a person must know; the fields of an operation's finding."""
+
+    code: str
+    severity: Severity
+    message: str
+    figure: str = ""
+    what_to_do: str = ""
+
+
+def lock_ledger(session: Session) -> None:
+    """Wait until no other transaction books, invoices or posts; held until this one ends."""
+    session.execute(sa.text("select pg_advisory_xact_lock(hashtext('ledger'))"))
+
+
+# -------------------------------------------------------------------------------- periods
+
+
+def ensure_entities(session: Session, entities: Iterable[Entity]) -> None:
+    """Register the configured legal entities; names may change, the currency may not."""
+    for entity in entities:
+        held = session.get(models.LegalEntity, entity.id)
+        if held is None:
+            session.execute(
+                insert(models.LegalEntity)
+                .values(entity_id=entity.id, name=entity.name, currency=entity.currency)
+                .on_conflict_do_nothing()
+            )
+        elif held.currency != entity.currency:
+            raise LedgerError(
+                f"entity {entity.id} keeps its books in {held.currency}; the configuration says "
+                f"{entity.currency}; give a new entity another id"
+            )
+        else:
+            held.name = entity.name
+    session.flush()
+
+
+def ensure_periods(
+    session: Session, period: Month, entity_ids: Iterable[str], changed_at: datetime
+) -> None:
+    """Open the period for entities that have none yet. Raises LedgerError for unknown entities."""
+    wanted = sorted(set(entity_ids))
+    known = set(
+        session.scalars(
+            sa.select(models.LegalEntity.entity_id).where(models.LegalEntity.entity_id.in_(wanted))
+        )
+    )
+    missing = [entity_id for entity_id in wanted if entity_id not in known]
+    if missing:
+        raise LedgerError(
+            f"accounts refer to the entity {', '.join(missing)}, which is not configured; "
+            "add it to configs/ledger/ledger.yaml or correct the accounts"
+        )
+    for entity_id in wanted:
+        session.execute(
+            insert(models.Period)
+            .values(entity_id=entity_id, period=str(period), state="open", changed_at=changed_at)
+            .on_conflict_do_nothing()
+        )
+
+
+def period_states(session: Session, period: Month) -> dict[str, str]:
+    """Return the state of the period for each entity that has it."""
+    rows = session.execute(
+        sa.select(models.Period.entity_id, models.Period.state)
+        .where(models.Period.period == str(period))
+        .order_by(models.Period.entity_id)
+    )
+    return {row.entity_id: row.state for row in rows}
+
+
+def set_period_state(
+    session: Session,
+    entity_id: str,
+    period: Month,
+    state: str,
+    *,
+    actor: str,
+    at: datetime,
+    reason: str | None = None,
+    role: str | None = None,
+) -> None:
+    """Move a period to another state and record who did; the database refuses undeclared moves.
+
+    Raises LedgerError if the period is unknown; sqlalchemy's DBAPIError for a move not allowed.
+    """
+    lock_ledger(session)
+    held = session.get(models.Period, (entity_id, str(period)), with_for_update=True)
+    if held is None:
+        raise LedgerError(f"{entity_id} has no period {period}; nothing was booked in it yet")
+    before = held.state
+    if before == state:
+        return
+    held.state, held.changed_at = state, at
+    session.flush()
+    session.add(
+        models.PeriodEvent(
+            entity_id=entity_id,
+            period=str(period),
+            from_state=before,
+            to_state=state,
+            at=at,
+            actor=actor,
+            role=role,
+            reason=reason,
+        )
+    )
+    audit(
+        session,
+        at=at,
+        actor=actor,
+        action="period",
+        subject=f"{entity_id} {period}",
+        detail={"from": before, "to": state, "reason": reason},
+    )
+
+
+# -------------------------------------------------------------------------------- booking
+
+
+@dataclass(frozen=True)
+class BookingResult:
+    """What was booked: ``rows`` of :data:`engine.schemas.BOOKING`, none on a second run."""
+
+    rows: pa.Table
+
+    @property
+    def count(self) -> int:
+        return int(self.rows.num_rows)
+
+    def amounts(self) -> dict[tuple[str, str, str], int]:
+        """Minor units by (level, reason, currency)."""
+        sums: dict[tuple[str, str, str], int] = {}
+        for row in (
+            self.rows.group_by(["level", "reason", "currency"])
+            .aggregate([("amount_minor", "sum")])
+            .to_pylist()
+        ):
+            sums[row["level"], row["reason"], row["currency"]] = row["amount_minor_sum"]
+        return dict(sorted(sums.items()))
+
+
+def booked_charges(session: Session, usage_periods: Sequence[str | Month]) -> pa.Table:
+    """Return what is booked for usage periods, summed per unit (relation ``booked_charge``)."""
+    connection = session.connection()
+    listed = literal(connection, [str(period) for period in usage_periods])
+    keys = ", ".join(BOOKED_CHARGE.key)
+    return copy_out(
+        connection,
+        f"select {keys}, sum(records)::bigint as records, sum(quantity)::bigint as quantity, "
+        f"sum(amount_minor)::bigint as amount_minor, max(entry_no) as entries, "
+        f"(array_agg(price_ids order by entry_no desc))[1] as price_ids "
+        f"from booked_charge where usage_period = any ({listed}::text[]) "
+        f"group by {keys} order by {keys}",
+        BOOKED_CHARGE,
+    )
+
+
+def book(
+    session: Session,
+    compute: Compute,
+    accounting_period: Month,
+    usage_periods: Sequence[str | Month],
+    *,
+    run_id: str,
+    cause: str,
+    booked_at: datetime,
+    snapshot_id: str | None = None,
+) -> BookingResult:
+    """Book what is desired minus what is booked, for whole usage periods (RULEBOOK §11).
+
+    ``compute`` holds ``desired_charge``, everything desired of ``usage_periods``, and ``product``;
+    what is booked of those periods and not desired any more is reversed. ``cause`` says why, in
+    words.
+
+    Raises LedgerError if a desired charge lies outside ``usage_periods``, belongs to an entity that
+    is not configured, or its accounting period is closed.
+    """
+    lock_ledger(session)
+    scope = sorted({str(period) for period in usage_periods})
+    outside = sorted(
+        set(compute.fetch("select distinct usage_period from desired_charge")[0].to_pylist())
+        - set(scope)
+    )
+    if outside:
+        raise LedgerError(
+            f"desired charges of {', '.join(outside)} were given, but only {', '.join(scope)} are "
+            "to be booked; what is booked of other periods was not looked at"
+        )
+    compute.load("booked_charge", booked_charges(session, scope))
+    booking(compute, accounting_period)
+    keys = ", ".join(BOOKING.key)
+    rows = compute.fetch(f"select * from booking order by {keys}").cast(BOOKING.arrow_schema)
+    if not rows.num_rows:
+        return BookingResult(rows)
+    entities = rows["entity_id"].unique().to_pylist()
+    ensure_periods(session, accounting_period, entities, booked_at)
+    frozen = {
+        entity_id: state
+        for entity_id, state in period_states(session, accounting_period).items()
+        if entity_id in entities and state in ("in_review", "closed")
+    }
+    if frozen:
+        named = ", ".join(f"{entity_id} ({state})" for entity_id, state in frozen.items())
+        raise LedgerError(
+            f"{accounting_period} takes no bookings any more for {named}; "
+            f"{rows.num_rows} differences are waiting: book them in the next open period, or have "
+            "the period reopened"
+        )
+    first_id = (session.scalar(sa.select(sa.func.max(models.BookedCharge.id))) or 0) + 1
+    count = rows.num_rows
+    stored = rows.append_column("id", pa.array(range(first_id, first_id + count), pa.int64()))
+    for name, value in (
+        ("run_id", run_id),
+        ("cause", cause),
+        ("snapshot_id", snapshot_id),
+        ("booked_at", booked_at.astimezone(UTC).isoformat()),
+    ):
+        stored = stored.append_column(name, pa.array([value] * count, pa.string()))
+    copy_in(session.connection(), "booked_charge", stored)
+    return BookingResult(rows)
+
+
+# -------------------------------------------------------------------------------- invoices
+
+
+@dataclass(frozen=True)
+class InvoiceResult:
+    """Invoices issued by a run, none on a second one. ``totals`` are minor units by currency."""
+
+    invoices: int
+    lines: int
+    totals: dict[str, int]
+
+
+def issue_invoices(
+    session: Session,
+    accounting_period: Month,
+    *,
+    run_id: str,
+    issue_date: date,
+    issued_at: datetime,
+) -> InvoiceResult:
+    """Issue an invoice per entity, account, billing period and currency.
+
+    Lines are the retail charges booked up to the period, billed up to the period and not invoiced
+    yet. Charges that came after an invoice was issued get a supplement (``sequence`` 2 and up); an
+    invoice of nothing but zero lines is not issued, its lines wait for the next one. Numbers run
+    without gaps per entity and accounting period.
+    """
+    lock_ledger(session)
+    values = {
+        "period": str(accounting_period),
+        "run_id": run_id,
+        "issue_date": issue_date,
+        "issued_at": issued_at,
+    }
+    session.execute(sa.text("drop table if exists pg_temp.to_invoice"))
+    session.execute(sa.text(_TO_INVOICE), values)
+    session.execute(sa.text("analyze to_invoice"))
+    numbered = session.execute(sa.text(_ISSUE), values)
+    issued = numbered.fetchall()
+    lines = 0
+    if issued:
+        written = session.execute(sa.text(_ISSUE_LINES), values)
+        lines = int(getattr(written, "rowcount", 0))
+    session.execute(sa.text("drop table to_invoice"))
+    totals: dict[str, int] = {}
+    for row in issued:
+        totals[row.currency] = totals.get(row.currency, 0) + row.total_minor
+    return InvoiceResult(len(issued), lines, dict(sorted(totals.items())))
+
+
+_TO_INVOICE = """
+create temporary table to_invoice on commit drop as
+select b.id, b.entity_id, b.account_id, b.billing_period, b.currency, b.amount_minor,
+  dense_rank() over (order by b.entity_id, b.account_id, b.billing_period, b.currency) as invoice,
+  row_number() over (partition by b.entity_id, b.account_id, b.billing_period, b.currency
+                     order by b.usage_period, b.service_id, b.charge_id, b.id) as line_no,
+  bool_or(b.amount_minor <> 0) over (
+    partition by b.entity_id, b.account_id, b.billing_period, b.currency) as is_due
+from booked_charge b
+where b.level = 'retail' and b.billing_period <= :period and b.accounting_period <= :period
+  and not exists (select from invoice_line l where l.booked_charge_id = b.id)
+"""
+
+_ISSUE = """
+with due as (
+  select min(invoice) as invoice, entity_id, account_id, billing_period, currency,
+         count(*) as lines, sum(amount_minor)::bigint as total_minor
+  from to_invoice where is_due
+  group by entity_id, account_id, billing_period, currency
+), ordered as (
+  select due.*, row_number() over (order by invoice) as position,
+    row_number() over (partition by entity_id order by invoice) as place
+  from due
+)
+insert into invoice (invoice_id, invoice_no, run_id, entity_id, account_id, account_name,
+  billing_period, accounting_period, sequence, issue_date, currency, lines, total_minor, issued_at)
+select coalesce((select max(invoice_id) from invoice), 0) + o.position,
+  o.entity_id || '-' || :period || '-' || to_char(
+    (select count(*) from invoice i where i.entity_id = o.entity_id
+       and i.accounting_period = :period) + o.place, 'FM000000'),
+  :run_id, o.entity_id, o.account_id, coalesce(a.name, o.account_id), o.billing_period, :period,
+  (select count(*) from invoice i where i.entity_id = o.entity_id
+     and i.account_id = o.account_id and i.billing_period = o.billing_period
+     and i.currency = o.currency) + 1,
+  :issue_date, o.currency, o.lines, o.total_minor, :issued_at
+from ordered o
+left join reference_account a on a.account_id = o.account_id and a.known_to is null
+returning currency, total_minor
+"""
+
+_ISSUE_LINES = """
+insert into invoice_line (invoice_id, line_no, booked_charge_id, currency, amount_minor)
+select i.invoice_id, t.line_no, t.id, t.currency, t.amount_minor
+from to_invoice t
+join invoice i on i.entity_id = t.entity_id and i.account_id = t.account_id
+  and i.billing_period = t.billing_period and i.currency = t.currency
+  and i.sequence = (select max(s.sequence) from invoice s where s.entity_id = t.entity_id
+    and s.account_id = t.account_id and s.billing_period = t.billing_period
+    and s.currency = t.currency)
+where t.is_due
+order by i.invoice_id, t.line_no
+"""
+
+
+# -------------------------------------------------------------------------------- journals
+
+
+@dataclass(frozen=True)
+class JournalResult:
+    """Journals of the period after a build; ``built`` are the external ids new or rebuilt."""
+
+    built: list[str]
+    unchanged: list[str]
+    findings: list[LedgerFinding]
+
+
+def post_journals(
+    session: Session,
+    accounting_period: Month,
+    terms: LedgerTerms,
+    *,
+    run_id: str,
+    built_at: datetime,
+) -> JournalResult:
+    """Build the journals of the period for every configured type (RULEBOOK §9).
+
+    What was exported stays; charges since then go into a new revision. What was only built is
+    replaced if its content changed, under the same external id, and left alone otherwise. Findings:
+    ``gl_suspense`` (block) per role and attributes that no GL rule takes.
+    """
+    lock_ledger(session)
+    built: list[str] = []
+    unchanged: list[str] = []
+    findings: list[LedgerFinding] = []
+    for journal_type in terms.journals:
+        _collect_cells(session, journal_type, accounting_period)
+        cells = [
+            Cell(**row)
+            for row in session.execute(
+                sa.text(
+                    "select cell_no, entity_id, currency, account_id, level, product_id, kind, "
+                    "gl_class, tax_code, charges, amount_minor from journal_cell order by cell_no"
+                )
+            ).mappings()
+        ]
+        drafts, unmapped = build_journals(cells, journal_type, accounting_period, terms)
+        findings += [
+            LedgerFinding(
+                "gl_suspense",
+                "block",
+                f"no GL rule for {found.role} of {_attributes(found.cell)}: the amount stands in "
+                f"suspense account {terms.suspense_account}",
+                _figure(found.cell.amount_minor, found.cell.currency),
+                "add a rule to gl_map in configs/ledger/ledger.yaml and build the journals again",
+            )
+            for found in unmapped
+        ]
+        entities = {draft.entity_id for draft in drafts}
+        ensure_periods(session, accounting_period, entities, built_at)
+        ids = _store(session, drafts, journal_type, accounting_period, cells, run_id, built_at)
+        built += ids.built
+        unchanged += ids.unchanged
+        session.execute(sa.text("drop table journal_cell, journal_pending"))
+    findings += _suspense_of_exported(session, accounting_period)
+    return JournalResult(sorted(built), sorted(unchanged), findings)
+
+
+_PENDING: Mapping[str, str] = {
+    # What is on invoices of the period, in whatever period it was booked.
+    "invoiced": """
+      from invoice i join invoice_line l using (invoice_id)
+      join booked_charge b on b.id = l.booked_charge_id
+      where i.accounting_period = :period""",
+    "booked": """
+      from booked_charge b
+      where b.accounting_period = :period""",
+}
+
+_CELL_KEY = "entity_id, currency, account_id, level, product_id, kind, gl_class, tax_code"
+
+
+def _collect_cells(session: Session, journal_type: JournalType, period: Month) -> None:
+    """Sum the charges that no exported journal of the type carries, by what GL rules ask."""
+    values = {"period": str(period), "level": journal_type.level, "type": journal_type.type}
+    session.execute(sa.text("drop table if exists pg_temp.journal_pending, pg_temp.journal_cell"))
+    qualified = ", ".join(f"b.{name}" for name in _CELL_KEY.split(", "))
+    session.execute(
+        sa.text(
+            f"create temporary table journal_pending on commit drop as "
+            f"select b.id, {qualified}, b.amount_minor {_PENDING[journal_type.source]} "
+            f"and b.level = :level and b.amount_minor <> 0 and not exists ("
+            f"select from journal_charge c join journal j using (journal_id) "
+            f"where c.booked_charge_id = b.id and c.journal_type = :type and j.state <> 'built')"
+        ),
+        values,
+    )
+    session.execute(
+        sa.text(
+            f"create temporary table journal_cell on commit drop as "
+            f"select row_number() over (order by {_CELL_KEY}) as cell_no, {_CELL_KEY}, "
+            f"count(*) as charges, sum(amount_minor)::bigint as amount_minor "
+            f"from journal_pending group by {_CELL_KEY}"
+        )
+    )
+    session.execute(sa.text("analyze journal_pending"))
+    session.execute(sa.text("analyze journal_cell"))
+
+
+@dataclass(frozen=True)
+class _Stored:
+    built: list[str]
+    unchanged: list[str]
+
+
+def _store(
+    session: Session,
+    drafts: Sequence[JournalDraft],
+    journal_type: JournalType,
+    period: Month,
+    cells: Sequence[Cell],
+    run_id: str,
+    built_at: datetime,
+) -> _Stored:
+    held = {
+        (journal.entity_id, journal.currency): journal
+        for journal in session.scalars(
+            sa.select(models.Journal)
+            .where(
+                models.Journal.accounting_period == str(period),
+                models.Journal.journal_type == journal_type.type,
+                models.Journal.state == "built",
+            )
+            .order_by(models.Journal.journal_id)
+        )
+    }
+    charges = {cell.cell_no: cell.charges for cell in cells}
+    unchanged: list[str] = []
+    to_build: list[tuple[JournalDraft, int | None]] = []
+    for draft in drafts:
+        journal = held.pop((draft.entity_id, draft.currency), None)
+        if journal is None:
+            to_build.append((draft, None))
+            continue
+        carried = session.scalar(
+            sa.select(sa.func.count())
+            .select_from(models.JournalCharge)
+            .where(models.JournalCharge.journal_id == journal.journal_id)
+        )
+        if journal.content_hash == draft.content_hash and carried == sum(
+            charges[cell_no] for cell_no in draft.cells
+        ):
+            unchanged.append(journal.external_id)
+            continue
+        to_build.append((draft, journal.revision))
+        held[draft.entity_id, draft.currency] = journal
+    for journal in held.values():  # replaced below, or cancelled out since
+        session.delete(journal)
+    session.flush()
+    built = []
+    for draft, revision in to_build:
+        journal_id = (session.scalar(sa.select(sa.func.max(models.Journal.journal_id))) or 0) + 1
+        number = revision or _next_revision(session, draft)
+        name = external_id(draft.entity_id, period, draft.journal_type, number)
+        session.add(
+            models.Journal(
+                journal_id=journal_id,
+                external_id=name,
+                run_id=run_id,
+                entity_id=draft.entity_id,
+                accounting_period=str(period),
+                journal_type=draft.journal_type,
+                revision=number,
+                currency=draft.currency,
+                journal_date=draft.journal_date,
+                memo=draft.memo,
+                content_hash=draft.content_hash,
+                built_at=built_at,
+            )
+        )
+        session.flush()
+        session.execute(
+            sa.insert(models.JournalLine),
+            [
+                {"journal_id": journal_id, "currency": draft.currency, **vars(line)}
+                for line in draft.lines
+            ],
+        )
+        _link_charges(session, journal_id, draft)
+        built.append(name)
+    return _Stored(built, unchanged)
+
+
+def _next_revision(session: Session, draft: JournalDraft) -> int:
+    newest = session.scalar(
+        sa.select(sa.func.max(models.Journal.revision)).where(
+            models.Journal.entity_id == draft.entity_id,
+            models.Journal.accounting_period == str(draft.period),
+            models.Journal.journal_type == draft.journal_type,
+        )
+    )
+    return (newest or 0) + 1
+
+
+def _link_charges(session: Session, journal_id: int, draft: JournalDraft) -> None:
+    connection = session.connection()
+    numbers = sorted(draft.cells)
+    session.execute(sa.text("drop table if exists pg_temp.cell_line"))
+    session.execute(
+        sa.text(
+            "create temporary table cell_line "
+            "(cell_no bigint, debit_line_no bigint, credit_line_no bigint) on commit drop"
+        )
+    )
+    copy_in(
+        connection,
+        "cell_line",
+        pa.table(
+            {
+                "cell_no": pa.array(numbers, pa.int64()),
+                "debit_line_no": pa.array([draft.cells[n][0] for n in numbers], pa.int64()),
+                "credit_line_no": pa.array([draft.cells[n][1] for n in numbers], pa.int64()),
+            }
+        ),
+    )
+    same = " and ".join(f"c.{name} = p.{name}" for name in _CELL_KEY.split(", "))
+    session.execute(
+        sa.text(
+            f"insert into journal_charge "
+            f"(booked_charge_id, journal_type, journal_id, debit_line_no, credit_line_no) "
+            f"select p.id, :type, :journal_id, l.debit_line_no, l.credit_line_no "
+            f"from cell_line l join journal_cell c using (cell_no) "
+            f"join journal_pending p on {same} order by p.id"
+        ),
+        {"type": draft.journal_type, "journal_id": journal_id},
+    )
+
+
+def _suspense_of_exported(session: Session, period: Month) -> list[LedgerFinding]:
+    rows = session.execute(
+        sa.select(
+            models.Journal.external_id,
+            models.Journal.currency,
+            models.JournalLine.account,
+            sa.func.sum(models.JournalLine.debit_minor - models.JournalLine.credit_minor).label(
+                "amount_minor"
+            ),
+        )
+        .join(models.JournalLine, models.JournalLine.journal_id == models.Journal.journal_id)
+        .where(
+            models.Journal.accounting_period == str(period),
+            models.Journal.state != "built",
+            models.JournalLine.is_suspense,
+        )
+        .group_by(models.Journal.external_id, models.Journal.currency, models.JournalLine.account)
+        .order_by(models.Journal.external_id)
+    )
+    return [
+        LedgerFinding(
+            "gl_suspense",
+            "block",
+            f"journal {row.external_id} was exported with a balance in suspense account "
+            f"{row.account}",
+            _figure(int(row.amount_minor), row.currency),
+            "clear the account in the general ledger and waive this, naming the entry",
+        )
+        for row in rows
+    ]
+
+
+# --------------------------------------------------------------------------------- exports
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A journal file on disk. ``is_new`` is false if the same bytes were exported before."""
+
+    external_id: str
+    target: str
+    path: Path
+    sha256: str
+    is_new: bool
+
+
+def posted_journals(session: Session, accounting_period: Month) -> list[PostedJournal]:
+    """Return the period's journals with their lines, in the order of their external ids."""
+    journals = session.scalars(
+        sa.select(models.Journal)
+        .where(models.Journal.accounting_period == str(accounting_period))
+        .order_by(models.Journal.external_id)
+    ).all()
+    lines: dict[int, list[Line]] = {journal.journal_id: [] for journal in journals}
+    for row in session.scalars(
+        sa.select(models.JournalLine)
+        .where(models.JournalLine.journal_id.in_(list(lines)))
+        .order_by(models.JournalLine.journal_id, models.JournalLine.line_no)
+    ):
+        lines[row.journal_id].append(
+            Line(
+                line_no=row.line_no,
+                role=row.role,
+                is_suspense=row.is_suspense,
+                account=row.account,
+                account_name=row.account_name,
+                debit_minor=row.debit_minor,
+                credit_minor=row.credit_minor,
+                memo=row.memo,
+                name=row.name,
+                department=row.department,
+                class_name=row.class_name,
+                location=row.location,
+            )
+        )
+    return [
+        PostedJournal(
+            external_id=journal.external_id,
+            entity_id=journal.entity_id,
+            currency=journal.currency,
+            period=Month.parse(journal.accounting_period),
+            journal_type=journal.journal_type,
+            journal_date=journal.journal_date,
+            memo=journal.memo,
+            lines=tuple(lines[journal.journal_id]),
+        )
+        for journal in journals
+    ]
+
+
+def export_journals(
+    session: Session,
+    accounting_period: Month,
+    terms: LedgerTerms,
+    directory: Path,
+    *,
+    exported_at: datetime,
+    targets: Sequence[str] | None = None,
+) -> tuple[list[ExportedFile], list[LedgerFinding]]:
+    """Write every journal of the period for every target; mark them exported.
+
+    The same journal gives the same bytes whenever it is written. A journal that a target's rules
+    refuse is not written for any target (finding ``exports``, block). A file that differs from what
+    was exported under its id, because the target's columns were changed since, is a warning.
+    """
+    lock_ledger(session)
+    files: list[ExportedFile] = []
+    findings: list[LedgerFinding] = []
+    chosen = [t for t in terms.targets if targets is None or t.id in targets]
+    for journal in posted_journals(session, accounting_period):
+        entity = terms.entity(journal.entity_id)
+        problems = [p for target in chosen for p in export_problems(journal, target)]
+        if problems:
+            findings += [_export_finding(problem) for problem in problems]
+            continue
+        for target in chosen:
+            written = _write_journal(journal, target, entity, directory)
+            before = _exported_hash(session, journal.external_id, target.id)
+            if before is None:
+                _record_export(session, journal, target, written, exported_at)
+            elif before != written.sha256:
+                findings.append(
+                    LedgerFinding(
+                        "exports",
+                        "warn",
+                        f"{written.path.name} differs from what was exported for {target.id} "
+                        "before; the journal is the same, the target's columns are not",
+                        journal.external_id,
+                        "tell whoever imports it, or restore the target's configuration",
+                    )
+                )
+            files.append(replace(written, is_new=before is None))
+        if chosen:
+            session.execute(
+                sa.update(models.Journal)
+                .where(
+                    models.Journal.external_id == journal.external_id,
+                    models.Journal.state == "built",
+                )
+                .values(state="exported", exported_at=exported_at)
+            )
+    return files, findings
+
+
+def _write_journal(
+    journal: PostedJournal, target: ExportTarget, entity: Entity, directory: Path
+) -> ExportedFile:
+    path = directory / documents.safe_name(file_name(journal, target))
+    rows = export_rows(journal, target, entity)
+    if target.format == "csv":
+        digest = documents.write_csv(
+            path,
+            [column.header for column in target.columns],
+            rows,
+            byte_order_mark=target.byte_order_mark,
+        )
+    else:
+        columns = [
+            documents.ColumnFormat(
+                column.header,
+                _KINDS.get(column.field or "", "text") if column.format is None else "text",
+                currency=journal.currency,
+                total=column.field in ("line.debit", "line.credit"),
+            )
+            for column in target.columns
+        ]
+        # The journal's own date, not the clock: the workbook's bytes must not change.
+        created = datetime.combine(journal.journal_date, time(), UTC)
+        sheet = documents.Sheet(journal.external_id, columns, rows, totals=True)
+        digest = documents.write_workbook(path, [sheet], created)
+    return ExportedFile(journal.external_id, target.id, path, digest, True)
+
+
+_KINDS: Mapping[str, Literal["integer", "money", "rate", "date"]] = {
+    "date": "date",
+    "posting_period": "date",
+    "line.number": "integer",
+    "line.debit": "money",
+    "line.credit": "money",
+    "line.amount": "money",
+    "exchange_rate": "rate",
+}
+
+
+def _exported_hash(session: Session, journal_name: str, target: str) -> str | None:
+    return session.scalar(
+        sa.select(models.JournalExport.sha256)
+        .join(models.Journal, models.Journal.journal_id == models.JournalExport.journal_id)
+        .where(models.Journal.external_id == journal_name, models.JournalExport.target == target)
+    )
+
+
+def _record_export(
+    session: Session,
+    journal: PostedJournal,
+    target: ExportTarget,
+    written: ExportedFile,
+    exported_at: datetime,
+) -> None:
+    session.execute(
+        sa.insert(models.JournalExport).from_select(
+            ["journal_id", "target", "file_name", "sha256", "exported_at"],
+            sa.select(
+                models.Journal.journal_id,
+                sa.literal(target.id),
+                sa.literal(written.path.name),
+                sa.literal(written.sha256),
+                sa.literal(exported_at, sa.DateTime(timezone=True)),
+            ).where(models.Journal.external_id == journal.external_id),
+        )
+    )
+
+
+def _export_finding(problem: ExportProblem) -> LedgerFinding:
+    return LedgerFinding(
+        "exports",
+        "block",
+        f"journal {problem.external_id} cannot be exported for {problem.target}: {problem.message}",
+        problem.external_id,
+        problem.what_to_do,
+    )
+
+
+# --------------------------------------------------------------------------------- tie-out
+
+
+@dataclass(frozen=True)
+class TieOut:
+    """Charges, invoices and journals of an entity, period and currency, in minor units.
+
+    ``charges`` is booked retail revenue; ``carried_in`` was booked earlier and invoiced now,
+    ``carried_out`` is booked now and invoiced later. Costs are the vendor level's.
+    """
+
+    entity_id: str
+    currency: str
+    charges: int
+    carried_in: int
+    carried_out: int
+    invoices: int
+    revenue_journals: int
+    costs: int
+    cost_journals: int
+
+
+def tie_out(session: Session, accounting_period: Month) -> list[TieOut]:
+    """Add up the ledger of a period, per entity and currency, each figure from its own table."""
+    rows = session.execute(sa.text(_TIE_OUT), {"period": str(accounting_period)}).mappings()
+    return [TieOut(**row) for row in rows]
+
+
+_TIE_OUT = """
+with figures as (
+  select entity_id, currency, 'charges' as figure, amount_minor from booked_charge
+  where level = 'retail' and accounting_period = :period
+  union all
+  select b.entity_id, b.currency, 'carried_in', b.amount_minor
+  from invoice i join invoice_line l using (invoice_id)
+  join booked_charge b on b.id = l.booked_charge_id
+  where i.accounting_period = :period and b.accounting_period < :period
+  union all
+  select b.entity_id, b.currency, 'carried_out', b.amount_minor from booked_charge b
+  where b.level = 'retail' and b.accounting_period = :period
+    and (b.billing_period > :period or exists (
+      select from invoice_line l join invoice i using (invoice_id)
+      where l.booked_charge_id = b.id and i.accounting_period > :period))
+  union all
+  select entity_id, currency, 'invoices', total_minor from invoice
+  where accounting_period = :period
+  union all
+  select j.entity_id, j.currency, 'revenue_journals', l.debit_minor - l.credit_minor
+  from journal j join journal_line l using (journal_id)
+  where j.accounting_period = :period and l.role = 'receivable'
+  union all
+  select entity_id, currency, 'costs', amount_minor from booked_charge
+  where level = 'vendor' and accounting_period = :period
+  union all
+  select j.entity_id, j.currency, 'cost_journals', l.debit_minor - l.credit_minor
+  from journal j join journal_line l using (journal_id)
+  where j.accounting_period = :period and l.role = 'cost'
+)
+select entity_id, currency,
+  coalesce(sum(amount_minor) filter (where figure = 'charges'), 0)::bigint as charges,
+  coalesce(sum(amount_minor) filter (where figure = 'carried_in'), 0)::bigint as carried_in,
+  coalesce(sum(amount_minor) filter (where figure = 'carried_out'), 0)::bigint as carried_out,
+  coalesce(sum(amount_minor) filter (where figure = 'invoices'), 0)::bigint as invoices,
+  coalesce(sum(amount_minor) filter (where figure = 'revenue_journals'), 0)::bigint
+    as revenue_journals,
+  coalesce(sum(amount_minor) filter (where figure = 'costs'), 0)::bigint as costs,
+  coalesce(sum(amount_minor) filter (where figure = 'cost_journals'), 0)::bigint as cost_journals
+from figures group by entity_id, currency order by entity_id, currency
+"""
+
+
+def tie_out_findings(figures: Iterable[TieOut]) -> list[LedgerFinding]:
+    """Return what does not add up: invoices against charges, journals against both (law 7)."""
+    findings = []
+    for row in figures:
+        due = row.charges + row.carried_in - row.carried_out
+        for code, what, found, expected, action in (
+            ("invoices", "invoices", row.invoices, due, "issue the invoices again"),
+            (
+                "tie_out",
+                "revenue journals",
+                row.revenue_journals,
+                row.invoices,
+                "build the journals again",
+            ),
+            ("tie_out", "cost journals", row.cost_journals, row.costs, "build the journals again"),
+        ):
+            if found != expected:
+                findings.append(
+                    LedgerFinding(
+                        code,
+                        "block",
+                        f"{row.entity_id}: {what} are {_figure(found, row.currency)}, "
+                        f"the charges behind them {_figure(expected, row.currency)}",
+                        _figure(found - expected, row.currency),
+                        action,
+                    )
+                )
+    return findings
+
+
+# ----------------------------------------------------------------------------------- audit
+
+
+def audit(
+    session: Session,
+    *,
+    at: datetime,
+    actor: str,
+    action: str,
+    subject: str,
+    detail: dict[str, Any] | None = None,
+    input_hashes: dict[str, Any] | None = None,
+) -> None:
+    """Append to the audit log; the database chains the entry to the one before."""
+    session.execute(
+        sa.insert(models.AuditLog).values(
+            at=at,
+            actor=actor,
+            action=action,
+            subject=subject,
+            detail=detail or {},
+            input_hashes=input_hashes or {},
+        )
+    )
+
+
+def verify_audit(session: Session) -> list[LedgerFinding]:
+    """Recompute the audit log's chain; return a finding for every entry that does not fit."""
+    rows = session.execute(
+        sa.text(
+            "select seq, previous_hash, hash, audit_payload(audit_log) as payload "
+            "from audit_log order by seq"
+        )
+    )
+    findings = []
+    previous, expected_seq = "0" * 64, 1
+    for row in rows:
+        computed = hashlib.sha256(row.payload.encode()).hexdigest()
+        if row.seq != expected_seq or row.previous_hash != previous or row.hash != computed:
+            findings.append(
+                LedgerFinding(
+                    "audit",
+                    "block",
+                    f"audit entry {row.seq} was changed, or one before it removed",
+                    f"entry {row.seq}",
+                    "restore the audit log from a backup and find out who changed it",
+                )
+            )
+        previous, expected_seq = row.hash, row.seq + 1
+    return findings
+
+
+def _attributes(cell: Cell) -> str:
+    return ", ".join(f"{name}={value}" for name, value in cell.attributes.items())
+
+
+def _figure(minor: int, currency: str) -> str:
+    return f"{currency} {Decimal(minor).scaleb(-minor_digits(currency))}"
