@@ -146,7 +146,11 @@ class Conversion(Terms):
 
 
 class Vendor(Terms):
-    """A carrier that bills us. ``vendor`` is its account's id."""
+    """A carrier that bills us.
+
+    ``vendor`` is its account's id, ``identifier`` the type it prints on invoices, ``quantities``
+    whether it prints usage as ``used`` or as ``rated``, after increments.
+    """
 
     vendor: str = Field(min_length=1)
     name: str = Field(min_length=1)
@@ -155,6 +159,7 @@ class Vendor(Terms):
     customer_number: str | None = None
     contact: Contact
     identifier: str = "iccid"
+    quantities: Literal["rated", "used"] = "rated"
     tolerance: Tolerance = Tolerance()
     dispute: DisputeLayout
     tax_codes: tuple[str, ...] = ()
@@ -179,6 +184,7 @@ class Vendor(Terms):
             tolerance_ppm=int(self.tolerance.percent * 10_000),
             limit_minor=to_minor(self.tolerance.invoice, self.currency),
             uid_type=self.identifier,
+            quantities=self.quantities,
             tax_codes=self.tax_codes,
             account_charges=tuple(
                 AccountCharge(

@@ -694,7 +694,7 @@ RECONCILIATION_TOTAL = _table(
     tolerated_lines BIGINT  lines that passed with a difference
     tolerated_minor BIGINT  sum of those differences and of the invoice's rounding
     limit_minor    BIGINT   greatest sum that passes
-    flag           VARCHAR? systematic_rounding when the limit is exceeded
+    flag           VARCHAR? systematic_rounding (limit exceeded), accrued (no invoice yet)
     """,
     key="accounting_period vendor_id invoice_no currency",
     partition_by="accounting_period",

@@ -17,6 +17,7 @@ from iotbill_pipelines.engine.schemas import (
     CATALOG,
     DESIRED_CHARGE,
     REFERENCE,
+    USAGE_AGGREGATE,
     VENDOR_INVOICE_LINE,
     Table,
 )
@@ -232,6 +233,7 @@ class Market:
                 for name in ("state", "offer", "share_plan", "charge", "price", "price_tier")
             },
             "desired_charge": DESIRED_CHARGE,
+            "usage_aggregate": USAGE_AGGREGATE,
             "vendor_invoice_line": VENDOR_INVOICE_LINE,
         }
         return {
@@ -290,7 +292,8 @@ class Outcome:
         keys = [line["line_key"] for line in self.lines]
         assert len(keys) == len(set(keys))
         assert {c["line_key"] for c in self.causes} <= set(keys)
-        assert sum(t["variance_minor"] for t in self.totals) == self.variance_minor
+        invoiced = [total for total in self.totals if total["flag"] != "accrued"]
+        assert sum(t["variance_minor"] for t in invoiced) == self.variance_minor
         for claim in self.disputes:
             assert claim["billed_minor"] - claim["expected_minor"] == claim["difference_minor"] > 0
         claims = [claim["dispute_key"] for claim in self.disputes]

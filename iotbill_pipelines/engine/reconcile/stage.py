@@ -46,10 +46,11 @@ _YEAR = 12
 def reconcile(compute: Compute, period: Month, terms: Sequence[VendorTerms]) -> None:
     """Compare what carriers billed for ``period`` with what their terms give.
 
-    Reads relations ``vendor_invoice_line`` (this period's, and earlier ones in which to look for
-    copies), ``desired_charge`` (level vendor, those whose ``billing_period`` is ``period``),
-    ``service_identifier``, ``service_state``, ``service_offer``, ``state``, ``offer``, ``charge``,
-    ``price``, ``price_tier`` and ``share_plan``. Defines :data:`RESULTS`. A vendor without terms
+    Reads relations ``vendor_invoice_line`` (this period's, and those of the year before in
+    which to look for copies), ``desired_charge`` (level vendor, those whose ``billing_period`` is
+    ``period``), ``usage_aggregate`` (of the same usage periods), ``service_identifier``,
+    ``service_state``, ``service_offer``, ``state``, ``offer``, ``charge``, ``price``,
+    ``price_tier`` and ``share_plan``. Defines :data:`RESULTS`. A vendor without terms
     is compared with tolerance zero.
 
     Per line and currency, ``sum(cause.amount_minor) = variance_minor``; the variances of an
@@ -93,7 +94,12 @@ def _period_tables(period: Month) -> dict[str, pa.Table]:
     days = (months[-1].end - months[0].start).days
     return {
         "reconcile_scope": pa.table(
-            {"period": [str(period)], "period_start": [period.start], "period_end": [period.end]}
+            {
+                "period": [str(period)],
+                "period_start": [period.start],
+                "period_end": [period.end],
+                "history_start": [str(period - _YEAR)],
+            }
         ),
         "reconcile_month": pa.table(
             {

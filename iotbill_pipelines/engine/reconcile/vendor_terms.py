@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from typing import Literal
 
 import pyarrow as pa
 
@@ -53,6 +54,8 @@ class VendorTerms:
     """Parts per million of the expected amount: 0.5 % is 5000."""
     limit_minor: int = 0
     uid_type: str = "iccid"
+    quantities: Literal["rated", "used"] = "rated"
+    """What the vendor's quantities are: after increments, or as used."""
     tax_codes: tuple[str, ...] = ()
     account_charges: tuple[AccountCharge, ...] = ()
     fx_rates: tuple[FxRate, ...] = ()
@@ -75,6 +78,7 @@ def term_tables(terms: Sequence[VendorTerms]) -> dict[str, pa.Table]:
                     "tolerance_ppm": vendor.tolerance_ppm,
                     "limit_minor": vendor.limit_minor,
                     "uid_type": vendor.uid_type,
+                    "quantities": vendor.quantities,
                 }
                 for vendor in terms
             ],
@@ -86,6 +90,7 @@ def term_tables(terms: Sequence[VendorTerms]) -> dict[str, pa.Table]:
                     ("tolerance_ppm", pa.int64()),
                     ("limit_minor", pa.int64()),
                     ("uid_type", pa.string()),
+                    ("quantities", pa.string()),
                 ]
             ),
         ),

@@ -20,7 +20,8 @@ with exact as (
       as decimal(38,0))) as fx_e12,
     l.foreign_currency
   from vendor_invoice_line as l
-  join reconcile_scope as s on l.billing_period <= s.period
+  join reconcile_scope as s
+    on l.billing_period >= s.history_start and l.billing_period <= s.period
 ), counted as (
   select e.*,
     row_number() over (

@@ -20,6 +20,7 @@ with account_code as (
     cast(null as string), f.charge_code, s.period, f.currency, 'account', 1, 0, 'none',
     wide(f.amount_minor) * money.unit_e12, cast(null as bigint), f.amount_minor
   from vendor_account_charge as f
+  join (select distinct vendor_id from reconcile_invoice_line) as i on i.vendor_id = f.vendor_id
   join reconcile_scope as s
     on f.valid_from < s.period_end and (f.valid_to is null or f.valid_to > s.period_start)
   join reconcile_currency as money on money.currency = f.currency
