@@ -68,6 +68,28 @@ def months_between(first: Month, last: Month) -> Iterator[Month]:
         first += 1
 
 
+def add_months(day: date, months: int) -> date:
+    """Return the same day ``months`` later, clamped to the end of a shorter month.
+
+    Counting from one anchor never drifts: 31 January + 1 is 28 February, + 2 is 31 March.
+    """
+    return clamp_day(Month.of(day) + months, day.day)
+
+
+def months_elapsed(anchor: date, day: date) -> Fraction:
+    """Return the months from ``anchor`` to ``day``: whole months and days / days of that month.
+
+    Months run from the anchor's day to the same day of the next month, so what has elapsed and what
+    remains of a term add up to the term (RULEBOOK §4, CT-09). ``day`` before ``anchor`` is negative
+    months; the result grows with every day.
+    """
+    months = (day.year - anchor.year) * 12 + day.month - anchor.month
+    if add_months(anchor, months) > day:
+        months -= 1
+    start = add_months(anchor, months)
+    return months + Fraction((day - start).days, (add_months(anchor, months + 1) - start).days)
+
+
 def clamp_day(month: Month, day: int) -> date:
     """Return bill day ``day`` of ``month``, clamped to its last day without drifting (ST-19)."""
     return date(month.year, month.month, min(day, month.days))

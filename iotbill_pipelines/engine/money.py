@@ -92,6 +92,44 @@ def apportion(
     return [sign * part for part in result]
 
 
+def apportion_signed(
+    total_minor: int, shares: Sequence[int | Fraction | Decimal], keys: Sequence[object]
+) -> list[int]:
+    """Split a total over children whose exact shares have both signs; the parts add up to it.
+
+    For sets with credits in them, where :func:`apportion` has no weights to use. The shares of the
+    sign that weighs more are rounded and apportioned among themselves, the others take the
+    difference to the total, apportioned likewise; so negating every share and the total negates
+    every part (RULEBOOK §§0.1, 0.2). Of equal sides the one of the smallest key goes first.
+
+    ``total_minor`` is the rounded sum of ``shares``, or a minor unit or so from it. Raises
+    ValueError for a non-zero total without children.
+    """
+    exact = [Fraction(share) for share in shares]
+    if len(exact) != len(keys):
+        raise ValueError("shares and keys differ in length")
+    whole = sum(exact, Fraction(0))
+    leads = whole
+    if whole == 0 and exact:
+        leads = exact[min(range(len(exact)), key=lambda child: (exact[child] == 0, keys[child]))]
+    sign = -1 if leads < 0 else 1
+    main = [child for child, share in enumerate(exact) if share * sign >= 0]
+    rest = [child for child, share in enumerate(exact) if share * sign < 0]
+    main_total = total_minor * sign
+    if rest:
+        main_exact = sum((abs(exact[child]) for child in main), Fraction(0))
+        main_total = max(main_total, int(round_half_up(main_exact, 0)))
+    result = [0] * len(exact)
+    for side, amount, side_sign in (
+        (main, main_total, sign),
+        (rest, main_total - total_minor * sign, -sign),
+    ):
+        parts = apportion(amount, [abs(exact[c]) for c in side], [keys[c] for c in side])
+        for child, part in zip(side, parts, strict=True):
+            result[child] = side_sign * part
+    return result
+
+
 def apportion_sql(
     children: str, parent_key: Sequence[str], total: str, weight: str, tie_key: str
 ) -> str:
