@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from iotbill_pipelines.compute.decoders import DecodeError
-from iotbill_pipelines.compute.decoders.containers import ArchiveLimits, members
+from iotbill_pipelines.compute.decoders.containers import ArchiveLimits, members, members_of
 
 LIMITS = ArchiveLimits(max_members=20, max_bytes=8 << 20, max_ratio=100)
 
@@ -46,6 +46,29 @@ def read(
 def test_members_are_read_and_folders_are_not(tmp_path: Path) -> None:
     data = zipped(("in/", b""), ("in/a.csv", b"1"), ("b.csv", b"2"))
     assert read(tmp_path, data) == ({"in/a.csv": b"1", "b.csv": b"2"}, [])
+
+
+def test_a_source_that_cannot_seek_is_read_all_the_same() -> None:
+    data = zipped(("a.csv", b"1"), ("b.csv", b"2"))
+
+    class OneWay(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def seek(self, *_where: int) -> int:
+            raise io.UnsupportedOperation("seek")
+
+    with members_of(lambda: OneWay(data), "x.zip", len(data), LIMITS) as found:
+        assert [(m.name, m.open().read()) for m in found] == [("a.csv", b"1"), ("b.csv", b"2")]
+        assert [m.open().read() for m in found] == [b"1", b"2"]
+
+
+def test_reading_a_member_again_does_not_use_up_the_limit(tmp_path: Path) -> None:
+    big = random.Random(1).randbytes(3 << 20)
+    (tmp_path / "x.zip").write_bytes(zipped(("a", big), ("b", big)))
+    with members(tmp_path / "x.zip", LIMITS) as found:
+        for _ in range(3):
+            assert [member.open().read() == big for member in found] == [True, True]
 
 
 def test_a_plain_file_is_its_own_member(tmp_path: Path) -> None:
@@ -103,8 +126,9 @@ def test_encrypted_members_are_refused(tmp_path: Path) -> None:
 
 def test_bombs_are_refused_by_what_they_declare_and_by_what_comes_out(tmp_path: Path) -> None:
     assert read(tmp_path, zipped(("a", b"0" * (4 << 20))))[1] == ["bomb"]
-    big = random.Random(1).randbytes(3 << 20)
+    big = random.Random(1).randbytes(3 << 19).hex().encode()
     assert read(tmp_path, zipped(("a", big), ("b", big), ("c", big)))[1] == ["bomb"]
+    assert read(tmp_path, bytes(9 << 20))[1] == ["too_large"]
     liar = bytearray(zipped(("a", b"0" * (4 << 20))))
     # The directory says 1000 bytes; the member itself unpacks to four million.
     struct.pack_into("<L", liar, liar.index(b"PK\x01\x02") + 24, 1000)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iotbill_pipelines.compute.decoders import Decoded, RawRecord, Scope
+from iotbill_pipelines.compute.decoders import Decoded, RawRecord, Scope, nrtrde_0201
 from iotbill_pipelines.compute.decoders.batches import record_batches
 from iotbill_pipelines.compute.decoders.roaming import RoamingOptions, decode
 
@@ -314,6 +316,26 @@ def test_returns_carry_the_event_that_was_refused() -> None:
         assert records[0].fields["startMissingSeqNumber"] == "00001"
         assert records[1].fields["imsi"] == "262011234567890"
         assert records[1].fields["errorDetail[0].errorCode"] == "20"
+
+
+def test_files_can_be_read_side_by_side() -> None:
+    two = [decode(io.BytesIO(data), RoamingOptions()) for data in (GOOD, nrtrde(*NRTRDE_EVENTS))]
+    pairs = list(zip(two[0].records, two[1].records, strict=False))
+    assert [(a.fields["event_type"], b.fields["event_type"]) for a, b in pairs] == [
+        ("gprsCall", "moc"),
+        ("gprsCall", "mtc"),
+    ]
+
+
+def test_the_generated_grammar_is_that_of_its_source(tmp_path: Path) -> None:
+    folder = Path(nrtrde_0201.__file__).parent
+    made = tmp_path / "made.py"
+    script = Path(sys.executable).with_name("pycrate_asn1compile.py")
+    source = str(folder / "nrtrde_0201.asn")
+    command = [sys.executable, str(script), "-i", source, "-o", str(made.with_suffix(""))]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    body = made.read_text().partition("from pycrate_asn1rt")[2]
+    assert (folder / "nrtrde_0201.py").read_text().partition("from pycrate_asn1rt")[2] == body
 
 
 def test_records_become_batches_with_their_findings() -> None:

@@ -8,6 +8,7 @@ containers deeper than declared. Nothing is ever written under a member's name.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import stat
@@ -101,11 +102,20 @@ class Members:
 
 
 class _Budget:
-    """Bytes that all members together may still unpack to."""
+    """Bytes that all members together may unpack to; reading one twice does not count twice."""
 
     def __init__(self, limits: ArchiveLimits) -> None:
         self.limits = limits
-        self.left = limits.max_bytes
+        self._read: dict[str, int] = {}
+        self._total = 0
+
+    def exceeded(self, name: str, unpacked: int) -> bool:
+        """Note how far ``name`` was read; say whether that is too much for all together."""
+        further = unpacked - self._read.get(name, 0)
+        if further > 0:
+            self._read[name] = unpacked
+            self._total += further
+        return self._total > self.limits.max_bytes
 
 
 class _Guarded(io.RawIOBase):
@@ -131,9 +141,8 @@ class _Guarded(io.RawIOBase):
                 Problem("corrupt", f"{self._name} cannot be unpacked: {error}", Scope.FILE)
             ) from error
         self._unpacked += len(data)
-        self._budget.left -= len(data)
         limits = self._budget.limits
-        if self._budget.left < 0:
+        if self._budget.exceeded(self._name, self._unpacked):
             raise _bomb(self._name, f"more than {limits.max_bytes} bytes come out")
         if self._unpacked > max(_RATIO_FROM, self._packed * limits.max_ratio):
             raise _bomb(self._name, f"it unpacks to more than {limits.max_ratio} times its size")
@@ -151,18 +160,33 @@ def _bomb(name: str, why: str) -> DecodeError:
 
 
 def members(path: Path, limits: ArchiveLimits) -> Members:
-    """List the files in a container; a file that is none is its own only member.
+    """List the files in the container at ``path``, as :func:`members_of` does."""
+    return members_of(lambda: path.open("rb"), path.name, path.stat().st_size, limits)
+
+
+def members_of(
+    source: Callable[[], BinaryIO], name: str, packed_bytes: int, limits: ArchiveLimits
+) -> Members:
+    """List the files in a container that ``source`` opens; a file that is none is its own member.
 
     What a file is, its first bytes say. Spreadsheets, which are zip files too, count as files.
-    All findings quarantine the file: ``corrupt``, ``not_a_container``, ``bomb``,
+    A source that cannot seek is copied to a nameless temporary file first.
+    All findings quarantine the file: ``too_large``, ``corrupt``, ``not_a_container``, ``bomb``,
     ``too_many_members``, ``unsafe_name``, ``duplicate_name``, ``not_a_file``, ``encrypted``,
     ``unknown_method``, ``overlap``, ``hidden_data``, ``nested``. Members with a finding are not
     listed.
     """
     found = Members()
-    budget = _Budget(limits)
-    packed = path.stat().st_size
-    _collect(found, budget, path.name, packed, lambda: path.open("rb"), 0)
+    if packed_bytes > limits.max_bytes:
+        message = f"{name} is larger than {limits.max_bytes} bytes"
+        found.problems.append(Problem("too_large", message, Scope.FILE))
+        return found
+    with source() as stream:
+        seekable = stream.seekable()
+    if not seekable:
+        spooled, _ = _spool(found, source)
+        source = functools.partial(_view, spooled)
+    _collect(found, _Budget(limits), name, packed_bytes, source, 0)
     return found
 
 
@@ -242,15 +266,12 @@ def _collect_inner(
     depth: int,
 ) -> None:
     """Add an unpacked file, or look into it when it is a container itself."""
-    left = budget.left
     try:
         with unpack() as stream:
             magic = stream.read(4)
     except DecodeError as error:
         found.problems.append(error.problem)
         return
-    finally:
-        budget.left = left
     if not (magic.startswith(_GZIP_MAGIC) or magic in _ZIP_MAGIC):
         _add_file(found, name, unpack)
         return
@@ -260,7 +281,6 @@ def _collect_inner(
         found.problems.append(error.problem)
         return
     if magic in _ZIP_MAGIC and _is_office(spooled):
-        budget.left = left
         found.members.append(Member(name, unpack))
         return
     _collect(found, budget, name, size, lambda: _view(spooled), depth + 1)
