@@ -340,7 +340,7 @@ class _Planter:
         if line is None:
             return
         price = (line.unit_price * Decimal("1.4")).quantize(Decimal("0.0001"))
-        new = replace(line, unit_price=price, amount=line.amount * price / line.unit_price)
+        new = replace(line, unit_price=price, amount=self._printed(price, line.quantity))
         self._say(
             "wrong_price",
             line,
@@ -353,13 +353,18 @@ class _Planter:
         if line is None:
             return
         quantity = line.quantity // 1000 * 1350
-        new = replace(line, quantity=quantity, amount=line.unit_price * quantity / Decimal(10**6))
+        new = replace(line, quantity=quantity, amount=self._printed(line.unit_price, quantity))
         self._say(
             "quantity_variance",
             line,
             self._replace(line, new),
             f"{quantity} bytes billed, {line.quantity} used",
         )
+
+    def _printed(self, price: Decimal, quantity: int) -> Decimal:
+        """Return the amount of a data line as the vendor prints it: emnify cents, BICS exact."""
+        amount = price * quantity / Decimal(10**6)
+        return cents(amount) if self.carrier.name == "emnify" else amount
 
     def _duplicate(self) -> None:
         line = self._pick(self._data_code(), least=CENT)
