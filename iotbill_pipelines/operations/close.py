@@ -153,12 +153,22 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         (Gate("exports", "the exported files carry what was journalled"),),
     ),
     Stage(
+        "publish_marts",
+        f"{_OPERATIONS}.marts",
+        "Publish marts",
+        "marts",
+        "8_report",
+        ("journal", "vendor_reconciliation"),
+        ("dbt", "postgres"),
+        (Gate("mart_tests", "the marts hold exactly what was booked"),),
+    ),
+    Stage(
         "write_report",
         f"{_OPERATIONS}.report",
         "Write the close report",
         "close_report",
         "8_report",
-        ("journal_export",),
+        ("journal_export", "marts"),
         ("html", "excel"),
     ),
 )

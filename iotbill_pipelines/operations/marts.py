@@ -1,0 +1,80 @@
+"""Marts: dbt over the ledger, once per close. dbt computes no money that the engine did not book."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import duckdb_extensions
+import sqlalchemy as sa
+
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.operations.stages import Finding, StageResult
+from iotbill_pipelines.operations.workspace import Workspace
+
+DBT_PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
+MARTS = ("revenue_by_product_account", "margin_by_service", "reconciliation_summary")
+"""The models of dbt_project, in the order in which people ask for them."""
+
+
+def publish_marts(ws: Workspace, period: Month) -> StageResult:
+    """Build the marts in PostgreSQL's schema ``marts`` and run their data tests.
+
+    Every failed data test is a blocking finding that names the test and its rows. dbt runs as a
+    process of its own: it keeps global state, and its start-up is paid once for all models.
+    """
+    target = ws.home / "dbt"
+    target.mkdir(parents=True, exist_ok=True)
+    command = [
+        *(sys.executable, "-m", "dbt.cli.main", "--quiet", "--no-use-colors"),
+        *("--log-path", str(target), "build", "--target-path", str(target)),
+        *("--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)),
+    ]
+    results_file = target / "run_results.json"
+    results_file.unlink(missing_ok=True)
+    finished = subprocess.run(
+        command, env=_environment(ws), capture_output=True, text=True, check=False
+    )
+    if not results_file.exists():
+        raise RuntimeError(f"dbt did not run:\n{finished.stdout}{finished.stderr}")
+    return _result(ws, period, json.loads(results_file.read_text())["results"])
+
+
+def _environment(ws: Workspace) -> dict[str, str]:
+    extensions = ws.home / "duckdb_extensions"
+    extensions.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(config={"extension_directory": str(extensions)}) as connection:
+        duckdb_extensions.import_extension("postgres_scanner", con=connection)
+    libpq_uri = ws.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return {
+        **os.environ,
+        "IOTBILL_DUCKDB_EXTENSIONS": str(extensions),
+        "IOTBILL_DBT_POSTGRES": libpq_uri,
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def _result(ws: Workspace, period: Month, results: list[dict[str, object]]) -> StageResult:
+    findings = [
+        Finding(
+            code="mart_tests",
+            severity="block",
+            message=f"{result['unique_id']}: {result['message']}",
+            figure=str(result.get("failures") or ""),
+            what_to_do=f"See the rows with: dbt show, or the log in {ws.home / 'dbt'}",
+        )
+        for result in results
+        if result["status"] not in ("pass", "success")
+    ]
+    passed = sum(1 for result in results if result["status"] == "pass")
+    with ws.engine.connect() as connection:
+        rows: dict[str, int] = {
+            mart: connection.execute(sa.text(f"select count(*) from marts.{mart}")).scalar_one()
+            for mart in MARTS
+            if sa.inspect(connection).has_table(mart, schema="marts")
+        }
+    return StageResult(rows={**rows, "data tests passed": passed}, findings=findings)
