@@ -1,0 +1,98 @@
+"""The close in Dagster: an asset per stage with its gates as checks, the job, the schedule."""
+
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from iotbill_pipelines.config.close import SchedulePolicy
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.operations.calendar import business_day
+from iotbill_pipelines.operations.close import CLOSE_STAGES, Stage, run_stage
+from iotbill_pipelines.shell import rendering
+from iotbill_pipelines.shell.partitions import accounting_months
+from iotbill_pipelines.shell.resources import WorkspaceResource
+
+OWNERS = ["team:finance-operations"]
+CLOSE_JOB = "close_month"
+CLOSE_TAG = "iotbill/close"
+"""Tag that the instance limits to one run at a time: see configs/dagster/instance.yaml."""
+
+
+def close_asset(stage: Stage) -> dg.AssetsDefinition:
+    """The asset of a stage: calls its operation and shows what it returned."""
+
+    @dg.asset(
+        name=stage.asset,
+        group_name=f"{stage.group}",
+        description=f"{stage.title}: `{stage.module}.{stage.name}`. Safe to run again: it does "
+        "only what is missing.",
+        deps=list(stage.reads),
+        partitions_def=accounting_months,
+        kinds=set(stage.kinds),
+        owners=OWNERS,
+        check_specs=[
+            dg.AssetCheckSpec(
+                gate.code,
+                asset=stage.asset,
+                description=gate.title,
+                blocking=True,  # an ERROR stops the close here; configs/close.yaml decides severity
+            )
+            for gate in stage.all_gates
+        ],
+    )
+    def close_stage(
+        context: dg.AssetExecutionContext, workspace: WorkspaceResource
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        with workspace.open(context.run_id, _actor(context)) as ws:
+            result = run_stage(ws, Month.parse(context.partition_key), stage)
+        return dg.MaterializeResult(
+            metadata=rendering.metadata(result), check_results=rendering.check_results(stage, result)
+        )
+
+    return close_stage
+
+
+def _actor(context: dg.AssetExecutionContext) -> str:
+    return context.run.tags.get("user") or context.run.tags.get("iotbill/actor") or "dagster"
+
+
+close_assets = [close_asset(stage) for stage in CLOSE_STAGES]
+
+close_month = dg.define_asset_job(
+    CLOSE_JOB,
+    selection=dg.AssetSelection.assets(*(stage.asset for stage in CLOSE_STAGES)),
+    description="Close a month: rate, settle, book, invoice, reconcile, post, report.",
+    tags={CLOSE_TAG: "month"},
+)
+
+
+def close_schedule(policy: SchedulePolicy) -> dg.ScheduleDefinition:
+    """Close the month before on a business day of the month.
+
+    Stopped until somebody starts it in Dagster: a close books money, and whether the carriers'
+    files are in is a person's call until the completeness gate is trusted.
+    """
+
+    @dg.schedule(
+        job=close_month,
+        name="close_last_month",
+        cron_schedule=f"0 {policy.hour} * * *",
+        execution_timezone=policy.time_zone,
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description=f"Closes the month before on business day {policy.business_day}.",
+    )
+    def close_last_month(
+        context: dg.ScheduleEvaluationContext,
+    ) -> dg.RunRequest | dg.SkipReason:
+        today = _local_date(context.scheduled_execution_time, policy.time_zone)
+        due = business_day(Month.of(today), policy.business_day, policy.holidays_of)
+        if today != due:
+            return dg.SkipReason(f"{today} is not the close's day; that is {due}")
+        return dg.RunRequest(partition_key=str(Month.of(today) - 1))
+
+    return close_last_month
+
+
+def _local_date(moment: datetime, zone: str) -> date:
+    return moment.astimezone(ZoneInfo(zone)).date()

@@ -1,0 +1,69 @@
+"""The Dagster instance of a workspace: its dagster.yaml, written from ours, and its opening."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from iotbill_pipelines.config.documents import ConfigError
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from iotbill_pipelines.operations.workspace import Workspace
+
+
+def write_instance(ws: "Workspace") -> Path:
+    """Write ``<home>/dagster/dagster.yaml``: policy from configs/dagster, storage from the database.
+
+    Nothing in it refers to the environment, so that every process finds the same instance. It may
+    hold the database's password and is readable by its owner only. Returns the file's path.
+    """
+    from iotbill_pipelines.storage.database import dagster_url
+
+    folder = ws.dagster_home
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    settings = {
+        **_policy(ws.configs / "dagster" / "instance.yaml"),
+        "storage": {"postgres": {"postgres_url": dagster_url(ws.database_url)}},
+        "local_artifact_storage": {
+            "module": "dagster._core.storage.root",
+            "class": "LocalArtifactStorage",
+            "config": {"base_dir": str(folder)},
+        },
+        "compute_logs": {
+            "module": "dagster._core.storage.local_compute_log_manager",
+            "class": "LocalComputeLogManager",
+            "config": {"base_dir": str(folder / "logs")},
+        },
+    }
+    path = folder / "dagster.yaml"
+    text = "# Written by iotbill; change configs/dagster/instance.yaml instead.\n"
+    text += yaml.safe_dump(settings, sort_keys=False)
+    if not path.exists() or path.read_text("utf-8") != text:
+        fresh = folder / ".dagster.yaml.new"
+        fresh.touch(mode=0o600)
+        fresh.write_text(text, "utf-8")
+        fresh.replace(path)
+    return path
+
+
+def open_instance(ws: "Workspace") -> "dg.DagsterInstance":
+    """Open the workspace's instance; use it as a context manager."""
+    import dagster as dg
+
+    write_instance(ws)
+    return dg.DagsterInstance.from_config(str(ws.dagster_home))
+
+
+def _policy(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {"telemetry": {"enabled": False}}
+    try:
+        # Dagster's own format and types, so not through our stricter reader.
+        found = yaml.safe_load(path.read_text("utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(str(path), (), 1, f"not valid YAML: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(str(path), (), 1, "expected a mapping of Dagster's instance settings")
+    return found

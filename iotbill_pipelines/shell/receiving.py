@@ -1,0 +1,207 @@
+"""Receiving files in Dagster: landing and ingestion per day, and the sensor that asks for them."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import MutableMapping
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from iotbill_pipelines.shell import rendering
+from iotbill_pipelines.shell.closing import OWNERS
+from iotbill_pipelines.shell.partitions import received_days
+from iotbill_pipelines.shell.resources import WorkspaceResource
+
+if TYPE_CHECKING:
+    from iotbill_pipelines.operations.watching import Stamp, Waiting
+
+RECEIVE_JOB = "receive_files"
+RECEIVE_TAG = "iotbill/receive"
+BATCH_TAG = "iotbill/batch"
+REMEMBERED_HASHES = 100_000
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+class LandingConfig(dg.Config):
+    """Which files of the landing folder to land, by their path in it; none named = all of them."""
+
+    files: list[str] = []
+
+
+@dg.asset(
+    group_name="1_receive",
+    description="Files as they landed: archived unchanged, known by their digest. Landing the same "
+    "bytes again changes nothing.",
+    partitions_def=received_days,
+    kinds={"file", "postgres"},
+    owners=OWNERS,
+)
+def feed_file(
+    context: dg.AssetExecutionContext, config: LandingConfig, workspace: WorkspaceResource
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Land what is in the landing folder; only today's partition can, a past day is over."""
+    from iotbill_pipelines.operations.ingest import land
+    from iotbill_pipelines.operations.watching import settled_files
+
+    now = datetime.now(UTC)
+    with workspace.open(context.run_id) as ws:
+        today = context.partition_key == str(now.date())
+        landed = land(ws, settled_files(ws, now, config.files)) if today else []
+    return dg.MaterializeResult(
+        metadata={
+            "files": len(landed),
+            "new": sum(file.new for file in landed),
+            "preview": dg.MetadataValue.md(
+                rendering.table(
+                    ("file", "feed", "state", "new", "problem"),
+                    (
+                        (file.path.name, file.feed_id, file.state, file.new, file.problem)
+                        for file in landed[: rendering.PREVIEW_ROWS]
+                    ),
+                )
+            ),
+        }
+    )
+
+
+@dg.asset(
+    group_name="1_receive",
+    description="Records of the day's files: accepted usage, rejected records with reasons, vendor "
+    "invoice lines, reference data. A file that cannot be read is quarantined and stops no other.",
+    deps=[feed_file],
+    partitions_def=received_days,
+    kinds={"duckdb", "deltalake"},
+    owners=OWNERS,
+    check_specs=[
+        dg.AssetCheckSpec(
+            "files_readable",
+            asset="usage_record",
+            description="no file of the day is quarantined or unrecognised",
+        )
+    ],
+)
+def usage_record(
+    context: dg.AssetExecutionContext, workspace: WorkspaceResource
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Ingest the day's landed files."""
+    from iotbill_pipelines.operations.ingest import ingest
+
+    with workspace.open(context.run_id) as ws:
+        result = ingest(ws, date.fromisoformat(context.partition_key))
+    failing = [finding for finding in result.findings if finding.severity != "info"]
+    return dg.MaterializeResult(
+        metadata=rendering.metadata(result),
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="files_readable",
+                passed=not failing,
+                severity=dg.AssetCheckSeverity.WARN,
+                description="; ".join(finding.message for finding in failing[:5]) or None,
+            )
+        ],
+    )
+
+
+receive_files = dg.define_asset_job(
+    RECEIVE_JOB,
+    selection=dg.AssetSelection.assets(feed_file, usage_record),
+    description="Land the files of the landing folder and ingest them.",
+    tags={RECEIVE_TAG: "files"},
+)
+
+
+# Hashes of files seen by this process. Only saves reading them again: see operations/watching.py.
+_HASHES: "OrderedDict[Stamp, str]" = OrderedDict()
+
+
+@dg.sensor(
+    job=receive_files,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Asks for new files in the landing folder to be received. Decides from what is "
+    "recorded of landed files, so a lost cursor, a restart or a file sent twice changes nothing. "
+    "Running by default: receiving a file books nothing.",
+)
+def new_files(
+    context: dg.SensorEvaluationContext, workspace: WorkspaceResource
+) -> dg.SensorResult | dg.SkipReason:
+    """Request one run for a bounded batch of new files, never a second while one is under way."""
+    from iotbill_pipelines.operations.watching import waiting
+
+    running = context.instance.get_runs(
+        dg.RunsFilter(tags={RECEIVE_TAG: "files"}, statuses=UNFINISHED), limit=1
+    )
+    if running:
+        return dg.SkipReason(f"run {running[0].run_id} is receiving files")
+    now = datetime.now(UTC)
+    with workspace.open() as ws:
+        found = waiting(ws, now, position=context.cursor or None, hashes=_HASHES)
+        names = [str(path.relative_to(ws.landing)) for path in found.files]
+    _forget_oldest(_HASHES)
+    requests = _requests(names, found.days, now.date())
+    held_back = [
+        reason for request in requests if (reason := _held_back(context.instance, request, now))
+    ]
+    if not requests or held_back:
+        context.update_cursor(found.position or "")
+        return dg.SkipReason(held_back[0] if held_back else _nothing(found))
+    return dg.SensorResult(run_requests=requests[:1], cursor=found.position or "")
+
+
+def _requests(names: list[str], days: tuple[date, ...], today: date) -> list[dg.RunRequest]:
+    """A run for new files, which are received today, or one for a day with landed ones."""
+    wanted: list[tuple[date, list[str]]] = [(today, names)] if names else []
+    wanted += [(day, []) for day in days]
+    return [
+        dg.RunRequest(
+            partition_key=str(day),
+            run_config=dg.RunConfig(ops={"feed_file": LandingConfig(files=files)})
+            if files
+            else None,
+            tags={RECEIVE_TAG: "files", BATCH_TAG: _batch(day, files)},
+        )
+        for day, files in wanted
+    ]
+
+
+def _batch(day: date, files: list[str]) -> str:
+    return hashlib.sha256("\n".join([str(day), *sorted(files)]).encode()).hexdigest()[:16]
+
+
+def _held_back(instance: dg.DagsterInstance, request: dg.RunRequest, now: datetime) -> str | None:
+    """Why a batch that was tried before must wait: twice as long after every try, up to a day."""
+    tried = instance.get_run_records(
+        dg.RunsFilter(tags={BATCH_TAG: request.tags[BATCH_TAG]}), limit=12
+    )
+    if not tried:
+        return None
+    pause = min(timedelta(minutes=2 ** len(tried)), timedelta(days=1))
+    again = tried[0].create_timestamp.astimezone(UTC) + pause
+    if now >= again:
+        return None
+    return (
+        f"run {tried[0].dagster_run.run_id} was to receive these files and they still wait; "
+        f"next try after {again:%Y-%m-%d %H:%M} UTC; see the run's log"
+    )
+
+
+def _nothing(found: "Waiting") -> str:
+    parts = ["no new files"]
+    if found.unsettled:
+        parts.append(f"{len(found.unsettled)} still being written")
+    if found.unreadable:
+        parts.append(f"unreadable: {', '.join(Path(p).name for p in found.unreadable[:3])}")
+    return "; ".join(parts)
+
+
+def _forget_oldest(hashes: MutableMapping["Stamp", str]) -> None:
+    while len(hashes) > REMEMBERED_HASHES:
+        hashes.pop(next(iter(hashes)))

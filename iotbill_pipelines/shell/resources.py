@@ -1,0 +1,50 @@
+"""The resource that assets, sensors and schedules reach the workspace through."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from iotbill_pipelines.shell.environment import Location
+
+if TYPE_CHECKING:
+    from iotbill_pipelines.operations.workspace import Workspace
+
+
+class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """A workspace by its folders; opened when a step, a tick or a check needs it.
+
+    ``database_url`` is empty for the embedded server of ``home``.
+    """
+
+    home: str
+    configs: str
+    database_url: str = ""
+
+    @classmethod
+    def at(cls, location: Location) -> "WorkspaceResource":
+        """The resource of a location."""
+        return cls(
+            home=str(location.home),
+            configs=str(location.configs),
+            database_url=location.database_url or "",
+        )
+
+    @contextmanager
+    def open(self, run_id: str | None = None, actor: str = "dagster") -> Iterator["Workspace"]:
+        """Open the workspace under a run id, and give its connections back afterwards."""
+        from iotbill_pipelines.operations.workspace import Workspace
+
+        workspace = Workspace.open(
+            Path(self.home),
+            Path(self.configs),
+            self.database_url or None,
+            run_id=run_id,
+            actor=actor,
+        )
+        try:
+            yield workspace
+        finally:
+            workspace.close()
