@@ -42,7 +42,7 @@ def test_vr02_inactive_sim() -> None:
     (claim,) = result.disputes
     assert claim["uid_value"].endswith("2")
     assert (claim["cause"], claim["difference_minor"]) == ("billed_inactive", 2_40)
-    assert "svc-S2 was not active between 2026-03-01 and 2026-04-01" in claim["evidence"]
+    assert "svc-S2 was not active between 2026-03-01 and 2026-03-31" in claim["evidence"]
 
 
 def test_vr03_an_unknown_and_an_unbilled_sim_never_net() -> None:

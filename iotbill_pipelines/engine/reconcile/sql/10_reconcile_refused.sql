@@ -6,7 +6,7 @@ select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, re
   case when min(invoice_no) = max(invoice_no) then min(invoice_no)
        else min(invoice_no) || ' + ' || max(invoice_no) end as invoice_no,
   cast(min(window_start) as string) as first_day,
-  cast(max(window_end) as string) as end_day,
+  cast(max(window_end) - 1 as string) as end_day,
   min(plan_id) as plan_id
 from reconcile_placed
 where refused is not null

@@ -41,11 +41,11 @@ with scaled as (
       || case cause
            when 'duplicate'
              then ': billed before with the same SIM, dates, charge code, quantity and amount'
-           when 'wrong_period' then ': service dates ' || first_day || ' to ' || end_day
-             || ' (exclusive) belong on another invoice'
+           when 'wrong_period' then ': service from ' || first_day
+             || ' belongs on another invoice'
            when 'unknown_sim' then ': this SIM is not on our contract with the vendor'
            when 'billed_inactive' then ': service ' || service_id || ' was not active between '
-             || first_day || ' and ' || end_day || ' (exclusive)'
+             || first_day || ' and ' || end_day
            else ': tax' end as evidence
   from reconcile_refused
   union all
