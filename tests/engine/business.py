@@ -247,8 +247,8 @@ def service_states(chance: Random, rows: dict[str, list[Row]], name: str) -> Non
         state = "active"
     following = {
         "preactive": ["active"],
-        "active": ["suspended", "suspended", "cancelled"],
-        "suspended": ["active", "active", "cancelled"],
+        "active": ["suspended"] * 9 + ["cancelled"],
+        "suspended": ["active"] * 9 + ["cancelled"],
         "cancelled": ["purged"],
         "purged": [],
     }
@@ -257,7 +257,7 @@ def service_states(chance: Random, rows: dict[str, list[Row]], name: str) -> Non
         if not following[state]:
             return
         state = chance.choice(following[state])
-        at += timedelta(hours=chance.choice([1, 7, 30, 24 * 9, 24 * 20, 24 * 40]))
+        at += timedelta(hours=chance.choice([1, 7, 30, 24 * 9, 24 * 20, 24 * 40, 24 * 90]))
         if state == "active" and chance.random() < 0.3:
             at = at.replace(day=1) if at.day > 27 else at
 
@@ -313,7 +313,7 @@ def make_usage(chance: Random, count: int) -> list[Row]:
             "uid_type": "iccid",
             "uid_value": f"sim{chance.randrange(13)}",
             "usage_class": kind,
-            "quantity": chance.choice([0, 1, 59, 60, 61, 999, 1000, 4321, 12_345, 30_000])
+            "quantity": chance.choice([0, 1, 60, 61, 999, 1000, 4321, 12_345, 30_000])
             if kind == "data"
             else chance.randrange(0, 9),
             "mcc": mcc,
