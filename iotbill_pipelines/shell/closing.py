@@ -36,7 +36,8 @@ def close_asset(stage: Stage) -> dg.AssetsDefinition:
                 gate.code,
                 asset=stage.asset,
                 description=gate.title,
-                blocking=True,  # an ERROR stops the close here; configs/close.yaml decides severity
+                # An ERROR stops the close here; configs/close.yaml decides on the severity.
+                blocking=True,
             )
             for gate in stage.all_gates
         ],
@@ -47,7 +48,8 @@ def close_asset(stage: Stage) -> dg.AssetsDefinition:
         with workspace.open(context.run_id, _actor(context)) as ws:
             result = run_stage(ws, Month.parse(context.partition_key), stage)
         return dg.MaterializeResult(
-            metadata=rendering.metadata(result), check_results=rendering.check_results(stage, result)
+            metadata=rendering.metadata(result),
+            check_results=rendering.check_results(stage, result),
         )
 
     return close_stage

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def write_instance(ws: "Workspace") -> Path:
-    """Write ``<home>/dagster/dagster.yaml``: policy from configs/dagster, storage from the database.
+    """Write ``<home>/dagster/dagster.yaml``: our policy, and storage in the database.
 
     Nothing in it refers to the environment, so that every process finds the same instance. It may
     hold the database's password and is readable by its owner only. Returns the file's path.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from pydantic import Field
 
 from iotbill_pipelines.shell import rendering
 from iotbill_pipelines.shell.closing import OWNERS
@@ -33,7 +34,7 @@ UNFINISHED = [
 class LandingConfig(dg.Config):
     """Which files of the landing folder to land, by their path in it; none named = all of them."""
 
-    files: list[str] = []
+    files: list[str] = Field(default_factory=list)
 
 
 @dg.asset(

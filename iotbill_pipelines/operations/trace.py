@@ -1,0 +1,304 @@
+"""From an amount back to the lines of files behind it (RULEBOOK §11: every line traces).
+
+journal line -> booked charges -> components -> rated records -> file, line and the raw text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from iotbill_pipelines.compute.readers import SourceFile, read_files
+from iotbill_pipelines.config.feeds import load_feeds
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.schemas import CHARGE_COMPONENT, POOL_PART, RATED_USAGE
+from iotbill_pipelines.operations.usage import around
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage.landing import open_archived
+from iotbill_pipelines.storage.models import (
+    BookedCharge,
+    FeedFile,
+    Invoice,
+    InvoiceLine,
+    Journal,
+    JournalCharge,
+    JournalLine,
+)
+
+_JOURNAL_LINE = re.compile(r"(?P<document>.+?)[:#](?P<line>\d+)")
+
+
+class UnknownId(LookupError):
+    """An id that names nothing in the ledger; the message says what ids look like."""
+
+
+@dataclass(frozen=True)
+class JournalLineView:
+    """A journal line: where it stands and what it says."""
+
+    external_id: str
+    line_no: int
+    account: str
+    account_name: str
+    debit: Decimal
+    credit: Decimal
+    currency: str
+    memo: str
+
+
+@dataclass(frozen=True)
+class ChargeView:
+    """A booked charge with its periods and amount."""
+
+    id: int
+    level: str
+    account_id: str
+    service_id: str
+    charge_id: str
+    kind: str
+    usage_period: str
+    billing_period: str
+    accounting_period: str
+    records: int
+    quantity: int
+    currency: str
+    amount: Decimal
+    reason: str
+    price_ids: str
+    snapshot_id: str | None
+    run_id: str
+
+
+@dataclass(frozen=True)
+class ComponentView:
+    """What a charge is made of; amounts in the currency's unit."""
+
+    kind: str
+    detail: str
+    records: int
+    quantity: int
+    amount: Decimal
+
+
+@dataclass(frozen=True)
+class RecordView:
+    """A rated record and the line of the file that it came from."""
+
+    file_name: str
+    file_key: int
+    line_no: int
+    event_start: str
+    quantity: int
+    rated_quantity: int
+    price_id: str
+    raw_text: str
+
+
+@dataclass(frozen=True)
+class ChargeTrace:
+    """A charge, its components, and the first of its records."""
+
+    charge: ChargeView
+    components: list[ComponentView]
+    records: list[RecordView]
+    records_total: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What an id leads to. A journal line may carry thousands of charges: the largest are told."""
+
+    line: JournalLineView | None
+    lines: list[JournalLineView]
+    charges: list[ChargeTrace]
+    charges_total: int
+
+
+def trace(ws: Workspace, identifier: str, *, most_charges: int = 5, most_records: int = 5) -> Trace:
+    """Follow an id: a booked charge's number, a journal or an invoice, or ``JOURNAL:LINE``.
+
+    Raises UnknownId with the forms of ids if it names nothing.
+    """
+    with Session(ws.engine) as session:
+        line, lines, ids = _resolve(session, identifier.strip())
+        total = len(ids)
+        select = (
+            sa.select(BookedCharge)
+            .where(BookedCharge.id.in_(ids))
+            .order_by(sa.func.abs(BookedCharge.amount_minor).desc(), BookedCharge.id)
+            .limit(most_charges)
+        )
+        booked = [_charge(row) for row in session.scalars(select)]
+    traced = [_trace_charge(ws, charge, most_records) for charge in booked]
+    return Trace(line, lines, traced, total)
+
+
+def _resolve(
+    session: Session, identifier: str
+) -> tuple[JournalLineView | None, list[JournalLineView], Sequence[int]]:
+    if identifier.isdigit():
+        found = session.get(BookedCharge, int(identifier))
+        if found is not None:
+            return None, [], [found.id]
+    match = _JOURNAL_LINE.fullmatch(identifier)
+    document, number = (match["document"], int(match["line"])) if match else (identifier, None)
+    journal = session.scalar(sa.select(Journal).where(Journal.external_id == document))
+    if journal is not None:
+        return _resolve_journal(session, journal, number)
+    invoice = session.scalar(sa.select(Invoice).where(Invoice.invoice_no == document))
+    if invoice is not None:
+        charges = sa.select(InvoiceLine.booked_charge_id).where(
+            InvoiceLine.invoice_id == invoice.invoice_id
+        )
+        if number is not None:
+            charges = charges.where(InvoiceLine.line_no == number)
+        ids = session.scalars(charges).all()
+        if ids:
+            return None, [], ids
+    raise UnknownId(
+        f"{identifier!r} is no charge, journal or invoice here; give a charge's number (192), a "
+        "journal line (NL01-2026-10-REVENUE-001:3), or an invoice line (NL01-2026-10-000001:2)"
+    )
+
+
+def _resolve_journal(
+    session: Session, journal: Journal, number: int | None
+) -> tuple[JournalLineView | None, list[JournalLineView], Sequence[int]]:
+    rows = session.scalars(
+        sa.select(JournalLine)
+        .where(JournalLine.journal_id == journal.journal_id)
+        .order_by(JournalLine.line_no)
+    ).all()
+    lines = [
+        JournalLineView(
+            journal.external_id,
+            row.line_no,
+            row.account,
+            row.account_name,
+            row.debit,
+            row.credit,
+            row.currency,
+            row.memo,
+        )
+        for row in rows
+    ]
+    if number is None:
+        return None, lines, []
+    chosen = next((line for line in lines if line.line_no == number), None)
+    if chosen is None:
+        raise UnknownId(f"journal {journal.external_id} has lines 1 to {len(lines)}, not {number}")
+    ids = session.scalars(
+        sa.select(JournalCharge.booked_charge_id).where(
+            JournalCharge.journal_id == journal.journal_id,
+            sa.or_(JournalCharge.debit_line_no == number, JournalCharge.credit_line_no == number),
+        )
+    ).all()
+    return chosen, [chosen], ids
+
+
+def _charge(row: BookedCharge) -> ChargeView:
+    return ChargeView(
+        **{name: getattr(row, name) for name in ChargeView.__dataclass_fields__},
+    )
+
+
+def _trace_charge(ws: Workspace, charge: ChargeView, most_records: int) -> ChargeTrace:
+    period = Month.parse(charge.usage_period)
+    unit = {
+        name: getattr(charge, name) for name in ("level", "account_id", "service_id", "charge_id")
+    }
+    keys = pa.Table.from_pylist([unit])
+    with ws.compute() as compute:
+        compute.load("traced_unit", keys)
+        ws.lake.scan(compute, CHARGE_COMPONENT, usage_period=str(period))
+        ws.lake.scan(compute, POOL_PART, usage_period=str(period))
+        components = compute.fetch(
+            "select c.* from charge_component c join traced_unit using"
+            " (level, account_id, service_id, charge_id) order by component_id"
+        ).to_pylist()
+        files = [
+            file
+            for month in around(period)
+            for file in ws.lake.files(RATED_USAGE, usage_month=str(month))
+        ]
+        compute.scan(RATED_USAGE, files)
+        # The overage of a pool has no records of its own: its service's pooled usage is behind it.
+        compute.define("traced_record", f"{_RECORDS} and r.usage_period = '{period}'", keep=True)
+        total = compute.fetch("select count(*) as records from traced_record")["records"][0].as_py()
+        records = compute.fetch(
+            "select file_key, line_no, cast(event_start as varchar) as event_start, quantity,"
+            " rated_quantity, price_id from traced_record"
+            f" order by event_start, file_key, line_no limit {most_records}"
+        ).to_pylist()
+    digits = minor_digits(charge.currency)
+    return ChargeTrace(
+        charge,
+        [
+            ComponentView(
+                row["kind"],
+                row["detail"],
+                row["records"],
+                row["quantity"],
+                Decimal(row["amount_minor"]).scaleb(-digits),
+            )
+            for row in components
+        ],
+        _with_text(ws, records),
+        total,
+    )
+
+
+_RECORDS = """
+select r.* from rated_usage r join traced_unit u
+  on r.level = u.level and r.service_id = u.service_id
+where (r.charge_id = u.charge_id and r.account_id = u.account_id
+  or r.pooled and exists (select 1 from pool_part p where p.level = u.level
+    and p.service_id = u.service_id and p.charge_id = u.charge_id))
+"""
+
+
+def _with_text(ws: Workspace, records: list[dict[str, object]]) -> list[RecordView]:
+    keys = sorted({int(str(row["file_key"])) for row in records})
+    with Session(ws.engine) as session:
+        files = {key: session.get_one(FeedFile, key) for key in keys}
+        session.expunge_all()
+    texts: dict[tuple[int, int], str] = {}
+    for key, file in files.items():
+        lines = [int(str(row["line_no"])) for row in records if row["file_key"] == key]
+        texts.update({(key, line): text for line, text in _raw_text(ws, file, lines).items()})
+    return [
+        RecordView(
+            file_name=files[int(str(row["file_key"]))].original_name,
+            raw_text=texts.get((int(str(row["file_key"])), int(str(row["line_no"]))), ""),
+            **row,  # type: ignore[arg-type]
+        )
+        for row in records
+    ]
+
+
+def _raw_text(ws: Workspace, file: FeedFile, lines: list[int]) -> dict[int, str]:
+    """Read lines of an archived file again, as the feed's reader numbers and shows them."""
+    spec = load_feeds(ws.configs / "feeds").get(file.feed_id or "")
+    if spec is None:
+        return {}
+    source = SourceFile(
+        file.file_key,
+        file.original_name,
+        file.landed_at.replace(tzinfo=None),
+        file.size_bytes,
+        lambda: open_archived(ws.archive, file.archive_path),
+    )
+    with ws.compute() as compute:
+        read_files(compute, spec, [source])
+        listed = ", ".join(map(str, lines))
+        rows = compute.fetch(
+            f"select line_no, raw_text from raw_record where line_no in ({listed})"
+        ).to_pylist()
+    return {row["line_no"]: row["raw_text"] for row in rows}

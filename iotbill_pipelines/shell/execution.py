@@ -1,0 +1,88 @@
+"""Running the close job in this process, on the workspace's instance, with somebody watching."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from iotbill_pipelines.config.close import read_close_policy
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.operations.close import CLOSE_STAGES, Stage
+from iotbill_pipelines.shell.assembly import build_definitions
+from iotbill_pipelines.shell.closing import CLOSE_JOB, CLOSE_TAG
+from iotbill_pipelines.shell.instance import open_instance
+from iotbill_pipelines.shell.partitions import accounting_months
+from iotbill_pipelines.shell.resources import WorkspaceResource
+
+if TYPE_CHECKING:
+    from iotbill_pipelines.operations.workspace import Workspace
+
+Watcher = Callable[[Stage, str], None]
+"""Hears of a stage and what happens to it: started, succeeded, failed or skipped."""
+
+_HEARD = {
+    dg.DagsterEventType.STEP_START: "started",
+    dg.DagsterEventType.STEP_SUCCESS: "succeeded",
+    dg.DagsterEventType.STEP_FAILURE: "failed",
+    dg.DagsterEventType.STEP_SKIPPED: "skipped",
+}
+
+
+@dataclass(frozen=True)
+class CloseRun:
+    """How a close job ended. ``error`` is what stopped it, other than a gate."""
+
+    run_id: str
+    succeeded: bool
+    error: str | None
+
+
+def check_month(period: Month) -> None:
+    """Raise ValueError for a month that cannot be closed: one that has not begun."""
+    months = accounting_months.get_partition_keys()
+    if str(period) not in months:
+        raise ValueError(f"{period} cannot be closed; closable are {months[0]} to {months[-1]}")
+
+
+def execute_close(ws: "Workspace", period: Month, watch: Watcher) -> CloseRun:
+    """Run the close job for a month; every stage, gate and event is kept in the instance."""
+    check_month(period)
+    resource = WorkspaceResource(
+        home=str(ws.home), configs=str(ws.configs), database_url=ws.database_url
+    )
+    job = build_definitions(resource, read_close_policy(ws.configs)).resolve_job_def(CLOSE_JOB)
+    stages = {stage.asset: stage for stage in CLOSE_STAGES}
+    run_id = str(uuid.uuid4())
+
+    def hear(entry: dg.EventLogEntry) -> None:
+        event = entry.dagster_event
+        if event is None or event.step_key is None:
+            return
+        happened = _HEARD.get(event.event_type)
+        if happened and event.step_key in stages:
+            watch(stages[event.step_key], happened)
+
+    with open_instance(ws) as instance:
+        instance.add_event_listener(run_id, hear)
+        result = job.execute_in_process(
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            instance=instance,
+            partition_key=str(period),
+            run_id=run_id,
+            raise_on_error=False,
+            tags={CLOSE_TAG: "month", "iotbill/actor": ws.actor},
+        )
+    return CloseRun(run_id, result.success, _error(result))
+
+
+def _error(result: "dg.ExecuteInProcessResult") -> str | None:
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error is not None:
+            error = event.step_failure_data.error
+            if error.cls_name == "DagsterAssetCheckFailedError":
+                continue
+            cause = error.cause or error
+            return f"{event.step_key}: {cause.message.strip()}"
+    return None
