@@ -23,11 +23,24 @@ create or replace macro half_up_div(n, d) as
   case when n < 0 then -((2 * -cast(n as hugeint) + cast(d as hugeint)) // (2 * cast(d as hugeint)))
        else (2 * cast(n as hugeint) + cast(d as hugeint)) // (2 * cast(d as hugeint)) end;
 create or replace macro fits(x, pattern) as regexp_full_match(x, pattern);
+create or replace macro has(x, pattern) as regexp_matches(x, pattern);
 create or replace macro find(x, pattern, part) as regexp_extract(x, pattern, part);
 create or replace macro swap(x, pattern, new) as regexp_replace(x, pattern, new, 'g');
 create or replace macro parse_time(x, form) as try_strptime(x, form);
 create or replace macro epoch_time(micros) as make_timestamp(micros);
 create or replace macro minus_seconds(t, s) as t - to_seconds(s);
+create or replace macro ten_to(n) as
+  [1::hugeint, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000,
+   10000000000, 100000000000, 1000000000000, 10000000000000, 100000000000000, 1000000000000000,
+   10000000000000000, 100000000000000000, 1000000000000000000, 10000000000000000000,
+   100000000000000000000, 1000000000000000000000, 10000000000000000000000,
+   100000000000000000000000, 1000000000000000000000000, 10000000000000000000000000,
+   100000000000000000000000000, 1000000000000000000000000000, 10000000000000000000000000000,
+   100000000000000000000000000000, 1000000000000000000000000000000,
+   10000000000000000000000000000000, 100000000000000000000000000000000,
+   1000000000000000000000000000000000, 10000000000000000000000000000000000,
+   100000000000000000000000000000000000, 1000000000000000000000000000000000000]
+  [cast(n as integer) + 1];
 create or replace macro quarter_hour(t) as
   make_timestamp(epoch_us(t) // 900000000 * 900000000);
 create or replace macro days_between(a, b) as cast(b - a as bigint);

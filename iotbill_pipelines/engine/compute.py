@@ -8,8 +8,10 @@ every implementation's prelude defines:
 ``ceil_div(a, b)``     the same, rounded up
 ``half_up_div(n, d)``  n / d rounded half away from zero; n of any sign, d > 0
 ``fits(x, pattern)``   does the whole text match the regular expression (RE2)?
+``has(x, pattern)``    does the pattern match somewhere in the text?
 ``find(x, pattern, n)``  group n of the first match, empty when there is none
 ``swap(x, pattern, y)``  every match replaced
+``ten_to(n)``          10^n as the widest integer, 0 <= n <= 36
 ``parse_time(x, form)``  timestamp written in strptime codes, null when it is not one
 ``epoch_time(micros)``   timestamp of microseconds since 1970 UTC
 ``minus_seconds(t, s)``  a timestamp s seconds earlier

@@ -53,7 +53,16 @@ class CompiledFeed:
 
 def compile_feed(spec: FeedSpec, source: str = "raw_record") -> CompiledFeed:
     """Compile a feed over relation ``source``. Raises TermsError naming the key at fault."""
-    return _Compiler(spec, source).compile()
+    key = (spec.model_dump_json(by_alias=True), source)
+    if key not in _COMPILED:
+        if len(_COMPILED) >= 256:
+            _COMPILED.clear()
+        _COMPILED[key] = _Compiler(spec, source).compile()
+    return _COMPILED[key]
+
+
+_COMPILED: dict[tuple[str, str], CompiledFeed] = {}
+"""Feeds by content: a batch of files must not pay for building the same tree again."""
 
 
 class _Compiler:
@@ -296,7 +305,9 @@ class _Compiler:
         outputs += self._target_columns(attributes)
         return (
             exp.Select(
-                expressions=[exp.alias_(tree.copy(), name, quoted=True) for name, tree in outputs]
+                expressions=[
+                    exp.alias_(tree, name, quoted=True, copy=False) for name, tree in outputs
+                ]
             )
             .from_(
                 exp.Subquery(

@@ -131,13 +131,15 @@ class Plan:
         for number, layer in enumerate(self.layers, 1):
             before = f"l{number - 1}"
             table = (
-                exp.alias_(query, before, table=True)
+                exp.alias_(query, before, table=True, copy=False)
                 if number == 1
                 else exp.Subquery(this=query, alias=exp.TableAlias(this=exp.to_identifier(before)))
             )
             columns: list[Any] = [exp.Column(this=exp.Star(), table=exp.to_identifier(before))]
-            columns += [exp.alias_(tree.copy(), name, quoted=True) for name, tree in layer.columns]
-            select = exp.Select(expressions=columns, joins=[tree.copy() for tree in layer.joins])
+            columns += [
+                exp.alias_(tree, name, quoted=True, copy=False) for name, tree in layer.columns
+            ]
+            select = exp.Select(expressions=columns, joins=list(layer.joins))
             select.set("from_", exp.From(this=table))
             query = select
         return query

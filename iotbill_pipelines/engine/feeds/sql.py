@@ -2,6 +2,7 @@
 
 Portable functions of the preludes (:mod:`engine.compute`) are called by name. Everything that a
 builder combines is put in parentheses: sqlglot does not add them to trees that are substituted.
+Trees share their parts; :func:`render` copies once, before sqlglot changes anything.
 """
 
 from __future__ import annotations
@@ -33,19 +34,19 @@ def column(name: str, table: str | None = None) -> Expr:
 
 
 def call(name: str, *arguments: Expr) -> Expr:
-    return exp.Anonymous(this=name, expressions=[argument.copy() for argument in arguments])
+    return exp.Anonymous(this=name, expressions=list(arguments))
 
 
 def cast(value: Expr, kind: str) -> Expr:
-    return exp.Cast(this=value.copy(), to=exp.DataType.build(kind, dialect=DIALECT))
+    return exp.Cast(this=value, to=exp.DataType.build(kind, dialect=DIALECT))
 
 
 def try_cast(value: Expr, kind: str) -> Expr:
-    return exp.TryCast(this=value.copy(), to=exp.DataType.build(kind, dialect=DIALECT))
+    return exp.TryCast(this=value, to=exp.DataType.build(kind, dialect=DIALECT))
 
 
 def _binary(kind: type[exp.Binary], left: Expr, right: Expr) -> Expr:
-    return exp.Paren(this=kind(this=left.copy(), expression=right.copy()))
+    return exp.Paren(this=kind(this=left, expression=right))
 
 
 def eq(left: Expr, right: Expr) -> Expr:
@@ -88,28 +89,33 @@ def mod(left: Expr, right: Expr) -> Expr:
     return _binary(exp.Mod, left, right)
 
 
+def int_div(left: Expr, right: Expr) -> Expr:
+    """Integer quotient of 64-bit integers."""
+    return _binary(exp.IntDiv, left, right)
+
+
 def join(*parts: Expr) -> Expr:
     """Concatenate; null when any part is."""
-    tree = parts[0].copy()
+    tree = parts[0]
     for part in parts[1:]:
-        tree = exp.DPipe(this=tree, expression=part.copy(), safe=True)
+        tree = exp.DPipe(this=tree, expression=part, safe=True)
     return exp.Paren(this=tree)
 
 
 def negate(condition: Expr) -> Expr:
-    return exp.Not(this=exp.Paren(this=condition.copy()))
+    return exp.Not(this=exp.Paren(this=condition))
 
 
 def every(conditions: Iterable[Expr]) -> Expr:
-    return exp.Paren(this=exp.and_(*(exp.Paren(this=c.copy()) for c in conditions)))
+    return exp.Paren(this=exp.and_(*(exp.Paren(this=c) for c in conditions), copy=False))
 
 
 def some(conditions: Iterable[Expr]) -> Expr:
-    return exp.Paren(this=exp.or_(*(exp.Paren(this=c.copy()) for c in conditions)))
+    return exp.Paren(this=exp.or_(*(exp.Paren(this=c) for c in conditions), copy=False))
 
 
 def is_null(value: Expr) -> Expr:
-    return exp.Paren(this=exp.Is(this=value.copy(), expression=exp.Null()))
+    return exp.Paren(this=exp.Is(this=value, expression=exp.Null()))
 
 
 def is_set(value: Expr) -> Expr:
@@ -117,21 +123,19 @@ def is_set(value: Expr) -> Expr:
 
 
 def one_of(value: Expr, choices: Sequence[Expr]) -> Expr:
-    return exp.Paren(
-        this=exp.In(this=value.copy(), expressions=[choice.copy() for choice in choices])
-    )
+    return exp.Paren(this=exp.In(this=value, expressions=list(choices)))
 
 
 def coalesce(*values: Expr) -> Expr:
-    first, *rest = (value.copy() for value in values)
+    first, *rest = values
     return exp.Coalesce(this=first, expressions=rest) if rest else first
 
 
 def when(*branches: tuple[Expr, Expr], otherwise: Expr | None = None) -> Expr:
     """CASE WHEN; the first condition that holds gives the value."""
     return exp.Case(
-        ifs=[exp.If(this=c.copy(), true=value.copy()) for c, value in branches],
-        default=otherwise.copy() if otherwise is not None else None,
+        ifs=[exp.If(this=c, true=value) for c, value in branches],
+        default=otherwise if otherwise is not None else None,
     )
 
 
@@ -152,7 +156,7 @@ def swap(value: Expr, pattern: str, replacement: str) -> Expr:
 
 def part(value: Expr, start: int, length: int) -> Expr:
     """Characters from ``start``, counted from 1."""
-    return exp.Substring(this=value.copy(), start=number(start), length=number(length))
+    return exp.Substring(this=value, start=number(start), length=number(length))
 
 
 def render(tree: Expr) -> str:
@@ -165,13 +169,9 @@ def null_text() -> Expr:
 
 def digest(values: Sequence[Expr]) -> Expr:
     """Return the md5 of values; absent ones differ from empty ones, and borders count."""
-    parts: list[Expr] = []
-    for value in values:
-        shown = cast(value, "varchar")
-        # length:text, so that ("ab","c") and ("a","bc") differ whatever the texts hold
-        measured = join(cast(call("length", shown), "varchar"), text(":"), shown)
-        parts.append(coalesce(measured, text("-")))
-    return call("md5", join(*parts) if len(parts) > 1 else parts[0])
+    border, absent = call("chr", number(31)), call("chr", number(30))
+    return call("md5", call("concat_ws", border, *(coalesce(cast(value, "varchar"), absent)
+                                                   for value in values)))  # fmt: skip
 
 
 def json_object(values: dict[str, Expr]) -> Expr:

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlglot import exp
-
 from iotbill_pipelines.engine.feeds import sql
 from iotbill_pipelines.engine.feeds.plan import Plan, Value
 from iotbill_pipelines.engine.feeds.spec import DEFAULT_MAX_QUANTITY, FeedSpec
@@ -105,4 +103,4 @@ def _event_time(
 
 
 def _shown(plan: Plan, value: Value) -> Value:
-    return plan.add(exp.cast(value.read, "varchar"), [value])
+    return plan.add(sql.cast(value.read, "varchar"), [value])
