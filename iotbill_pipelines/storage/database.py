@@ -30,6 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import psutil  # type: ignore[import-untyped]
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -252,13 +253,18 @@ class _Server:
 
     def answers(self) -> bool:
         ready = subprocess.run(
-            [self.binaries / "pg_isready", "-q", "-h", self.socket_directory, "-t", "5"],
+            [
+                *(self.binaries / "pg_isready", "-q", "-t", "5"),
+                *("-h", self.socket_directory, "-U", "postgres", "-d", "postgres"),
+            ],
             check=False,
         )
         return ready.returncode == 0
 
     def stop(self) -> bool:
         if not (self.data / "postmaster.pid").exists():
+            return False
+        if self._clear_up_after_killed():
             return False
         status = self._run("pg_ctl", "status", f"--pgdata={self.data}", check=False)
         if status != 0:
@@ -269,6 +275,45 @@ class _Server:
         if self.socket_directory.is_dir():
             shutil.rmtree(self.socket_directory, ignore_errors=True)
         return True
+
+    def _clear_up_after_killed(self) -> bool:
+        """Remove the lock file of a server that is dead; return whether there was one.
+
+        PostgreSQL does so itself unless the number of the dead process is taken, which it stays
+        where nobody collects dead processes, as in a container without an init process.
+        """
+        lock_file = self.data / "postmaster.pid"
+        number = lock_file.read_text().partition("\n")[0].strip()
+        try:
+            server = psutil.Process(int(number))
+            if server.status() != psutil.STATUS_ZOMBIE:
+                return False
+        except (ValueError, psutil.NoSuchProcess):
+            return False
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while self._has_sessions():  # its sessions notice soon that their server is gone
+            if time.monotonic() > deadline:
+                raise DatabaseError(
+                    f"sessions of a dead server still run in {self.data}; end the processes whose "
+                    "working directory it is"
+                )
+            time.sleep(0.1)
+        lock_file.unlink(missing_ok=True)
+        shutil.rmtree(self.socket_directory, ignore_errors=True)  # its lock names the same process
+        return True
+
+    def _has_sessions(self) -> bool:
+        def is_ours(process: psutil.Process) -> bool:
+            try:
+                return Path(process.cwd()) == self.data
+            except (psutil.Error, OSError):
+                return False
+
+        return any(
+            is_ours(process)
+            for process in psutil.process_iter(["name"])
+            if process.info["name"] == "postgres"
+        )
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> int:
         # pg_ctl's child keeps its output open: a pipe would never end, a file does.
