@@ -27,7 +27,7 @@ from .oracle import Amounts, Oracle, eur
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOG_TERMS = read_catalog(ROOT / "configs" / "catalog").catalog
-SIZE = 200
+SIZE = 120
 MONTHS = [(Month(2026, 10), 1), (Month(2026, 3), 2)]
 """Both clock changes of Berlin, and the days on which New York's clock differs."""
 

@@ -9,33 +9,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
-from hashlib import sha256
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
-from iotbill_pipelines.compute.readers import FileFault, SourceFile, read_files
 from iotbill_pipelines.config.catalog import read_catalog
-from iotbill_pipelines.config.feeds import load_feeds
 from iotbill_pipelines.config.vendors import read_vendors
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.feeds.mapping import compile_feed
-from iotbill_pipelines.engine.feeds.zones import local_days
-from iotbill_pipelines.engine.flow import rate_month, settle_period
+from iotbill_pipelines.engine.flow import settle_period
 from iotbill_pipelines.engine.reconcile import reconcile
-from iotbill_pipelines.engine.schemas import RATED_USAGE, REFERENCE, USAGE_RECORD
-from iotbill_pipelines.engine.terms import compile_catalog
 from iotbill_pipelines.operations.sample import SampleSummary, imagine, write_sample
 
 from .oracle import Amounts, Oracle
+from .pipeline import Ingested, rate_files
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 OCTOBER = Month(2026, 10)
-SIZE, SEED = 200, 5
+SIZE, SEED = 160, 5
 USAGE_FEEDS = ("emnify_usage", "bics_usage", "telfix_usage", "xl_usage")
 RECEIVED = datetime.fromisoformat("2026-11-02")
 
@@ -47,30 +40,7 @@ class Closed:
     compute: DuckDbCompute
     summary: SampleSummary
     oracle: Amounts
-    ingested: dict[str, list[dict[str, object]]]
-    faults: list[FileFault]
-
-
-def read_feed(
-    compute: DuckDbCompute, folder: Path, names: list[str], spec_id: str
-) -> tuple[pa.Table, list[FileFault]]:
-    """Read all files of a feed; the feed's compiled relation with outcomes, and file faults."""
-    spec = load_feeds(CONFIGS / "feeds")[spec_id]
-    sources = [
-        SourceFile(
-            int(sha256(name.encode()).hexdigest()[:15], 16),
-            name,
-            RECEIVED,
-            (folder / name).stat().st_size,
-            lambda path=folder / name: path.open("rb"),
-        )
-        for name in names
-    ]
-    faults = read_files(compute, spec, sources)
-    compiled = compile_feed(spec)
-    days = local_days(compiled.zones, date(2024, 1, 1), date(2027, 1, 1))
-    compute.load("feed_local_day", days)
-    return compute.fetch(compiled.select), faults
+    ingested: Ingested
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +49,6 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
     summary = write_sample(folder, OCTOBER, SIZE, SEED)
     fleet, deliveries, _ = imagine(OCTOBER, SIZE, SEED)
     catalog = read_catalog(CONFIGS / "catalog").catalog
-    feeds = load_feeds(CONFIGS / "feeds")
     kept = [
         row.event
         for days in deliveries.values()
@@ -87,60 +56,26 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
         for row in rows
         if row.outcome == "kept"
     ]
-    ingested, faults = {}, []
+    files: dict[str, list[Path]] = {}
+    for file in summary.files:
+        files.setdefault(file.feed_id, []).append(folder / file.name)
     with DuckDbCompute() as compute:
-        targets: dict[str, list[pa.Table]] = {}
-        for feed in dict.fromkeys(file.feed_id for file in summary.files):
-            names = [file.name for file in summary.files if file.feed_id == feed]
-            table, found = read_feed(compute, folder, names, feed)
-            faults += found
-            compute.load("normalised", table)
-            ingested[feed] = compute.fetch(
-                "select outcome, reason_code, count(*) as records from normalised group by all"
-            ).to_pylist()
-            target = feeds[feed].table
-            targets.setdefault(target.name, []).append(
-                compute.fetch(
-                    f"select {target.column_list} from normalised where outcome = 'accepted'"
-                )
-            )
-        for name in REFERENCE:
-            compute.load(name, pa.concat_tables(targets[name]))
-        for name, table in compile_catalog(catalog).items():
-            compute.load(name, table)
-        compute.load("all_usage", pa.concat_tables(targets["usage_record"]))
-        rated, aside = [], []
-        months = compute.fetch("select distinct usage_month from all_usage order by 1")
-        for month in months["usage_month"].to_pylist():
-            compute.define(
-                "usage_record",
-                f"select {USAGE_RECORD.column_list} from all_usage where usage_month = '{month}'",
-                keep=True,
-            )
-            rate_month(compute)
-            rated.append(compute.fetch("rated_usage"))
-            aside.append(compute.fetch("select feed_id, reason_code from suspended_record"))
-            aside.append(
-                compute.fetch("select feed_id, 'duplicate' as reason_code from duplicate_record")
-            )
-        compute.load("all_rated", pa.concat_tables(rated))
-        compute.load("set_aside", pa.concat_tables(aside))
-        compute.define("rated_usage", f"select {RATED_USAGE.column_list} from all_rated")
+        ingested = rate_files(compute, CONFIGS, files, RECEIVED)
         settle_period(compute, OCTOBER)
-        compute.load("vendor_invoice_line", pa.concat_tables(targets["vendor_invoice_line"]))
-        reconcile(compute, OCTOBER, [v.terms() for v in read_vendors(CONFIGS / "vendors").values()])
-        yield Closed(compute, summary, Oracle(catalog, fleet).bill(kept), ingested, faults)
+        terms = [vendor.terms() for vendor in read_vendors(CONFIGS / "vendors").values()]
+        reconcile(compute, OCTOBER, terms)
+        yield Closed(compute, summary, Oracle(catalog, fleet).bill(kept), ingested)
 
 
 def test_no_file_is_quarantined(closed: Closed) -> None:
-    assert closed.faults == []
+    assert closed.ingested.faults == []
 
 
 @pytest.mark.parametrize("feed", USAGE_FEEDS)
 def test_every_record_meets_the_fate_that_was_planned(closed: Closed, feed: str) -> None:
     planned = closed.summary.outcomes(feed)
     found: Counter[str] = Counter()
-    for row in closed.ingested[feed]:
+    for row in closed.ingested.outcomes[feed]:
         found[str(row["outcome"])] += int(str(row["records"]))
     for row in closed.compute.fetch(
         f"select reason_code, count(*) as n from set_aside where feed_id = '{feed}' group by all"
@@ -153,7 +88,7 @@ def test_every_record_meets_the_fate_that_was_planned(closed: Closed, feed: str)
 
 
 def test_everything_else_in_the_files_is_accepted(closed: Closed) -> None:
-    for feed, rows in closed.ingested.items():
+    for feed, rows in closed.ingested.outcomes.items():
         if feed not in USAGE_FEEDS:
             assert [row["outcome"] for row in rows] == ["accepted"], feed
 
