@@ -1,0 +1,311 @@
+"""The close report: what the stored results of a close say, read back and shown.
+
+Nothing is computed here but sums and counts; :func:`load_figures` reads, the renderers of
+:mod:`storage.close_report` show.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+from rich.console import Console
+
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.operations.close import CLOSE_STAGES
+from iotbill_pipelines.operations.stages import StageResult
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage.close_report import (
+    CloseFigures,
+    render_console,
+    render_html,
+    write_close_workbook,
+)
+from iotbill_pipelines.storage.close_report.figures import (
+    BookingFigures,
+    Fates,
+    FeedFigures,
+    FileFigures,
+    GateFigures,
+    InvoiceFigures,
+    JournalFigures,
+    RevenueFigures,
+    SuspenseFigures,
+    VendorFigures,
+    amount,
+)
+from iotbill_pipelines.storage.documents import write_bytes
+
+HTML_NAME = "close_report.html"
+WORKBOOK_NAME = "close_report.xlsx"
+_FIGURES_NAME = ".close_report.json"
+
+
+def write_report(ws: Workspace, period: Month) -> StageResult:
+    """Write the close report of ``period`` as HTML and XLSX into ``out/<period>``.
+
+    A run that finds the same figures as the report before leaves the documents as they are.
+    """
+    figures = load_figures(ws, period)
+    folder = ws.out(period)
+    page, workbook, last = (folder / n for n in (HTML_NAME, WORKBOOK_NAME, _FIGURES_NAME))
+    digest = _comparable(figures)
+    same = (
+        page.is_file()
+        and workbook.is_file()
+        and last.is_file()
+        and last.read_text("utf-8") == digest
+    )
+    if not same:
+        last.unlink(missing_ok=True)
+        write_bytes(page, render_html(figures).encode("utf-8"))
+        write_close_workbook(workbook, figures)
+        write_bytes(last, digest.encode("utf-8"))
+    return StageResult(
+        rows={
+            "records in": figures.records.arrived,
+            "records kept": figures.records.kept,
+            "rows booked now": figures.booking.new_rows,
+            "rows booked before": figures.booking.earlier_rows,
+            "gates blocked": len(figures.blocked),
+        },
+        amounts=[
+            (f"revenue {row.charge_type}", row.currency, amount(row.amount_minor, row.currency))
+            for row in figures.revenue
+        ],
+        preview=pa.table(
+            {
+                "feed": [feed.feed for feed in figures.feeds],
+                "in": [feed.records.arrived for feed in figures.feeds],
+                "kept": [feed.records.kept for feed in figures.feeds],
+                "ignored": [feed.records.ignored for feed in figures.feeds],
+                "duplicate": [feed.records.duplicate for feed in figures.feeds],
+                "rejected": [feed.records.rejected for feed in figures.feeds],
+                "suspended": [feed.records.suspended for feed in figures.feeds],
+            }
+        ),
+        files=[page, workbook],
+        changed=not same,
+    )
+
+
+def print_report(ws: Workspace, period: Month, console: Console) -> CloseFigures:
+    """Print the report of ``period`` as it stands now, and return what it says."""
+    figures = load_figures(ws, period)
+    console.print(render_console(figures))
+    return figures
+
+
+def _comparable(figures: CloseFigures) -> str:
+    """The figures as text, without what differs although nothing happened."""
+    plain = asdict(figures)
+    del plain["prepared_at"], plain["run_id"]
+    return json.dumps(plain, default=str, sort_keys=True)
+
+
+# ------------------------------------------------------------------------------------ loading
+
+
+def load_figures(ws: Workspace, period: Month) -> CloseFigures:
+    """Read what the close of ``period`` left in PostgreSQL and in its folder.
+
+    Rows booked under the workspace's run id count as new, all others as booked before.
+    """
+    parameters = {"period": str(period), "run_id": ws.run_id}
+    with ws.engine.connect() as connection:
+
+        def rows(query: str) -> Sequence[sa.RowMapping]:
+            return connection.execute(sa.text(query), parameters).mappings().all()
+
+        booked = rows(_BOOKED)
+        return CloseFigures(
+            period=period,
+            entities=[f"{row['name']} ({row['entity_id']})" for row in rows(_ENTITIES)],
+            prepared_at=ws.clock(),
+            run_id=ws.run_id,
+            folder=str(ws.out(period)),
+            feeds=[_feed(row) for row in rows(_FEEDS)],
+            revenue=[RevenueFigures(**row) for row in rows(_REVENUE)],
+            invoices=[InvoiceFigures(**row) for row in rows(_INVOICES)],
+            vendors=[_vendor(row) for row in rows(_VENDORS)],
+            journals=[JournalFigures(**row) for row in rows(_JOURNALS)],
+            booking=BookingFigures(booked[0]["new_rows"], booked[0]["earlier_rows"]),
+            suspense=[SuspenseFigures(**row) for row in rows(_SUSPENSE)],
+            gates=_gates(rows(_GATES)),
+            files=_files(ws.out(period)),
+        )
+
+
+# Usage files are those that hold usage of the month. Other files (inventory, invoices) have no
+# month: those that landed since the close before.
+_OF_THE_CLOSE = """
+with before as (
+  select max(finished_at) as closed_at from run
+  where kind = 'close' and status = 'succeeded' and period < :period
+), chosen as (
+  select f.*, coalesce(cardinality(f.usage_months), 0) > 0 as is_usage
+  from feed_file as f cross join before
+  where :period = any(coalesce(f.usage_months, '{}'))
+    or (coalesce(cardinality(f.usage_months), 0) = 0
+        and (before.closed_at is null or f.landed_at > before.closed_at))
+), outcome as (
+  select file_key,
+    coalesce(sum(records) filter (where outcome = 'kept'), 0) as kept,
+    coalesce(sum(records) filter (where outcome = 'duplicate'), 0) as duplicate,
+    coalesce(sum(records) filter (where outcome = 'suspended'), 0) as suspended,
+    coalesce(sum(quantity) filter (where outcome = 'kept'), 0) as quantity_kept,
+    coalesce(sum(quantity) filter (where outcome = 'duplicate'), 0) as quantity_duplicate,
+    coalesce(sum(quantity) filter (where outcome = 'suspended'), 0) as quantity_suspended
+  from feed_file_outcome where file_key in (select file_key from chosen) group by file_key
+)
+"""
+
+_FEEDS = (
+    _OF_THE_CLOSE
+    + """
+select coalesce(c.feed_id, '(unrecognised)') as feed, count(*) as files,
+  count(*) filter (where c.state <> 'ingested') as unread_files,
+  bool_or(c.is_usage) as is_usage,
+  coalesce(sum(c.records_in), 0) as arrived,
+  coalesce(sum(case when c.is_usage then o.kept else c.kept end), 0) as kept,
+  coalesce(sum(c.ignored), 0) as ignored, coalesce(sum(o.duplicate), 0) as duplicate,
+  coalesce(sum(c.rejected), 0) as rejected, coalesce(sum(o.suspended), 0) as suspended,
+  coalesce(sum(case when c.is_usage then c.kept - coalesce(o.kept, 0) - coalesce(o.duplicate, 0)
+    - coalesce(o.suspended, 0) end), 0) as waiting,
+  coalesce(sum(c.quantity_in), 0) as quantity_in,
+  coalesce(sum(o.quantity_kept), 0) as quantity_kept,
+  coalesce(sum(c.quantity_ignored), 0) as quantity_ignored,
+  coalesce(sum(o.quantity_duplicate), 0) as quantity_duplicate,
+  coalesce(sum(c.quantity_rejected), 0) as quantity_rejected,
+  coalesce(sum(o.quantity_suspended), 0) as quantity_suspended,
+  coalesce(sum(case when c.is_usage then c.quantity_kept - coalesce(o.quantity_kept, 0)
+    - coalesce(o.quantity_duplicate, 0) - coalesce(o.quantity_suspended, 0) end), 0)
+    as quantity_waiting
+from chosen as c left join outcome as o on o.file_key = c.file_key
+group by 1 order by bool_or(c.is_usage) desc, 1
+"""
+)
+
+_SUSPENSE = (
+    _OF_THE_CLOSE
+    + """
+select reason_code as reason, sum(records)::bigint as records
+from feed_file_outcome
+where outcome = 'suspended' and file_key in (select file_key from chosen)
+group by reason_code order by records desc, reason_code
+"""
+)
+
+_ENTITIES = """
+select e.entity_id, e.name from legal_entity as e
+where exists (select from period as p where p.entity_id = e.entity_id and p.period = :period)
+order by e.entity_id
+"""
+
+_BOOKED = """
+select count(*) filter (where run_id = :run_id) as new_rows,
+  count(*) filter (where run_id <> :run_id) as earlier_rows
+from booked_charge where accounting_period = :period
+"""
+
+_REVENUE = """
+select kind as charge_type, currency,
+  count(distinct (account_id, service_id, charge_id, usage_period)) as charges,
+  sum(amount_minor)::bigint as amount_minor,
+  coalesce(sum(amount_minor) filter (where run_id = :run_id), 0)::bigint as new_minor
+from booked_charge
+where level = 'retail' and accounting_period = :period
+group by kind, currency order by currency, amount_minor desc, kind
+"""
+
+_INVOICES = """
+select currency, count(*) as invoices, sum(total_minor)::bigint as total_minor
+from invoice where accounting_period = :period
+group by currency order by currency
+"""
+
+_VENDORS = """
+select r.vendor_id as vendor, r.currency, r.expected_minor, r.invoiced_minor,
+  r.disputed_minor as claimed_minor, r.unexplained_minor, r.status,
+  (select count(*) from dispute as d
+   where d.accounting_period = r.accounting_period and d.vendor_id = r.vendor_id
+     and d.currency = r.currency and d.status <> 'withdrawn') as claims
+from vendor_reconciliation as r
+where r.accounting_period = :period
+order by r.vendor_id, r.currency
+"""
+
+_JOURNALS = """
+select j.external_id as journal, j.journal_type as kind, j.state, j.currency,
+  count(l.line_no) as lines, coalesce(sum(l.debit_minor), 0)::bigint as debit_minor,
+  coalesce(sum(l.credit_minor), 0)::bigint as credit_minor
+from journal as j left join journal_line as l on l.journal_id = j.journal_id
+where j.accounting_period = :period
+group by j.external_id, j.journal_type, j.state, j.currency order by j.external_id
+"""
+
+_GATES = """
+select distinct on (gate) gate, outcome, severity, figure, message, what_to_do, waived_by
+from gate_result where period = :period
+order by gate, gate_result_id desc
+"""
+
+
+def _feed(row: sa.RowMapping) -> FeedFigures:
+    names = ("kept", "ignored", "duplicate", "rejected", "suspended", "waiting")
+    return FeedFigures(
+        feed=row["feed"],
+        files=row["files"],
+        unread_files=row["unread_files"],
+        records=Fates(int(row["arrived"]), *(int(row[name]) for name in names)),
+        quantity=Fates(int(row["quantity_in"]), *(int(row[f"quantity_{name}"]) for name in names))
+        if row["is_usage"]
+        else None,
+    )
+
+
+def _vendor(row: sa.RowMapping) -> VendorFigures:
+    values: dict[str, Any] = dict(row)
+    if row["status"] == "accrued":
+        values["invoiced_minor"] = None
+    return VendorFigures(**values)
+
+
+def _gates(stored: Sequence[sa.RowMapping]) -> list[GateFigures]:
+    """The gates in the order of the close; those of the report itself come after it."""
+    titles = {gate.code: gate.title for stage in CLOSE_STAGES for gate in stage.all_gates}
+    order = {code: number for number, code in enumerate(titles)}
+    own = {gate.code for stage in CLOSE_STAGES[-1:] for gate in stage.all_gates}
+    return [
+        GateFigures(
+            gate=row["gate"],
+            title=titles.get(row["gate"], ""),
+            outcome=row["outcome"],
+            severity=row["severity"],
+            figure=row["figure"] or "",
+            message=row["message"],
+            what_to_do=row["what_to_do"] or "",
+            waived_by=row["waived_by"] or "",
+        )
+        for row in sorted(stored, key=lambda row: (order.get(row["gate"], len(order)), row["gate"]))
+        if row["gate"] not in own
+    ]
+
+
+def _files(folder: Path) -> list[FileFigures]:
+    """The documents of the close, but for the report itself."""
+    own = {HTML_NAME, WORKBOOK_NAME}
+    found = [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in own and not path.name.startswith(".")
+    ]
+    return [
+        FileFigures(path.relative_to(folder).as_posix(), path.stat().st_size)
+        for path in sorted(found)
+    ]

@@ -1,0 +1,108 @@
+"""The close report as one HTML file: opens offline, prints well, carries no script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from iotbill_pipelines.storage.close_report.figures import (
+    REVENUE_LABELS,
+    VENDOR_LABELS,
+    CloseFigures,
+    count,
+    label,
+    money,
+    size,
+    totals_by_currency,
+)
+
+_BAR_UNITS = 1000
+"""Width of the longest bar in the drawing's own units."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of a chart: ``length`` in drawing units, ``tone`` its colour's name."""
+
+    title: str
+    text: str
+    length: int
+    tone: str
+
+
+def render_html(figures: CloseFigures) -> str:
+    """Return the report as a self-contained HTML page; text of the data is escaped."""
+    return _template().render(
+        f=figures,
+        money=money,
+        count=count,
+        size=size,
+        revenue_label=lambda code: label(REVENUE_LABELS, code),
+        vendor_label=lambda code: label(VENDOR_LABELS, code),
+        reason_label=lambda code: label({}, code),
+        revenue_totals=totals_by_currency((r.currency, r.amount_minor) for r in figures.revenue),
+        new_totals=dict(totals_by_currency((r.currency, r.new_minor) for r in figures.revenue)),
+        cost_totals=totals_by_currency((r.currency, r.expected_minor) for r in figures.vendors),
+        waiting=any(feed.records.waiting for feed in figures.feeds),
+        revenue_charts=_revenue_charts(figures),
+        vendor_charts=_vendor_charts(figures),
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("iotbill_pipelines.storage.close_report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("close_report.html")
+
+
+def _revenue_charts(figures: CloseFigures) -> list[tuple[str, list[Bar]]]:
+    """A chart a currency: bars of different currencies cannot be compared."""
+    return [
+        (
+            currency,
+            _bars(
+                [
+                    (label(REVENUE_LABELS, row.charge_type), row.amount_minor, "ours")
+                    for row in figures.revenue
+                    if row.currency == currency
+                ],
+                currency,
+            ),
+        )
+        for currency in sorted({row.currency for row in figures.revenue})
+    ]
+
+
+def _vendor_charts(figures: CloseFigures) -> list[tuple[str, list[Bar]]]:
+    charts = []
+    for currency in sorted({row.currency for row in figures.vendors}):
+        values = []
+        for row in figures.vendors:
+            if row.currency == currency:
+                values.append((f"{row.vendor}, expected", row.expected_minor, "ours"))
+                if row.invoiced_minor is not None:
+                    values.append((f"{row.vendor}, invoiced", row.invoiced_minor, "theirs"))
+        charts.append((currency, _bars(values, currency)))
+    return charts
+
+
+def _bars(values: Sequence[tuple[str, int, str]], currency: str) -> list[Bar]:
+    longest = max((abs(minor) for _, minor, _ in values), default=0) or 1
+    return [
+        Bar(
+            title,
+            money(minor, currency),
+            abs(minor) * _BAR_UNITS // longest,
+            "negative" if minor < 0 else tone,
+        )
+        for title, minor, tone in values
+    ]
