@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -18,7 +19,7 @@ from iotbill_pipelines.operations.close import Stage
 from iotbill_pipelines.operations.locks import advisory_lock
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
-from iotbill_pipelines.storage.models import GateResult, Run
+from iotbill_pipelines.storage.models import BookedCharge, GateResult, Invoice, Journal, Run
 
 _SEVERITY_ORDER = {"block": 0, "warn": 1, "info": 2}
 
@@ -143,3 +144,28 @@ def findings_of_run(ws: Workspace, run_id: str) -> list[tuple[str, Finding]]:
         if entry
         for finding in entry["findings"]
     ]
+
+
+@dataclass(frozen=True)
+class Posted:
+    """What a run added to the ledger; all zero when everything was there already."""
+
+    charges: int
+    invoices: int
+    journals: int
+
+    @property
+    def nothing(self) -> bool:
+        """Whether the run posted nothing at all."""
+        return not (self.charges or self.invoices or self.journals)
+
+
+def posted_by(ws: Workspace, run_id: str) -> Posted:
+    """Return how much a run booked, invoiced and journalled."""
+    with ws.engine.connect() as connection:
+
+        def count(table: type[BookedCharge] | type[Invoice] | type[Journal]) -> int:
+            select = sa.select(sa.func.count()).select_from(table).where(table.run_id == run_id)
+            return int(connection.execute(select).scalar_one())
+
+        return Posted(count(BookedCharge), count(Invoice), count(Journal))

@@ -32,11 +32,12 @@ _HEARD = {
 
 @dataclass(frozen=True)
 class CloseRun:
-    """How a close job ended. ``error`` is what stopped it, other than a gate."""
+    """How a close job ended. ``error`` is what stopped it, other than a gate, and its class."""
 
     run_id: str
     succeeded: bool
     error: str | None
+    error_class: str | None
 
 
 def check_month(period: Month) -> None:
@@ -74,15 +75,18 @@ def execute_close(ws: "Workspace", period: Month, watch: Watcher) -> CloseRun:
             raise_on_error=False,
             tags={CLOSE_TAG: "month", "iotbill/actor": ws.actor},
         )
-    return CloseRun(run_id, result.success, _error(result))
+    return CloseRun(run_id, result.success, *_error(result))
 
 
-def _error(result: "dg.ExecuteInProcessResult") -> str | None:
+def _error(result: "dg.ExecuteInProcessResult") -> tuple[str | None, str | None]:
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error is not None:
             error = event.step_failure_data.error
             if error.cls_name == "DagsterAssetCheckFailedError":
                 continue
             cause = error.cause or error
-            return f"{event.step_key}: {cause.message.strip()}"
-    return None
+            # Dagster puts the class in front of the message, with its module if it has one.
+            name = (cause.cls_name or "").rpartition(".")[2]
+            said = cause.message.strip().partition(f"{name}: ")[2] or cause.message.strip()
+            return f"{event.step_key}: {said}", name
+    return None, None

@@ -1,0 +1,136 @@
+"""Commands that close: close and demo."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from iotbill_pipelines.cli import console, files
+from iotbill_pipelines.cli.errors import PLAIN_NAMES
+from iotbill_pipelines.cli.main import EXIT_BLOCKED, EXIT_OK, EXIT_USAGE
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.operations import runs
+from iotbill_pipelines.operations.close import CLOSE_STAGES, Stage, exclusive
+from iotbill_pipelines.operations.workspace import Workspace
+
+if TYPE_CHECKING:
+    from iotbill_pipelines.cli.main import Settings
+    from iotbill_pipelines.shell.execution import CloseRun, Watcher
+
+_SHOWN = {"succeeded": "[green]done[/]", "failed": "[red]stopped[/]", "skipped": "[dim]skipped[/]"}
+
+
+def close(settings: Settings, period: Month, *, as_json: bool) -> int:
+    """Close a month and print its report; return the exit code."""
+    with console.opened(settings) as ws:
+        return close_in(ws, period, as_json=as_json)
+
+
+def close_in(ws: Workspace, period: Month, *, as_json: bool = False) -> int:
+    """Run the close job with a progress display, then say what came out."""
+    from iotbill_pipelines.shell.execution import execute_close
+
+    with exclusive(ws, period), _progress() as watch:
+        run = execute_close(ws, period, watch)
+    found = runs.findings_of_run(ws, run.run_id)
+    posted = runs.posted_by(ws, run.run_id)
+    blocking = [finding for _, finding in found if finding.severity == "block"]
+    if as_json:
+        console.print_json(
+            {
+                "period": str(period),
+                "run_id": run.run_id,
+                "succeeded": run.succeeded,
+                "error": run.error,
+                "posted": posted,
+                "findings": [{"stage": stage, "finding": finding} for stage, finding in found],
+            }
+        )
+        return _exit_code(run)
+    if run.succeeded:
+        _print_report(ws.for_run(run.run_id), period)
+    if posted.nothing and run.succeeded:
+        console.out.print(f"\n{period} is closed already: nothing was posted.")
+    elif run.succeeded:
+        console.out.print(
+            f"\n{period} is closed: {posted.charges:,} charges booked, "
+            f"{posted.invoices:,} invoices issued, {posted.journals:,} journals built."
+        )
+    if blocking:
+        console.out.print(f"\n[red]{period} is not closed.[/] What blocks it:")
+        console.findings(blocking)
+    elif not run.succeeded:
+        console.out.print(f"\n[red]{period} is not closed.[/] {escape(run.error or '')}")
+        console.out.print(
+            f"Run {run.run_id} has the details: `iotbill up` shows it. What was done so far stays; "
+            f"`iotbill close {period}` goes on."
+        )
+    return _exit_code(run)
+
+
+def _exit_code(run: CloseRun) -> int:
+    if run.succeeded:
+        return EXIT_OK
+    return EXIT_USAGE if run.error_class in PLAIN_NAMES else EXIT_BLOCKED
+
+
+def _print_report(ws: Workspace, period: Month) -> None:
+    from iotbill_pipelines.operations.report import print_report
+
+    print_report(ws, period, console.out)
+
+
+@contextmanager
+def _progress() -> Iterator[Watcher]:
+    """Show each stage as it runs, on standard error; plain lines where that is no terminal."""
+    started: dict[str, float] = {}
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=console.err,
+        transient=True,
+        disable=not console.err.is_terminal,
+    ) as progress:
+        bar = progress.add_task("Starting", total=None)
+
+        def watch(stage: Stage, happened: str) -> None:
+            number = 1 + next(i for i, s in enumerate(CLOSE_STAGES) if s.name == stage.name)
+            label = f"{number:>2}/{len(CLOSE_STAGES)} {stage.title}"
+            if happened == "started":
+                started[stage.name] = time.monotonic()
+                progress.update(bar, description=label)
+                return
+            took = time.monotonic() - started.get(stage.name, time.monotonic())
+            progress.console.print(f"{label:<34} {_SHOWN[happened]} {took:5.1f} s")
+
+        yield watch
+
+
+def demo(settings: Settings, period: Month, services: int, seed: int) -> int:
+    """Run the whole path for the sample company, in the workspace's state folder."""
+    from iotbill_pipelines.operations.ingest import ingest, land
+    from iotbill_pipelines.operations.sample import write_sample
+    from iotbill_pipelines.shell.instance import write_instance
+
+    with console.opened(settings, migrate=True) as ws:
+        write_instance(ws)
+        folder = ws.home / f"sample-{period}"
+        console.out.print(f"[bold]1[/] {ws.home} is ready")
+        summary = write_sample(folder, period, services, seed)
+        console.out.print(
+            f"[bold]2[/] {len(summary.files)} files of a company with {services} SIMs in {folder}"
+        )
+        landed = land(ws, [folder])
+        new = sum(file.new for file in landed)
+        console.out.print(f"[bold]3[/] {new} files landed, {len(landed) - new} known already")
+        result = ingest(ws)
+        console.out.print("[bold]4[/] files read")
+        files.print_ingested(result)
+        console.out.print(f"[bold]5[/] closing {period}")
+        return close_in(ws, period)

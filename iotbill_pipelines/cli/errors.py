@@ -1,0 +1,48 @@
+"""Which errors are a user's to put right, and how they are told."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from iotbill_pipelines.config.documents import ConfigError
+from iotbill_pipelines.engine.terms import TermsError
+from iotbill_pipelines.operations.close import CloseUnderWay
+from iotbill_pipelines.operations.trace import UnknownId
+from iotbill_pipelines.operations.workspace import WorkspaceError
+from iotbill_pipelines.storage.database import DatabaseError
+from iotbill_pipelines.storage.lake import LakeError
+from iotbill_pipelines.storage.landing import LandingError
+from iotbill_pipelines.storage.ledger import LedgerError
+from iotbill_pipelines.storage.reference import ReferenceDataError
+
+_PLAIN = (
+    CloseUnderWay,
+    ConfigError,
+    DatabaseError,
+    LakeError,
+    LandingError,
+    LedgerError,
+    ReferenceDataError,
+    TermsError,
+    UnknownId,
+    WorkspaceError,
+)
+
+_PATHS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+PLAIN_NAMES = frozenset(error.__name__ for error in _PLAIN)
+"""Their names, by which Dagster tells of an error in a step."""
+
+
+def sentence(error: Exception) -> str | None:
+    """Return what to tell a user of an error, None if it is a defect of the program."""
+    if isinstance(error, _PLAIN):
+        return str(error)
+    if isinstance(error, sa.exc.OperationalError):
+        said = str(error.orig).strip().splitlines()[0] if error.orig else str(error)
+        return f"the database does not answer ({said}); check IOTBILL_DATABASE_URL and the server"
+    if type(error) is ValueError:
+        return str(error)
+    if isinstance(error, _PATHS):
+        return f"{error.filename}: {error.strerror}; check the path"
+    return None

@@ -1,0 +1,88 @@
+"""Commands on files: init, sample, land, ingest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iotbill_pipelines.cli import console
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.operations.stages import StageResult
+from iotbill_pipelines.operations.workspace import Workspace
+
+if TYPE_CHECKING:
+    from iotbill_pipelines.cli.main import Settings
+
+
+def init(settings: Settings) -> None:
+    """Make or update the workspace and Dagster's instance."""
+    from iotbill_pipelines.shell.instance import write_instance
+
+    with console.opened(settings, migrate=True) as ws:
+        write_instance(ws)
+        kind = "your server" if settings.location.database_url else "embedded PostgreSQL"
+        console.out.print(f"{ws.home} is ready ({kind}, configuration {ws.configs})")
+
+
+def sample(month: Month, services: int, seed: int, out: Path) -> None:
+    """Write the sample company's landing folder and say what is in it."""
+    from iotbill_pipelines.operations.sample import write_sample
+
+    summary = write_sample(out, month, services, seed)
+    console.out.print(f"{len(summary.files)} files in {out}; planted deviations:")
+    counted = Counter(planted.kind for planted in summary.planted)
+    console.table("", ("deviation", "times"), sorted(counted.items()))
+
+
+def land(settings: Settings, paths: list[Path], *, as_json: bool) -> None:
+    """Land files and say what is new."""
+    from iotbill_pipelines.operations.ingest import land as land_files
+
+    with console.opened(settings) as ws:
+        landed = land_files(ws, paths)
+    if as_json:
+        console.print_json(landed)
+        return
+    new = [file for file in landed if file.new]
+    known = len(landed) - len(new) - sum(file.state == "failed" for file in landed)
+    counted = Counter(file.feed_id or "no feed" for file in new)
+    console.table("New files", ("feed", "files"), sorted(counted.items()))
+    console.out.print(f"{len(new)} new, {known} known already")
+    for file in landed:
+        if file.problem:
+            console.out.print(f"[yellow] warn[/] {file.problem}", markup=True)
+
+
+def ingest(settings: Settings, day: str | None, *, as_json: bool) -> None:
+    """Ingest landed files and say what became of their records."""
+    with console.opened(settings) as ws:
+        result = ingest_day(ws, day)
+    if as_json:
+        console.print_json(result)
+    else:
+        print_ingested(result)
+
+
+def ingest_day(ws: Workspace, day: str | None) -> StageResult:
+    """Ingest everything that waits, or one day's files. Raises ValueError for a bad date."""
+    from iotbill_pipelines.operations.ingest import ingest as ingest_files
+
+    if day is None:
+        return ingest_files(ws)
+    try:
+        received_day = date.fromisoformat(day)
+    except ValueError:
+        raise ValueError(f"{day!r} is not a day; write it as YYYY-MM-DD") from None
+    return ingest_files(ws, received_day)
+
+
+def print_ingested(result: StageResult) -> None:
+    """Print the per-feed counts and the findings of an ingestion."""
+    if not result.rows.get("files"):
+        console.out.print("nothing to ingest: no landed file waits")
+    elif result.preview is not None:
+        rows = result.preview.to_pylist()
+        console.table("Ingested", result.preview.column_names, (row.values() for row in rows))
+    console.findings(result.findings)

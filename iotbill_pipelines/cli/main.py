@@ -1,0 +1,299 @@
+"""The command line ``iotbill``: commands and their help. What they do is imported when they run."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from iotbill_pipelines.shell.environment import (
+    CONFIGS_VARIABLE,
+    DATABASE_VARIABLE,
+    HOME_VARIABLE,
+    Location,
+    default_configs,
+)
+
+if TYPE_CHECKING:
+    from iotbill_pipelines.engine.calendars import Month
+
+EXIT_OK, EXIT_BLOCKED, EXIT_USAGE = 0, 1, 2
+
+app = typer.Typer(
+    name="iotbill",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Close the books of a company that sells IoT connectivity.
+
+Carrier files go in; booked charges, reconciled vendor costs and balanced journals come out. Every
+command may be run again: it does only what is missing.
+
+**A first month:**
+
+- `iotbill init`
+- `iotbill sample --month 2026-10 --out landing-2026-10`
+- `iotbill land landing-2026-10`
+- `iotbill ingest`
+- `iotbill close 2026-10`
+- `iotbill trace NL01-2026-10-REVENUE-001:3`
+
+**Exit codes:** 0 done; 1 a gate blocks the close, or a scenario differs; 2 wrong usage or
+configuration.""",
+)
+scenario_app = typer.Typer(no_args_is_help=True, help="Small businesses in YAML, as tests.")
+app.add_typer(scenario_app, name="scenario")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every command is told: where the workspace is, and whether to answer in JSON."""
+
+    location: Location
+    actor: str
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    home: Annotated[
+        Path, typer.Option(envvar=HOME_VARIABLE, help="State folder of the workspace.")
+    ] = Path(".iotbill"),
+    configs: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=CONFIGS_VARIABLE,
+            help="Configuration folder.",
+            show_default="./configs, or the sample company's",
+        ),
+    ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar=DATABASE_VARIABLE,
+            help="PostgreSQL server to use instead of the embedded one: "
+            "postgresql://user:password@host/name.",
+            show_default="embedded, in the state folder",
+        ),
+    ] = None,
+    actor: Annotated[
+        str, typer.Option(envvar="USER", help="Who is asking; kept with runs and bookings.")
+    ] = "iotbill",
+) -> None:
+    context.obj = Settings(
+        Location(home.resolve(), (configs or default_configs()).resolve(), database_url or None),
+        actor,
+    )
+
+
+Json = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
+MonthArgument = Annotated[str, typer.Argument(metavar="MONTH", help="As in 2026-10.")]
+
+
+@app.command()
+def init(context: typer.Context) -> None:
+    """Make the state folder, its database and Dagster's instance, or bring them up to date.
+
+    Safe to repeat. Without --database-url an embedded PostgreSQL is made in the state folder.
+
+    Example: `iotbill --home /var/lib/iotbill init`
+    """
+    from iotbill_pipelines.cli import files
+
+    files.init(context.obj)
+
+
+@app.command()
+def sample(
+    month: Annotated[str, typer.Option(help="Month of the usage.")] = "2026-10",
+    services: Annotated[
+        int, typer.Option(min=40, help="SIMs sold; 500 give 45,000 records.")
+    ] = 500,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder to write; files in it are replaced.")] = Path(
+        "sample"
+    ),
+) -> None:
+    """Write the files that four carriers and our own inventory would deliver for a month.
+
+    With duplicates, unknown SIMs, broken records and wrong vendor invoices in them, on purpose.
+
+    Example: `iotbill sample --month 2026-10 --services 500 --seed 1 --out landing-2026-10`
+    """
+    from iotbill_pipelines.cli import files
+
+    files.sample(_month(month), services, seed, out)
+
+
+@app.command()
+def land(
+    context: typer.Context,
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Files, or folders of files.")
+    ],
+    json: Json = False,
+) -> None:
+    """Take files into the archive, unchanged; their names say which feed reads them.
+
+    The same bytes again, also under another name, change nothing.
+
+    Example: `iotbill land landing-2026-10 late/emnify_20261031.ndjson`
+    """
+    from iotbill_pipelines.cli import files
+
+    files.land(context.obj, paths, as_json=json)
+
+
+@app.command()
+def ingest(
+    context: typer.Context,
+    day: Annotated[
+        str | None,
+        typer.Option(help="Only files received on this UTC day.", metavar="YYYY-MM-DD"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Read landed files: accepted records, rejected ones with reasons, invoices, reference data.
+
+    A file that cannot be used is quarantined with its reason and stops no other.
+
+    Example: `iotbill ingest`
+    """
+    from iotbill_pipelines.cli import files
+
+    files.ingest(context.obj, day, as_json=json)
+
+
+@app.command()
+def close(context: typer.Context, month: MonthArgument, json: Json = False) -> None:
+    """Close a month: rate, settle, book, invoice, reconcile vendors, post journals, report.
+
+    Runs the Dagster job in this process; the run is kept where `iotbill up` shows it. Books only
+    what is missing: closing twice posts nothing. Exits with 1 and the reasons if a gate blocks.
+
+    Example: `iotbill close 2026-10`
+    """
+    from iotbill_pipelines.cli import closing
+
+    raise typer.Exit(closing.close(context.obj, _month(month), as_json=json))
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    month: Annotated[str | None, typer.Argument(metavar="[MONTH]", help="As in 2026-10.")] = None,
+    json: Json = False,
+) -> None:
+    """Say where the workspace stands: files by feed, and each month's bookings and gates.
+
+    Example: `iotbill status 2026-10`
+    """
+    from iotbill_pipelines.cli import telling
+
+    telling.status(context.obj, _month(month) if month else None, as_json=json)
+
+
+@app.command()
+def trace(
+    context: typer.Context,
+    identifier: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="A charge (192), a journal or its line (NL01-2026-10-REVENUE-001:3), an invoice "
+            "or its line (NL01-2026-10-000001:2).",
+        ),
+    ],
+    charges: Annotated[int, typer.Option(min=1, help="Charges to show, largest first.")] = 3,
+    records: Annotated[int, typer.Option(min=0, help="Records to show of each charge.")] = 5,
+    json: Json = False,
+) -> None:
+    """Follow an amount back: journal line, charge, components, rated records, file and line.
+
+    Example: `iotbill trace NL01-2026-10-REVENUE-001:3`
+    """
+    from iotbill_pipelines.cli import telling
+
+    telling.trace(context.obj, identifier, charges, records, as_json=json)
+
+
+@scenario_app.command("run")
+def scenario_run(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Scenario files, or folders of them.")
+    ],
+    verbose: Annotated[bool, typer.Option(help="Show what agrees, too.")] = False,
+) -> None:
+    """Run scenarios through the engine, without database or Dagster, and show differences.
+
+    Exits with 1 if any line differs.
+
+    Example: `iotbill scenario run tests/scenarios`
+    """
+    from iotbill_pipelines.cli import scenarios
+
+    raise typer.Exit(scenarios.run(files, verbose=verbose))
+
+
+@app.command()
+def up(
+    context: typer.Context,
+    host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to serve on.")] = 3000,
+) -> None:
+    """Serve Dagster's web interface and run its daemon (sensor, schedule, queue) until Ctrl-C.
+
+    Example: `iotbill up --port 3000`
+    """
+    from iotbill_pipelines.cli import serving
+
+    raise typer.Exit(serving.up(context.obj, host, port))
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    month: Annotated[str, typer.Option(help="Month to show.")] = "2026-10",
+    services: Annotated[int, typer.Option(min=40, help="SIMs of the sample company.")] = 500,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same company.")] = 1,
+) -> None:
+    """Show a month of the sample company: init, sample, land, ingest, close, report.
+
+    Run again, it finds nothing to do and says so.
+
+    Example: `iotbill --home /tmp/try demo`
+    """
+    from iotbill_pipelines.cli import closing
+
+    raise typer.Exit(closing.demo(context.obj, _month(month), services, seed))
+
+
+def _month(text: str) -> Month:
+    from iotbill_pipelines.engine.calendars import Month
+
+    return Month.parse(text)
+
+
+def main() -> None:
+    """Run the command line; what a user can put right is a sentence, not a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; run the same command again to go on\n")
+        sys.exit(130)
+    except Exception as error:
+        from iotbill_pipelines.cli.errors import sentence
+
+        said = sentence(error)
+        if said is None:
+            raise
+        sys.stderr.write(f"iotbill: {said}\n")
+        sys.exit(EXIT_USAGE)
+
+
+if __name__ == "__main__":
+    main()
