@@ -12,12 +12,8 @@ import pytest
 import xlsxwriter
 
 from iotbill_pipelines.compute.decoders import Decoded, RawRecord
-from iotbill_pipelines.compute.decoders.workbooks import (
-    SheetOptions,
-    cell_text,
-    column_letters,
-    decode,
-)
+from iotbill_pipelines.compute.decoders.workbook_cells import cell_text
+from iotbill_pipelines.compute.decoders.workbooks import SheetOptions, column_letters, decode
 
 
 def read(data: bytes, options: SheetOptions | None = None) -> tuple[Decoded, list[RawRecord]]:
@@ -103,6 +99,13 @@ def test_a_workbook_that_cannot_be_used_is_quarantined(
     decoded, records = read(data, options)
     assert decoded.quarantine is not None
     assert (decoded.quarantine.code, records) == (code, [])
+
+
+def test_a_workbook_that_asks_for_too_much_memory_ends_no_run() -> None:
+    corner = workbook(S={(0, 0): "a", (1_048_575, 16_383): 1})
+    decoded, records = read(corner, SheetOptions(max_memory_bytes=1 << 30))
+    assert decoded.quarantine is not None
+    assert (decoded.quarantine.code, records) == ("unreadable", [])
 
 
 def test_columns_are_lettered_as_in_excel() -> None:
