@@ -366,7 +366,9 @@ def scaled(plan: Plan, value: Value, context: Context, factor: int, rounding: Ro
             "has more digits than any quantity; check the column")  # fmt: skip
     if quick is None:
         return result
-    return plan.add(sql.coalesce(quick[1].read, result.read), [quick[1], result], "integer")
+    both = sql.coalesce(quick[1].read, result.read)
+    whole_only = sql.when((sql.eq(rest.read, sql.number(0)), both))
+    return plan.add(whole_only, [rest, quick[1], result], "integer")
 
 
 def _quick(plan: Plan, value: Value, factor: int) -> tuple[Value, Value, Value]:
