@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -20,7 +20,15 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    WithJsonSchema,
+    model_validator,
+)
 
 from iotbill_pipelines.config.catalog import read_catalog
 from iotbill_pipelines.config.documents import Document, KeyPath, parse, read_yaml
@@ -44,15 +52,16 @@ def _quantity(value: object) -> object:
     """Read ``250 MB`` or ``1_500`` as class units."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    match = _QUANTITY.fullmatch(value.strip()) if isinstance(value, str) else None
+    text = str(value).strip() if isinstance(value, (str, Decimal)) else ""
+    match = _QUANTITY.fullmatch(text)
     if match is None:
-        raise ValueError(f"{value!r} is no quantity; write 1500 (class units) or 1.5 KB")
+        raise ValueError(f"{value} is no quantity; write 1500 (class units) or 1.5 KB")
     unit = match[2] or "count"
     if unit not in UNIT_SIZES:
         raise ValueError(f"unknown unit {unit!r}; known: {', '.join(UNIT_SIZES)}")
     units = Decimal(match[1].replace("_", "")) * UNIT_SIZES[unit]
     if units != units.to_integral_value():
-        raise ValueError(f"{value!r} is {units} class units; it must be a whole number")
+        raise ValueError(f"{value} is {units} class units; it must be a whole number")
     return int(units)
 
 
@@ -89,11 +98,24 @@ def _timestamp(text: str) -> datetime:
         raise ValueError(f"{text!r} is no time; write 2026-03-17 or 2026-03-17T23:00:00Z") from None
 
 
-_TEXT: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
-Quantity = Annotated[int, BeforeValidator(_quantity), Field(json_schema_extra=_TEXT)]
-Period = Annotated[str, BeforeValidator(_month)]
-LocalTime = Annotated[datetime, BeforeValidator(_local)]
-Instant = Annotated[datetime, BeforeValidator(_instant)]
+def _described(description: str, *types: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": list(types), "description": description})
+
+
+Quantity = Annotated[
+    int,
+    BeforeValidator(_quantity),
+    _described("class units, or with a unit: 250 MB", "integer", "string"),
+]
+Period = Annotated[str, BeforeValidator(_month), _described("a month, YYYY-MM", "string")]
+LocalTime = Annotated[
+    datetime, BeforeValidator(_local), _described("local date, or 'YYYY-MM-DD HH:MM'", "string")
+]
+Instant = Annotated[
+    datetime,
+    BeforeValidator(_instant),
+    _described("date, or time with offset; without one it is UTC", "string"),
+]
 
 
 class _Part(BaseModel):
@@ -140,8 +162,34 @@ class Identifier(_Part):
     valid_to: Instant | None = Field(None, alias="to")
 
 
+def _short_forms(schema: dict[str, Any]) -> None:
+    """Tell editors of what :meth:`ScenarioService._short` accepts."""
+    properties = schema["properties"]
+    offer = {"anyOf": [{"type": "string"}, properties["offer"]["items"]]}
+    state = {
+        "anyOf": [
+            {"type": "string"},
+            {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "string"}},
+            properties["state"]["items"],
+        ]
+    }
+    for name, item in (("offer", offer), ("state", state)):
+        either = {"anyOf": [*item["anyOf"], {"type": "array", "items": item}]}
+        properties[name] = properties[f"{name}s"] = either
+    uid = properties["identifiers"]["items"]
+    properties["identifiers"]["items"] = {"anyOf": [{"type": "string"}, uid]}
+
+
+def _parts_may_be_empty(schema: dict[str, Any]) -> None:
+    for name in ("accounts", "services"):
+        part = schema["properties"][name]["additionalProperties"]
+        schema["properties"][name]["additionalProperties"] = {"anyOf": [{"type": "null"}, part]}
+
+
 class ScenarioService(_Part):
     """A service; its id is also its identifier of type ``iccid``."""
+
+    model_config = ConfigDict(json_schema_extra=_short_forms)
 
     account: str | None = None
     count: int | None = Field(None, ge=1, le=100_000)
@@ -267,15 +315,12 @@ class ScenarioCatalog(Catalog):
     Every usage class is also a product; so are ``subscription``, ``activation`` and ``overage``.
     """
 
-    usage_classes: dict[str, Literal["byte", "second", "count", "micro"]] = {
-        "data": "byte",
-        "sms": "count",
-        "voice": "second",
-        "uplink": "count",
-    }
-    states: list[StateDefinition] = list(_CORE)
-    initial_states: list[str] = ["preactive", "active"]
-    products: list[Product] = []
+    usage_classes: dict[str, Literal["byte", "second", "count", "micro"]] = Field(
+        {"data": "byte", "sms": "count", "voice": "second", "uplink": "count"}
+    )
+    states: list[StateDefinition] = Field(list(_CORE))
+    initial_states: list[str] = Field(["preactive", "active"])
+    products: list[Product] = Field([])
 
     def completed(self) -> Catalog:
         """Return the catalog with the products that scenarios need not declare."""
@@ -311,6 +356,8 @@ class ScenarioTables:
 
 class Scenario(_Part):
     """One YAML file."""
+
+    model_config = ConfigDict(json_schema_extra=_parts_may_be_empty)
 
     scenario: str = Field(description="what the case shows, in a line")
     source: str = Field(description="where the expected amounts come from")
@@ -402,7 +449,7 @@ class Scenario(_Part):
         }
 
     def _service_rows(
-        self, name: str, service: ScenarioService, levels: dict[str, str]
+        self, name: str, service: ScenarioService, levels: Mapping[str, str]
     ) -> Iterator[tuple[str, dict[str, object]]]:
         path: KeyPath = ("services", name)
         account = service.account or self._only_account((*path, "account"), "customer")
@@ -484,7 +531,7 @@ class Scenario(_Part):
         return names[0]
 
     def _unknown(self, path: KeyPath, name: str, known: object) -> Exception:
-        names = ", ".join(sorted(map(str, known))) if isinstance(known, dict) else ""
+        names = ", ".join(sorted(map(str, known))) if isinstance(known, Mapping) else ""
         return self._document.error(path, f"{name!r} is not defined here; known: {names or 'none'}")
 
 

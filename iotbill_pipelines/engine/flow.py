@@ -44,9 +44,9 @@ def settle_period(compute: Compute, period: Month) -> None:
     ``pool_settlement``, ``pool_part``, ``charge_component``, ``desired_charge`` and
     ``charge_finding``.
 
-    ``desired_charge`` also holds the charges in advance of the next period that this period's
-    invoice carries (ST-18). What the ledger has booked is to be compared within
-    :func:`settled_scope`.
+    ``desired_charge`` and ``charge_component`` also hold the charges in advance of the next period
+    that this period's invoice carries (ST-18): ``usage_period`` P+1, ``billing_period`` P. Settling
+    P+1 says the same about them, and everything else about P+1.
     """
     coming = period + 1
     rows = [_period_row(period, advance_only=False), _period_row(coming, advance_only=True)]
@@ -58,19 +58,6 @@ def settle_period(compute: Compute, period: Month) -> None:
     rate.sum_period(compute)
     settle.settle(compute)
     charge.charge(compute)
-
-
-def settled_scope(period: Month) -> str:
-    """Return the SQL predicate of what :func:`settle_period` says everything about.
-
-    Over the columns ``usage_period`` and ``billing_period`` of desired and booked charges: all of
-    the usage period, and of the next one what this period's invoice carries in advance. A booked
-    charge in scope that is no longer desired has to be taken back.
-    """
-    return (
-        f"(usage_period = '{period}' or "
-        f"(usage_period = '{period + 1}' and billing_period = '{period}'))"
-    )
 
 
 _CHARGE_PERIOD = pa.schema(

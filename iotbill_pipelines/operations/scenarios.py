@@ -26,7 +26,7 @@ from iotbill_pipelines.config.scenarios import (
 )
 from iotbill_pipelines.engine import flow
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.money import minor_digits, round_half_up
 from iotbill_pipelines.engine.schemas import TABLES
 
 _RATED = ("rated_usage", "duplicate_record", "suspended_record", "usage_outcome")
@@ -184,52 +184,58 @@ def _compare(scenario: Scenario, results: dict[str, pa.Table]) -> Iterable[Scena
 def _charges(
     charges: Sequence[ExpectedCharge], first: str, results: dict[str, pa.Table]
 ) -> Iterable[ScenarioLine]:
-    desired: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in results["desired_charge"].to_pylist():
-        key = (row["usage_period"], row["level"], row["service_id"], row["charge_id"])
-        desired.setdefault(key, []).append(row)
-    components: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in results["charge_component"].to_pylist():
-        key = (row["usage_period"], row["level"], row["service_id"], row["charge_id"])
-        components.setdefault(key, []).append(row)
-    seen = set()
+    desired = _by_charge(results["desired_charge"])
+    components = _by_charge(results["charge_component"])
+    seen: set[tuple[str, ...]] = set()
     for line in charges:
         key = (line.period or first, line.level, line.service, line.charge)
-        seen.add(key)
-        rows = [r for r in desired.get(key, []) if line.account in (None, r["account_id"])]
-        what = f"{line.service} {line.charge} {key[0]}" + (
-            "" if line.level == "retail" else f" ({line.level})"
-        )
-        if not rows:
+        found = {
+            account: rows[0]
+            for (*rest, account), rows in desired.items()
+            if tuple(rest) == key and line.account in (None, account)
+        }
+        seen.update((*key, account) for account in found)
+        what = _what(*key)
+        if not found:
             yield ScenarioLine(what, str(line.amount), "no charge", str(-line.amount))
             continue
+        rows = list(found.values())
         digits = minor_digits(rows[0]["currency"])
-        yield _money(what, line.amount, sum(r["amount_minor"] for r in rows), digits)
+        yield _money(what, line.amount, sum(row["amount_minor"] for row in rows), digits)
         if line.quantity is not None:
             got = sum(row["quantity"] for row in rows)
             yield _count(f"{what}: quantity", line.quantity, got)
         if line.records is not None:
-            yield _count(f"{what}: records", line.records, sum(r["records"] for r in rows))
+            yield _count(f"{what}: records", line.records, sum(row["records"] for row in rows))
         if line.billing_period is not None:
-            yield ScenarioLine(
-                f"{what}: billing period", line.billing_period, rows[0]["billing_period"]
-            )
+            carried = rows[0]["billing_period"]
+            yield ScenarioLine(f"{what}: billing period", line.billing_period, carried)
         if line.components is not None:
-            parts = sorted(components.get(key, []), key=lambda part: part["component_id"])
+            parts = [part for account in found for part in components.get((*key, account), [])]
+            parts.sort(key=lambda part: str(part["component_id"]))
             yield ScenarioLine(
                 f"{what}: components",
-                " ".join(_text(_minor(part, digits), digits) for part in line.components),
-                " ".join(_text(part["amount_minor"], digits) for part in parts),
+                " ".join(_text(amount, digits) for amount in line.components),
+                " ".join(_text(_amount(part["amount_minor"], digits), digits) for part in parts),
             )
-    for key in sorted(desired.keys() - seen):
-        for row in desired[key]:
-            if row["amount_minor"]:
-                digits = minor_digits(row["currency"])
-                got = _text(row["amount_minor"], digits)
-                what = f"{key[2]} {key[3]} {key[0]}" + (
-                    "" if key[1] == "retail" else f" ({key[1]})"
-                )
-                yield ScenarioLine(what, "no charge", got, got)
+    for place in sorted(desired.keys() - seen):
+        row = desired[place][0]
+        if row["amount_minor"]:
+            digits = minor_digits(row["currency"])
+            unexpected = _text(_amount(row["amount_minor"], digits), digits)
+            yield ScenarioLine(_what(*place[:4]), "no charge", unexpected, unexpected)
+
+
+def _by_charge(table: pa.Table) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in table.to_pylist():
+        key = ("usage_period", "level", "service_id", "charge_id", "account_id")
+        rows.setdefault(tuple(row[name] for name in key), []).append(row)
+    return rows
+
+
+def _what(period: str, level: str, service: str, charge: str) -> str:
+    return f"{service} {charge} {period}" + ("" if level == "retail" else f" ({level})")
 
 
 def _totals(totals: dict[str, Decimal], results: dict[str, pa.Table]) -> Iterable[ScenarioLine]:
@@ -282,9 +288,9 @@ def _pool(pool: ExpectedPool, first: str, results: dict[str, pa.Table]) -> Itera
 
 
 def _money(what: str, expected: Decimal, got_minor: int, digits: int) -> ScenarioLine:
-    wanted = _minor(expected, digits)
-    difference = "" if wanted == got_minor else _text(got_minor - wanted, digits)
-    return ScenarioLine(what, _text(wanted, digits), _text(got_minor, digits), difference)
+    got = _amount(got_minor, digits)
+    difference = "" if expected == got else str(got - expected)
+    return ScenarioLine(what, _text(expected, digits), _text(got, digits), difference)
 
 
 def _count(what: str, expected: int, got: int) -> ScenarioLine:
@@ -292,9 +298,11 @@ def _count(what: str, expected: int, got: int) -> ScenarioLine:
     return ScenarioLine(what, str(expected), str(got), difference)
 
 
-def _minor(amount: Decimal, digits: int) -> int:
-    return int(amount.scaleb(digits))
+def _amount(minor: int, digits: int) -> Decimal:
+    return Decimal(minor).scaleb(-digits)
 
 
-def _text(minor: int, digits: int) -> str:
-    return str(Decimal(minor).scaleb(-digits))
+def _text(amount: Decimal, digits: int) -> str:
+    """Write an amount with the currency's decimals, or with more where it has more."""
+    rounded = round_half_up(amount, digits)
+    return str(rounded if rounded == amount else amount)

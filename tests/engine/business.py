@@ -1,5 +1,7 @@
 """A small business made by chance: accounts in several zones, plans of every kind, messy usage."""
 
+# ruff: noqa: DTZ001 - times are UTC or local and naive, as in the tables
+
 from __future__ import annotations
 
 import hashlib

@@ -4,6 +4,8 @@ Written from the rulebook, sharing nothing with the engine but the typed terms: 
 intervals, no sets. Slow on purpose; tests compare every value the engine gives with these.
 """
 
+# ruff: noqa: DTZ001 - times are UTC and naive, as in the tables
+
 from __future__ import annotations
 
 from collections import defaultdict
@@ -151,15 +153,16 @@ class Oracle:
             if zones.id != offer.zone_set:
                 continue
             plmn = (record["mcc"] or "") + (record["mnc"] or "")
-            for fits in (
-                lambda rule: plmn in rule.plmn,
-                lambda rule: record["mcc"] in rule.mcc,
-                lambda rule: record["region"] in rule.region,
-                lambda rule: rule.any,
-            ):
-                for rule in zones.rules:
-                    if fits(rule):
-                        return rule.zone
+            for rule in zones.rules:
+                if plmn in rule.plmn:
+                    return rule.zone
+            for rule in zones.rules:
+                if record["mcc"] in rule.mcc:
+                    return rule.zone
+            for rule in zones.rules:
+                if record["region"] in rule.region:
+                    return rule.zone
+            return next((rule.zone for rule in zones.rules if rule.any), None)
         return None
 
     @staticmethod
@@ -287,10 +290,10 @@ class Oracle:
         for key, rows in units.items():
             self.usage_charge(period, key, rows, drawn)
         self.pools(period, start, end, drawn)
-        self.recurring(period, start, end)
+        self.recurring(start, end)
         self.transitions(period, start, end)
 
-    def usage_charge(
+    def usage_charge(  # noqa: PLR0912 - the rule in one place, as it reads
         self,
         period: str,
         key: tuple[str, ...],
@@ -447,7 +450,9 @@ class Oracle:
         for (level, account_id, service_id), entries in drawn.items():
             for entry in entries:
                 offer = next(
-                    o for o in self.catalog.offers if entry["charge_id"] in [c.id for c in o.charges]
+                    o
+                    for o in self.catalog.offers
+                    if entry["charge_id"] in [c.id for c in o.charges]
                 )
                 plan = self.plans[offer.share_plan or ""]
                 pool = (level, plan.id, self.pool_of(plan, account_id))
@@ -465,7 +470,7 @@ class Oracle:
             if here:
                 self.pool(period, start, whole, level, self.plans[plan_id], owner, here)
 
-    def pool(
+    def pool(  # noqa: PLR0912 - the rule in one place, as it reads
         self,
         period: str,
         start: date,
@@ -482,9 +487,7 @@ class Oracle:
                 while day - timedelta(days=1) in one["days"]:
                     day -= timedelta(days=1)
                 late = max(0, (day - start).days)
-                one["contribution"] = half_up(
-                    Fraction(one["contribution"] * (whole - late), whole)
-                )
+                one["contribution"] = half_up(Fraction(one["contribution"] * (whole - late), whole))
         used = sum(one["used"] for one in people.values())
         brought = sum(one["contribution"] for one in people.values())
         available = int(plan.fixed * size(plan.per)) if plan.growth == "fixed" else brought
@@ -550,7 +553,7 @@ class Oracle:
                     key = (level, account_id, who[1], plan.overage.id)
                     self.add(period, key, "overage", part[who], more[who], 0, period)
 
-    def recurring(self, period: str, start: date, end: date) -> None:
+    def recurring(self, start: date, end: date) -> None:
         following = (end + timedelta(days=32)).replace(day=1)
         for service_id in self.services:
             for level in self.levels(service_id):
@@ -573,8 +576,9 @@ class Oracle:
                 found = self.price(
                     charge,
                     day,
-                    lambda p, s=state: p.state == s
-                    or (p.state is None and self.cores[s] == "active"),
+                    lambda p, s=state: (
+                        p.state == s or (p.state is None and self.cores[s] == "active")
+                    ),
                 )
                 if found:
                     paid[use["payer_account_id"], charge.id][day] = found

@@ -84,7 +84,10 @@ def test_components_add_up_to_their_charge(seed: int) -> None:
     }
     assert sums == charges
     for pool in got["pool_settlement"].to_pylist():
-        parts = [p for p in got["pool_part"].to_pylist() if p["pool_id"] == pool["pool_id"]
-                 and p["level"] == pool["level"]]
+        parts = [
+            p
+            for p in got["pool_part"].to_pylist()
+            if p["pool_id"] == pool["pool_id"] and p["level"] == pool["level"]
+        ]
         assert sum(p["amount_minor"] for p in parts) == pool["amount_minor"]
         assert sum(p["overage_quantity"] for p in parts) == pool["overage_quantity"]

@@ -7,6 +7,7 @@ because converting a time zone for every record costs more than joining one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 
 import pyarrow as pa
@@ -88,7 +89,7 @@ def define_instants(compute: Compute) -> None:
         compute.define(step, statement("guide", step), keep=True)
 
 
-def _rows(rows: list[tuple[object, ...]] | list[object], schema: pa.Schema) -> pa.Table:
+def _rows(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
     return pa.table(
         [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)],
