@@ -702,6 +702,14 @@ def test_discounts_apply_one_after_the_other_to_what_is_left() -> None:
         (lambda: ContractPrice(charge_id="f"), "either rate or ramp"),
         (lambda: ContractPrice(charge_id="f", rate=1.5), "binary fraction"),
         (lambda: Renewal(kind="new_contract"), "give successor"),
+        (
+            lambda: signed(
+                renewal=Renewal(
+                    kind="new_contract", successor=ContractTerms(currency="USD", term_months=1)
+                )
+            ),
+            "the successor is in USD, these terms in EUR",
+        ),
         (lambda: Renewal(uplift_percent=D(3)), "belongs to auto_renew"),
         (
             lambda: EarlyTermination(product_id="e", kind="pct_of_remaining", percent=D(5)),

@@ -356,6 +356,11 @@ class ContractTerms(Terms):
             twice = sorted({name for name in ids if ids.count(name) > 1})
             if twice:
                 raise ValueError(f"{label} {twice[0]!r} is given twice")
+        after = self.renewal.successor
+        if after is not None and after.currency != self.currency:
+            raise ValueError(
+                f"the successor is in {after.currency}, these terms in {self.currency}"
+            )
         known = {season.id for season in self.seasons}
         for price in self.prices:
             for seasonal in price.seasonal:
