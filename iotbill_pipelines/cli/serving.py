@@ -41,7 +41,7 @@ def up(settings: Settings, host: str, port: int) -> int:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "dagster", "dev"),
-                *("--python-module", "iotbill_pipelines.definitions"),
+                *("--module-name", "iotbill_pipelines.definitions"),
                 *("--host", host, "--port", str(port)),
                 *("--log-level", "warning", "--code-server-log-level", "warning"),
             ],

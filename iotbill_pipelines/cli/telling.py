@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from iotbill_pipelines.cli import console
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.operations.status import MonthState
 from iotbill_pipelines.operations.trace import ChargeTrace
 
@@ -45,7 +47,7 @@ def _print_month(month: MonthState) -> None:
         f"\n[bold]{month.period}[/] {states or 'nothing booked'}; {run or 'no close'}"
     )
     for level, currency, amount in month.booked:
-        console.out.print(f"  booked {level}: {currency} {amount.normalize():,f}")
+        console.out.print(f"  booked {level}: {currency} {_amount(amount, currency)}")
     if month.invoices:
         console.out.print(f"  invoices: {month.invoices}")
     for name, state in month.journals:
@@ -64,6 +66,10 @@ def _print_month(month: MonthState) -> None:
         console.out.print(f"  {passed} of {len(month.gates)} gates passed")
 
 
+def _amount(amount: Decimal, currency: str) -> str:
+    return f"{amount:,.{minor_digits(currency)}f}"
+
+
 def trace(
     settings: Settings, identifier: str, most_charges: int, most_records: int, *, as_json: bool
 ) -> None:
@@ -80,7 +86,15 @@ def trace(
             f"Journal {found.lines[0].external_id}",
             ("line", "account", "name", "debit", "credit", "currency", "memo"),
             (
-                (v.line_no, v.account, v.account_name, v.debit, v.credit, v.currency, v.memo)
+                (
+                    v.line_no,
+                    v.account,
+                    v.account_name,
+                    _amount(v.debit, v.currency) if v.debit else "",
+                    _amount(v.credit, v.currency) if v.credit else "",
+                    v.currency,
+                    v.memo,
+                )
                 for v in found.lines
             ),
         )
@@ -96,8 +110,9 @@ def trace(
 
 def _print_charge(traced: ChargeTrace) -> None:
     charge = traced.charge
+    amount = _amount(charge.amount, charge.currency)
     console.out.print(
-        f"\n[bold]Charge {charge.id}[/] {charge.currency} {charge.amount.normalize():,f} "
+        f"\n[bold]Charge {charge.id}[/] {charge.currency} {amount} "
         f"({charge.level}, {charge.reason}): {escape(charge.charge_id)} of service "
         f"{escape(charge.service_id)}, account {escape(charge.account_id)}"
     )
@@ -114,11 +129,11 @@ def _print_charge(traced: ChargeTrace) -> None:
     if not traced.records_total:
         console.out.print("  no usage records: the amount follows from states and prices")
         return
-    console.table(
-        f"Records: {len(traced.records)} of {traced.records_total:,}",
-        ("file", "line", "event (UTC)", "quantity", "rated", "text"),
-        (
-            (r.file_name, str(r.line_no), r.event_start, r.quantity, r.rated_quantity, r.raw_text)
-            for r in traced.records
-        ),
-    )
+    console.out.print(f"Records: {len(traced.records)} of {traced.records_total:,}")
+    for record in traced.records:
+        console.out.print(
+            f"  [bold]{escape(record.file_name)}, line {record.line_no}[/] "
+            f"{record.event_start} UTC, quantity {record.quantity:,}, rated {record.rated_quantity:,}, "
+            f"price {escape(record.price_id)}"
+        )
+        console.out.print(f"    {escape(record.raw_text)}", soft_wrap=True)
