@@ -236,8 +236,12 @@ class _Reader:
                         said = f"line {first} should hold the column names"
                         self._fault(file, _UnreadableError("missing_header", said))
                     continue
-                names = tuple(re.sub(r"^[\s\ufeff\xa0]+|[\s\xa0]+$", "", cell or "")
-                              for cell in found[file.file_key])  # fmt: skip
+                names = tuple(
+                    re.sub(r"^[\s\ufeff\xa0]+|[\s\xa0]+$", "", cell or "")
+                    for cell in found[file.file_key]
+                )
+                while isinstance(form, XlsxFormat) and names and not names[-1]:
+                    names = names[:-1]  # a sheet is as wide as its widest row
                 try:
                     self._check_header(names, first)
                 except _UnreadableError as error:
@@ -571,6 +575,8 @@ def _cell(value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
+        if abs(value) >= 2**53:  # digits are lost already: no number may look as if it had them
+            return format(value, ".16e")
         text = format(Decimal(repr(value)), "f") if math.isfinite(value) else ""
         return text[:-2] if text.endswith(".0") else text
     if isinstance(value, datetime | date | time):

@@ -83,8 +83,11 @@ class Document:
         """Make the error for a rule that this document breaks at ``path``."""
         return ConfigError(str(self.path), path, self.line(path), rule)
 
-    def locate(self, loc: Iterable[str | int]) -> KeyPath:
-        """Drop from a pydantic location what is not in the file (names of union members)."""
+    def locate(self, loc: Iterable[str | int], *, absent: bool = True) -> KeyPath:
+        """Drop from a pydantic location what is not in the file (names of union members).
+
+        With ``absent`` a last key that a mapping lacks is kept: it is the one to add.
+        """
         path: list[str | int] = []
         here: Any = self.data
         parts = list(loc)
@@ -95,7 +98,12 @@ class Document:
             if inside:
                 here = here[part]
                 path.append(part)
-            elif number == len(parts) - 1 and isinstance(here, dict) and isinstance(part, str):
+            elif (
+                absent
+                and number == len(parts) - 1
+                and isinstance(here, dict)
+                and isinstance(part, str)
+            ):
                 path.append(part)  # a missing key: name it
         return tuple(path)
 
@@ -210,7 +218,8 @@ def to_config_error(
     problems: dict[tuple[KeyPath, str], Problem] = {}
     for detail in error.errors():
         inner = getattr((detail.get("ctx") or {}).get("error"), "path", ())
-        path = document.locate((*at, *detail["loc"], *inner))
+        named = bool(inner) or detail["type"] == "missing"
+        path = document.locate((*at, *detail["loc"], *inner), absent=named)
         rule = _rule(detail, model)
         problems.setdefault(
             (path, rule), Problem(str(document.path), path, document.line(path), rule)

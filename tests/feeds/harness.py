@@ -69,9 +69,7 @@ def feed(text: str) -> FeedSpec:
     return parse_feed(parse_yaml(text, Path("configs/feeds/demo.yaml")))
 
 
-def source(
-    name: str, data: bytes, key: int = 1, received_at: datetime = RECEIVED
-) -> SourceFile:
+def source(name: str, data: bytes, key: int = 1, received_at: datetime = RECEIVED) -> SourceFile:
     return SourceFile(key, name, received_at, len(data), lambda: io.BytesIO(data))
 
 
@@ -87,9 +85,7 @@ def ingest_bytes(
     ]
     with DuckDbCompute(threads=2) as compute:
         results = ingest_files(compute, spec, files)
-        mapped = compute.fetch(
-            "select * from mapped_record order by file_key, line_no"
-        ).to_pylist()
+        mapped = compute.fetch("select * from mapped_record order by file_key, line_no").to_pylist()
         rejected = compute.fetch(
             "select * from rejected_record order by file_key, line_no"
         ).to_pylist()

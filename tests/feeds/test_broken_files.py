@@ -51,7 +51,7 @@ def test_an_unterminated_quote_costs_its_own_line():
 
 
 def test_quotes_and_delimiters_inside_cells():
-    spec = CSV_FEED + 'attributes: {note: {from: note}}\n'
+    spec = CSV_FEED + "attributes: {note: {from: note}}\n"
     lines = [b'"2026-10-05T10:00:00Z","262010000000001","5","a ""b"", c"\n',
              b'2026-10-05T10:00:00Z, "262010000000002" ,5,\n',
              b'2026-10-05T10:00:00Z,262010000000003,5,in"ch\n',
@@ -199,6 +199,4 @@ def test_json_numbers_keep_every_digit():
     assert [m["reason_code"] for m in out.mapped][5:] == [
         "not_whole", "invalid_number", "not_whole",
     ]  # fmt: skip
-    assert out.mapped[0]["attributes"] == (
-        '{"id":"12345678901234567890123","deep":"x 1.5, \\" 2"}'
-    )
+    assert out.mapped[0]["attributes"] == ('{"id":"12345678901234567890123","deep":"x 1.5, \\" 2"}')

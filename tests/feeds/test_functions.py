@@ -119,7 +119,9 @@ def test_decimals_are_money_exactly():
 
 
 def test_decimal_comma():
-    spec = CSV_FEED.replace("type: delimited", "type: delimited, delimiter: ';', decimal_comma: true")
+    spec = CSV_FEED.replace(
+        "type: delimited", "type: delimited, delimiter: ';', decimal_comma: true"
+    )
     spec = spec.replace("[trim, integer]", "[trim, {units: {unit: MB}}]")
     sizes = ["0,219933", "1.234,5", "1.234.567", "12.34", "1,234.5", "7", "1.2345,0"]
     lines = [f"2026-10-05T10:00:00Z;262010000000001;{size}" for size in sizes]
@@ -271,15 +273,26 @@ def test_other_identifiers():
 
 def test_texts():
     assert values("session_id", "trim", ["\t a b \u00a0", "   ", "x"]) == ["a b", None, "x"]
-    assert values("session_id", "{absent: {texts: ['-', '0']}}", ["-", "0", "00"]) == [None, None, "00"]
+    assert values("session_id", "{absent: {texts: ['-', '0']}}", ["-", "0", "00"]) == [
+        None,
+        None,
+        "00",
+    ]
     assert values("session_id", "{map: {table: {'1': a, O'Hara: b}}}", ["1", "O'Hara", "2"]) == [
         "a", "b", "no_mapping",
     ]  # fmt: skip
-    assert values("session_id", "{map: {table: {'1': a}, default: z}}", ["1", "2", ""]) == ["a", "z", None]
+    assert values("session_id", "{map: {table: {'1': a}, default: z}}", ["1", "2", ""]) == [
+        "a",
+        "z",
+        None,
+    ]
     assert values("session_id", "{extract: {pattern: 'id=([0-9]+)'}}", ["x id=7;", "none"]) == [
         "7", "pattern_mismatch",
     ]  # fmt: skip
-    assert values("session_id", "{cut: {start: 4, length: 3}}, upper", ["26201a", "262"]) == ["01A", None]
+    assert values("session_id", "{cut: {start: 4, length: 3}}, upper", ["26201a", "262"]) == [
+        "01A",
+        None,
+    ]
     assert values("session_id", "{pad: {length: 3}}", ["7", "1234"]) == ["007", "1234"]
 
 
@@ -304,11 +317,14 @@ def test_choose_maps_by_another_field():
 
 
 def test_filters_come_before_the_fields_and_keep_their_order():
-    spec = CSV_FEED + """
+    spec = (
+        CSV_FEED
+        + """
 filter:
   - {reason: totals, when: {field: sim, equals: Total}}
   - {reason: empty_rows, when: {field: bytes, empty: true}}
 """
+    )
     data = b"time,sim,bytes\n,Total,\n,Total,5\n,x,\nbad,x,1\n"
     out = ingest_bytes(spec, data)
     assert [m["reason_code"] for m in out.mapped] == [
