@@ -37,7 +37,8 @@ def round_half_up(amount: Decimal | Fraction, digits: int) -> Decimal:
     if isinstance(amount, Fraction):
         scaled = abs(amount) * 10**digits
         units = (2 * scaled.numerator + scaled.denominator) // (2 * scaled.denominator)
-        return Decimal(units if amount >= 0 else -units).scaleb(-digits)
+        # from text: exact whatever the number of digits, where scaleb() would round to 28
+        return Decimal(f"{units if amount >= 0 else -units}E-{digits}")
     with localcontext() as context:
         context.prec = 60
         return amount.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP)
@@ -100,7 +101,7 @@ def apportion_signed(
     For sets with credits in them, where :func:`apportion` has no weights to use. The shares of the
     sign that weighs more are rounded and apportioned among themselves, the others take the
     difference to the total, apportioned likewise; so negating every share and the total negates
-    every part (RULEBOOK §§0.1, 0.2). Of equal sides the one of the smallest key goes first.
+    every part (RULEBOOK §§0.1, 0.2).
 
     ``total_minor`` is the rounded sum of ``shares``, or a minor unit or so from it. Raises
     ValueError for a non-zero total without children.
@@ -108,11 +109,7 @@ def apportion_signed(
     exact = [Fraction(share) for share in shares]
     if len(exact) != len(keys):
         raise ValueError("shares and keys differ in length")
-    whole = sum(exact, Fraction(0))
-    leads = whole
-    if whole == 0 and exact:
-        leads = exact[min(range(len(exact)), key=lambda child: (exact[child] == 0, keys[child]))]
-    sign = -1 if leads < 0 else 1
+    sign = -1 if (sum(exact, Fraction(0)) or total_minor) < 0 else 1
     main = [child for child, share in enumerate(exact) if share * sign >= 0]
     rest = [child for child, share in enumerate(exact) if share * sign < 0]
     main_total = total_minor * sign

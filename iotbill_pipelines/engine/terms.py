@@ -230,6 +230,7 @@ class _Compiler:
         self.zone_sets = {zones.id: zones for zones in catalog.zone_sets}
         self.share_plans = {plan.id: plan for plan in catalog.share_plans}
         self.charge_ids: set[str] = set()
+        self.price_ids: set[str] = set()
 
     def tables(self) -> dict[str, pa.Table]:
         catalog = self.catalog
@@ -448,6 +449,9 @@ class _Compiler:
         self, path: tuple[str | int, ...], charge: Charge, number: int, price: Price, size: int
     ) -> None:
         price_id = price.id or f"{charge.id}#{number + 1}"
+        if price_id in self.price_ids:
+            raise TermsError((*path, "id"), f"price {price_id!r} is defined twice")
+        self.price_ids.add(price_id)
         self.rows["price"].append(
             {
                 "price_id": price_id,
