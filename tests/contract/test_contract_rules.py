@@ -50,6 +50,7 @@ from iotbill_pipelines.engine.contract import (
     terms_of,
     usage_flags,
 )
+from iotbill_pipelines.engine.money import apportion_signed
 from iotbill_pipelines.engine.terms import CoreState
 
 D = Decimal
@@ -303,6 +304,8 @@ def test_suspensions_count_once_and_only_while_the_term_runs() -> None:
     )
     assert extended_end(*YEAR, overlapping[:2]) == date(2027, 1, 21)
     assert extended_end(*YEAR, overlapping) == date(2027, 1, 21)
+    at_the_end = Suspension(start=YEAR[1], end=date(2027, 1, 9))
+    assert extended_end(*YEAR, [at_the_end]) == YEAR[1]
     within_the_extension = Suspension(start=date(2027, 1, 20), end=date(2027, 1, 25))
     assert extended_end(*YEAR, (*overlapping, within_the_extension)) == date(2027, 1, 26)
 
@@ -657,6 +660,7 @@ def test_the_pipeline_shows_what_ends_and_what_has_lapsed() -> None:
         ("ended early", "terminated"),
         ("renews", "auto_renew"),
     ]
+    assert renewal_pipeline(contracts[:1], as_of=date(2026, 11, 15), until=YEAR[1]) == ()
     assert rows[0].flags[0].evidence == "ended 2024-12-31, 7 devices still active"
     assert rows[2].next_term == (YEAR[1], date(2028, 1, 1))
     assert (rows[2].notice_deadline, rows[2].notice_days_left) == (date(2026, 12, 1), 16)
@@ -665,6 +669,12 @@ def test_the_pipeline_shows_what_ends_and_what_has_lapsed() -> None:
 
 
 # -- discounts -------------------------------------------------------------------------------------
+
+
+def test_credits_among_the_parts_are_rounded_with_their_side() -> None:
+    shares = [Fraction(8, 5), Fraction(-1, 5)]
+    assert apportion_signed(1, shares, ["a", "b"]) == [2, -1]
+    assert apportion_signed(0, [Fraction(1, 2), Fraction(-1, 2)], ["a", "b"]) == [1, -1]
 
 
 def test_discounts_apply_one_after_the_other_to_what_is_left() -> None:

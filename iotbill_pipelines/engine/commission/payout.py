@@ -40,7 +40,7 @@ def settle_payouts(
         amount = earned.get(month, Decimal(0))
         due = balance + amount
         payable = terms.frequency == "monthly" or month.month % 3 == 0
-        paid = due if payable and due > 0 and due >= terms.minimum else Decimal(0)
+        paid = due if payable and due >= terms.minimum else Decimal(0)
         rows.append(Payout(month, balance, amount, paid, due - paid))
         balance = due - paid
     return tuple(rows)

@@ -37,11 +37,6 @@ class RollForward:
     closing: Decimal
 
 
-def released_by(item: DeferredItem, month: Month) -> Decimal:
-    """Return what of an item is revenue by the end of ``month``: 0 before it is booked."""
-    return Decimal(0) if month < item.booked_in else item.schedule.cumulative_through(month)
-
-
 def roll_forward(
     items: Sequence[DeferredItem], first: Month, last: Month
 ) -> tuple[RollForward, ...]:
@@ -83,7 +78,7 @@ def roll_forward(
 def _balance(items: Sequence[DeferredItem], month: Month) -> Decimal:
     return sum(
         (
-            item.schedule.amount - released_by(item, month)
+            item.schedule.amount - item.schedule.cumulative_through(month)
             for item in items
             if item.booked_in <= month
         ),
