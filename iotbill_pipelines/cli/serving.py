@@ -37,6 +37,7 @@ def up(settings: Settings, host: str, port: int) -> int:
             **os.environ,
             **settings.location.variables(),
             "DAGSTER_HOME": str(instance.parent),
+            "PYTHONWARNINGS": "ignore",  # Dagster's about its own commands are not the user's
         }
         process = subprocess.Popen(
             [

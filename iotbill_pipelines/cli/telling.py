@@ -133,7 +133,7 @@ def _print_charge(traced: ChargeTrace) -> None:
     for record in traced.records:
         console.out.print(
             f"  [bold]{escape(record.file_name)}, line {record.line_no}[/] "
-            f"{record.event_start} UTC, quantity {record.quantity:,}, rated {record.rated_quantity:,}, "
-            f"price {escape(record.price_id)}"
+            f"{record.event_start} UTC, quantity {record.quantity:,}, "
+            f"rated {record.rated_quantity:,}, price {escape(record.price_id)}"
         )
         console.out.print(f"    {escape(record.raw_text)}", soft_wrap=True)

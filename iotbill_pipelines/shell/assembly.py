@@ -8,10 +8,13 @@ from iotbill_pipelines.shell.receiving import feed_file, new_files, receive_file
 from iotbill_pipelines.shell.resources import WorkspaceResource
 
 
-def build_definitions(workspace: WorkspaceResource, policy: ClosePolicy) -> dg.Definitions:
+def build_definitions(
+    workspace: WorkspaceResource, policy: ClosePolicy, log_level: str = "WARNING"
+) -> dg.Definitions:
     """Return the code location: assets, jobs, sensor, schedule; every job runs in one process.
 
-    A process per step costs 8 s a step on 2 cores, more than most steps themselves.
+    A process per step costs 8 s a step on 2 cores, more than most steps themselves. ``log_level``
+    is the console's; the event log has everything.
     """
     return dg.Definitions(
         assets=[feed_file, usage_record, *close_assets],
@@ -20,4 +23,5 @@ def build_definitions(workspace: WorkspaceResource, policy: ClosePolicy) -> dg.D
         schedules=[close_schedule(policy.schedule)],
         resources={"workspace": workspace},
         executor=dg.in_process_executor,
+        loggers={"console": dg.colored_console_logger.configured({"log_level": log_level})},
     )

@@ -53,7 +53,9 @@ def execute_close(ws: "Workspace", period: Month, watch: Watcher) -> CloseRun:
     resource = WorkspaceResource(
         home=str(ws.home), configs=str(ws.configs), database_url=ws.database_url
     )
-    job = build_definitions(resource, read_close_policy(ws.configs)).resolve_job_def(CLOSE_JOB)
+    # What goes wrong is told from the result, once, and not by a log on the console too.
+    definitions = build_definitions(resource, read_close_policy(ws.configs), "CRITICAL")
+    job = definitions.resolve_job_def(CLOSE_JOB)
     stages = {stage.asset: stage for stage in CLOSE_STAGES}
     run_id = str(uuid.uuid4())
 
@@ -68,7 +70,6 @@ def execute_close(ws: "Workspace", period: Month, watch: Watcher) -> CloseRun:
     with open_instance(ws) as instance:
         instance.add_event_listener(run_id, hear)
         result = job.execute_in_process(
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             instance=instance,
             partition_key=str(period),
             run_id=run_id,
