@@ -1,5 +1,7 @@
 """Feeds written in tests: YAML text and bytes in, outcomes per line out."""
 
+# ruff: noqa: DTZ001 - instants of records are naive UTC, as in the engine
+
 from __future__ import annotations
 
 import io

@@ -12,8 +12,9 @@ from tests.feeds.harness import CSV_FEED, HEADER, NDJSON_FEED, ingest_bytes, row
 def test_a_clean_file():
     out = ingest_bytes(CSV_FEED, HEADER + row(1, 5) + row(2, 7))
     assert [(r["line_no"], r["uid_value"], r["quantity"]) for r in out.mapped] == [
-        (2, "262010000000001", 5), (3, "262010000000002", 7),
-    ]  # fmt: skip
+        (2, "262010000000001", 5),
+        (3, "262010000000002", 7),
+    ]
     assert out.results[0].quantity == {"accepted": 12, "ignored": 0, "rejected": 0}
     assert out.results[0].usage_months == ("2026-10",)
 
@@ -52,10 +53,12 @@ def test_an_unterminated_quote_costs_its_own_line():
 
 def test_quotes_and_delimiters_inside_cells():
     spec = CSV_FEED + "attributes: {note: {from: note}}\n"
-    lines = [b'"2026-10-05T10:00:00Z","262010000000001","5","a ""b"", c"\n',
-             b'2026-10-05T10:00:00Z, "262010000000002" ,5,\n',
-             b'2026-10-05T10:00:00Z,262010000000003,5,in"ch\n',
-             b'2026-10-05T10:00:00Z,262010000000004,5,"x" y\n']  # fmt: skip
+    lines = [
+        b'"2026-10-05T10:00:00Z","262010000000001","5","a ""b"", c"\n',
+        b'2026-10-05T10:00:00Z, "262010000000002" ,5,\n',
+        b'2026-10-05T10:00:00Z,262010000000003,5,in"ch\n',
+        b'2026-10-05T10:00:00Z,262010000000004,5,"x" y\n',
+    ]
     out = ingest_bytes(spec, b"time,sim,bytes,note\n" + b"".join(lines))
     assert [r["attributes"] for r in out.accepted] == ['{"note":"a \\"b\\", c"}', None]
     assert out.reason(4) == "unterminated_quote"
@@ -65,15 +68,20 @@ def test_quotes_and_delimiters_inside_cells():
 def test_line_ends_inside_quotes_where_the_feed_allows_them():
     spec = CSV_FEED.replace("type: delimited", "type: delimited, multiline: true")
     spec += "attributes: {note: {from: note}}\n"
-    data = (b"time,sim,bytes,note\n"
-            b'2026-10-05T10:00:00Z,262010000000001,5,"two\nlines"\n'
-            b"2026-10-05T10:00:00Z,262010000000002,6,one\n"
-            b'2026-10-05T10:00:00Z,262010000000003,7,"never closed\n'
-            b"2026-10-05T10:00:00Z,262010000000004,8,fine\n")  # fmt: skip
+    data = (
+        b"time,sim,bytes,note\n"
+        b'2026-10-05T10:00:00Z,262010000000001,5,"two\nlines"\n'
+        b"2026-10-05T10:00:00Z,262010000000002,6,one\n"
+        b'2026-10-05T10:00:00Z,262010000000003,7,"never closed\n'
+        b"2026-10-05T10:00:00Z,262010000000004,8,fine\n"
+    )
     out = ingest_bytes(spec, data)
     assert [(m["line_no"], m["reason_code"]) for m in out.mapped] == [
-        (2, None), (4, None), (5, "unterminated_quote"), (6, None),
-    ]  # fmt: skip
+        (2, None),
+        (4, None),
+        (5, "unterminated_quote"),
+        (6, None),
+    ]
     assert out.mapped[0]["attributes"] == '{"note":"two\\nlines"}'
 
 
@@ -171,14 +179,24 @@ def test_a_gzip_bomb_is_stopped_at_the_limit():
 
 
 def test_invalid_json_lines_cost_themselves():
-    lines = [b'{"time":"2026-10-05T10:00:00Z","sim":"262010000000001","bytes":5}', b'{"time":',
-             b"[1,2]", b"", b"nonsense", b'{"time":"2026-10-05T10:00:00Z","sim":"2620100000',
-             b'{"bytes":6,"sim":"262010000000002","time":"2026-10-05T10:00:00Z"}']  # fmt: skip
+    lines = [
+        b'{"time":"2026-10-05T10:00:00Z","sim":"262010000000001","bytes":5}',
+        b'{"time":',
+        b"[1,2]",
+        b"",
+        b"nonsense",
+        b'{"time":"2026-10-05T10:00:00Z","sim":"2620100000',
+        b'{"bytes":6,"sim":"262010000000002","time":"2026-10-05T10:00:00Z"}',
+    ]
     out = ingest_bytes(NDJSON_FEED, b"\n".join(lines))
     assert [(m["line_no"], m["reason_code"]) for m in out.mapped] == [
-        (1, None), (2, "invalid_json"), (3, "invalid_json"), (5, "invalid_json"),
-        (6, "invalid_json"), (7, None),
-    ]  # fmt: skip
+        (1, None),
+        (2, "invalid_json"),
+        (3, "invalid_json"),
+        (5, "invalid_json"),
+        (6, "invalid_json"),
+        (7, None),
+    ]
 
 
 def test_json_numbers_keep_every_digit():
@@ -186,17 +204,36 @@ def test_json_numbers_keep_every_digit():
     feed += "attributes: {id: {from: id}, deep: {from: 'a.\"b.c\"[1].d'}}\n"
 
     def line(size: str) -> bytes:
-        return (f'{{"time":"2026-10-05T10:00:00Z","sim":"262010000000001","bytes":{size},'
-                '"id":12345678901234567890123,"a":{"b.c":[0,{"d":"x 1.5, \\" 2"}]}}\n').encode()  # fmt: skip
+        return (
+            f'{{"time":"2026-10-05T10:00:00Z","sim":"262010000000001","bytes":{size},'
+            '"id":12345678901234567890123,"a":{"b.c":[0,{"d":"x 1.5, \\" 2"}]}}\n'
+        ).encode()
 
-    sizes = ["0.219933", "0.000012", "1.2e-05", "1E3", "123456.000001", "0.1234560000000000001",
-             "0.50000000000000000000000000000001", "12.3456789"]  # fmt: skip
+    sizes = [
+        "0.219933",
+        "0.000012",
+        "1.2e-05",
+        "1E3",
+        "123456.000001",
+        "0.1234560000000000001",
+        "0.50000000000000000000000000000001",
+        "12.3456789",
+    ]
     out = ingest_bytes(feed, b"".join(line(size) for size in sizes))
     assert [m["quantity"] for m in out.mapped] == [
-        219933, 12, 12, 1_000_000_000, 123456000001, None, None, None,
-    ]  # fmt: skip
+        219933,
+        12,
+        12,
+        1_000_000_000,
+        123456000001,
+        None,
+        None,
+        None,
+    ]
     # a fraction that doubles would have rounded away is seen
     assert [m["reason_code"] for m in out.mapped][5:] == [
-        "not_whole", "invalid_number", "not_whole",
-    ]  # fmt: skip
+        "not_whole",
+        "invalid_number",
+        "not_whole",
+    ]
     assert out.mapped[0]["attributes"] == ('{"id":"12345678901234567890123","deep":"x 1.5, \\" 2"}')

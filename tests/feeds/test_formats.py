@@ -1,5 +1,7 @@
 """Fixed width with totals, workbooks, JSON documents."""
 
+# ruff: noqa: DTZ001 - instants of records are naive UTC, as in the engine
+
 from __future__ import annotations
 
 import io
@@ -36,21 +38,37 @@ def telfix_feed():
 
 
 def test_fixed_width_records(telfix_feed):
-    lines = [telfix(), telfix("30", seconds="000001", ident=2), telfix("90", ident=3),
-             telfix(seconds="0000x0", ident=4), telfix()[:40], telfix("40", ident=6),
-             telfix(number="88444", ident=7)]  # fmt: skip
+    lines = [
+        telfix(),
+        telfix("30", seconds="000001", ident=2),
+        telfix("90", ident=3),
+        telfix(seconds="0000x0", ident=4),
+        telfix()[:40],
+        telfix("40", ident=6),
+        telfix(number="88444", ident=7),
+    ]
     out = ingest_bytes(telfix_feed, telfix_file(lines))
     assert [(m["line_no"], m["reason_code"]) for m in out.mapped] == [
-        (2, None), (3, None), (4, "filter:record_type"), (5, "invalid_number"),
-        (6, "line_length"), (7, "no_mapping"), (8, "invalid_phone_number"),
-    ]  # fmt: skip
+        (2, None),
+        (3, None),
+        (4, "filter:record_type"),
+        (5, "invalid_number"),
+        (6, "line_length"),
+        (7, "no_mapping"),
+        (8, "invalid_phone_number"),
+    ]
     first = out.mapped[0]
     assert (first["event_start"], first["uid_value"], first["peer_number"]) == (
-        datetime(2026, 10, 5, 10), "491701234567", "4930123456",
-    )  # fmt: skip
+        datetime(2026, 10, 5, 10),
+        "491701234567",
+        "4930123456",
+    )
     assert (first["usage_class"], first["quantity"], first["mcc"], first["mnc"]) == (
-        "voice", 60, "262", "01",
-    )  # fmt: skip
+        "voice",
+        60,
+        "262",
+        "01",
+    )
     assert out.mapped[1]["quantity"] == 1
 
 
@@ -104,17 +122,33 @@ def xl_feed():
 
 def test_workbook_cells(xl_feed):
     rows = [
-        xl("a", Decimal("0.219933")), xl("b", 3, "SMS"), xl("c", "12.5"),
-        xl("d", 1.5, start=datetime(2026, 10, 5, 12)), [], xl("e", "0.3"),
-        xl("f", 1, iccid=89310410106543789305), xl("g", "=1+1"), xl("h", 1, "Status"),
-        xl("i", True), [*xl("j", 1), None, "stray"], xl("k", 0.00001),
-    ]  # fmt: skip
+        xl("a", Decimal("0.219933")),
+        xl("b", 3, "SMS"),
+        xl("c", "12.5"),
+        xl("d", 1.5, start=datetime(2026, 10, 5, 12)),
+        [],
+        xl("e", "0.3"),
+        xl("f", 1, iccid=89310410106543789305),
+        xl("g", "=1+1"),
+        xl("h", 1, "Status"),
+        xl("i", True),
+        [*xl("j", 1), None, "stray"],
+        xl("k", 0.00001),
+    ]
     out = ingest_bytes(xl_feed, workbook(rows))
     assert [(m["line_no"], m["reason_code"] or m["quantity"]) for m in out.mapped] == [
-        (2, 219933), (3, 3), (4, 12_500_000), (5, 1_500_000), (7, 300_000),
-        (8, "invalid_iccid"), (9, "missing_value"), (10, "filter:status_row"),
-        (11, "invalid_number"), (12, "column_count"), (13, 10),
-    ]  # fmt: skip
+        (2, 219933),
+        (3, 3),
+        (4, 12_500_000),
+        (5, 1_500_000),
+        (7, 300_000),
+        (8, "invalid_iccid"),
+        (9, "missing_value"),
+        (10, "filter:status_row"),
+        (11, "invalid_number"),
+        (12, "column_count"),
+        (13, 10),
+    ]
     # New York is four hours behind UTC in October
     assert {m["event_start"] for m in out.accepted} == {datetime(2026, 10, 5, 16)}
 
@@ -152,8 +186,11 @@ def test_json_with_comments_and_a_path():
     ]}}}}"""
     out = ingest_bytes(json_feed("data.items"), text.encode())
     assert [(m["line_no"], m["reason_code"] or m["quantity"]) for m in out.mapped] == [
-        (1, 5), (2, 7), (3, "invalid_json"), (4, 1),
-    ]  # fmt: skip
+        (1, 5),
+        (2, 7),
+        (3, "invalid_json"),
+        (4, 1),
+    ]
 
 
 def test_json_documents_one_after_another():
@@ -164,49 +201,125 @@ def test_json_documents_one_after_another():
 @pytest.mark.parametrize(
     ("text", "code"),
     [
-        (f"[{RECORD % 1},", "invalid_json"), ("", "empty_file"), ("[]", "empty_file"),
-        ('{"a": 1}', "invalid_json"), ("[" * 100_000, "invalid_json"), (b"[\xff]", "wrong_encoding"),
+        (f"[{RECORD % 1},", "invalid_json"),
+        ("", "empty_file"),
+        ("[]", "empty_file"),
+        ('{"a": 1}', "invalid_json"),
+        ("[" * 100_000, "invalid_json"),
+        (b"[\xff]", "wrong_encoding"),
     ],
-)  # fmt: skip
+)
 def test_json_that_cannot_be_used(text, code):
     data = text if isinstance(text, bytes) else text.encode()
     spec = json_feed("data" if text == '{"a": 1}' else "")
     assert ingest_bytes(spec, data).rejected[0]["reason_code"] == code
 
 
-INVOICE = "Invoice Number,Period,ICCID,Rate Plan,Charge Code,Service From,Service To,Quantity,Unit,Unit Price,Amount,Currency"
+INVOICE = (
+    "Invoice Number,Period,ICCID,Rate Plan,Charge Code,Service From,Service To,Quantity,Unit,"
+    "Unit Price,Amount,Currency"
+)
 
 
 def test_vendor_invoice_workbook():
     feed = load_feed(CONFIGS / "emnify_invoice.yaml")
     sim = "89310410106543789305"
     rows = [
-        ["EM-1", "2026-10", sim, "std", "EM-DATA", "2026-10-01", "2026-10-31", Decimal("1.234567"),
-         "MB", Decimal("0.0085"), Decimal("0.0104938195"), "EUR"],
-        ["EM-1", "2026-10", None, "std", "EM-FEE", "2026-10-01", "2026-10-31", None, None, None,
-         12, "EUR"],
-        ["EM-1", "2026-10", sim, "std", "EM-SIM", "2026-10-31", "2026-10-01", 3, "days", None, 1,
-         "EUR"],
-        ["EM-1", "Oct", sim, "std", "EM-SIM", "2026-10-01", "2026-10-31", 3, "days", None, 1, "EUR"],
-        ["EM-1", "2026-10", sim, "std", "EM-SIM", "2026-10-01", "2026-10-31", 3, "days", None,
-         "one", "EUR"],
-    ]  # fmt: skip
+        [
+            "EM-1",
+            "2026-10",
+            sim,
+            "std",
+            "EM-DATA",
+            "2026-10-01",
+            "2026-10-31",
+            Decimal("1.234567"),
+            "MB",
+            Decimal("0.0085"),
+            Decimal("0.0104938195"),
+            "EUR",
+        ],
+        [
+            "EM-1",
+            "2026-10",
+            None,
+            "std",
+            "EM-FEE",
+            "2026-10-01",
+            "2026-10-31",
+            None,
+            None,
+            None,
+            12,
+            "EUR",
+        ],
+        [
+            "EM-1",
+            "2026-10",
+            sim,
+            "std",
+            "EM-SIM",
+            "2026-10-31",
+            "2026-10-01",
+            3,
+            "days",
+            None,
+            1,
+            "EUR",
+        ],
+        [
+            "EM-1",
+            "Oct",
+            sim,
+            "std",
+            "EM-SIM",
+            "2026-10-01",
+            "2026-10-31",
+            3,
+            "days",
+            None,
+            1,
+            "EUR",
+        ],
+        [
+            "EM-1",
+            "2026-10",
+            sim,
+            "std",
+            "EM-SIM",
+            "2026-10-01",
+            "2026-10-31",
+            3,
+            "days",
+            None,
+            "one",
+            "EUR",
+        ],
+    ]
     out = ingest_bytes(feed, workbook(rows, "Invoice", INVOICE))
     assert [m["reason_code"] for m in out.mapped] == [
-        None, None, "end_before_start", "pattern_mismatch", "invalid_number",
-    ]  # fmt: skip
+        None,
+        None,
+        "end_before_start",
+        "pattern_mismatch",
+        "invalid_number",
+    ]
     line = out.mapped[0]
     assert (line["quantity"], line["amount"], str(line["service_end"])) == (
-        1_234_567, Decimal("0.0104938195"), "2026-11-01",
-    )  # fmt: skip
+        1_234_567,
+        Decimal("0.0104938195"),
+        "2026-11-01",
+    )
     assert (line["uid_type"], line["uid_value"]) == ("iccid", sim[:19])
 
 
 def test_bics_billing_takes_number_and_month_from_the_name():
     feed = load_feed(CONFIGS / "bics_billing.yaml")
-    header = ("DATE,AccountId,CustomerName,iccid,msisdn,ServiceName,TariffName,RatezoneName,"
-              "DynamicBenefitName,ChargedCount,ChargedVolume,ChargedAmount,CostCurrency,CategoryName,"
-              "FeeCategory,FeeType\n")  # fmt: skip
+    header = (
+        "DATE,AccountId,CustomerName,iccid,msisdn,ServiceName,TariffName,RatezoneName,"
+        "DynamicBenefitName,ChargedCount,ChargedVolume,ChargedAmount,CostCurrency,CategoryName,"
+        "FeeCategory,FeeType\n"
+    )
     line = "2026-10-01,1,Us,89310410106543789305,,DATA,P,Zone 1,,1,2000,0.000013,EUR,a,b,Usage\n"
     data = (header + line).encode()
     out = ingest_bytes(feed, {"bics_billing_2026-10.csv": data, "bics_billing_oct.csv": data})

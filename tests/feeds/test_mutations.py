@@ -21,13 +21,17 @@ JSON_LINES = [
 ]
 FILES = {
     "csv": (feed(CSV_FEED), HEADER + b"".join(LINES)),
-    "multiline": (feed(CSV_FEED.replace("type: delimited", "type: delimited, multiline: true")),
-                  HEADER + b"".join(LINES)),
+    "multiline": (
+        feed(CSV_FEED.replace("type: delimited", "type: delimited, multiline: true")),
+        HEADER + b"".join(LINES),
+    ),
     "ndjson": (feed(NDJSON_FEED), b"".join(JSON_LINES)),
-    "fixed": (load_feed(CONFIGS / "telfix_usage.yaml"),
-              telfix_file([telfix(ident=n) for n in range(12)])),
+    "fixed": (
+        load_feed(CONFIGS / "telfix_usage.yaml"),
+        telfix_file([telfix(ident=n) for n in range(12)]),
+    ),
     "gzip": (feed(CSV_FEED), gzip.compress(HEADER + b"".join(LINES), mtime=0)),
-}  # fmt: skip
+}
 QUICK = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 
 
@@ -85,8 +89,9 @@ def test_shuffled_and_repeated_lines_give_the_same_keys(order, repeated):
 def test_cutting_a_file_in_two_files_changes_no_record(cut):
     spec, _ = FILES["csv"]
     whole = ingest_bytes(spec, HEADER + b"".join(LINES))
-    parts = ingest_bytes(spec, {"a.csv": HEADER + b"".join(LINES[:cut]),
-                                "b.csv": HEADER + b"".join(LINES[cut:])})  # fmt: skip
+    parts = ingest_bytes(
+        spec, {"a.csv": HEADER + b"".join(LINES[:cut]), "b.csv": HEADER + b"".join(LINES[cut:])}
+    )
     hidden = {"file_key", "line_no", "raw_text"}
 
     def content(out):
@@ -96,8 +101,13 @@ def test_cutting_a_file_in_two_files_changes_no_record(cut):
 
 
 @QUICK
-@given(st.lists(st.text(alphabet=st.characters(exclude_characters="\n\r\0", codec="utf-8"),
-                        max_size=20), min_size=1, max_size=20))  # fmt: skip
+@given(
+    st.lists(
+        st.text(alphabet=st.characters(exclude_characters="\n\r\0", codec="utf-8"), max_size=20),
+        min_size=1,
+        max_size=20,
+    )
+)
 def test_any_text_in_a_cell_survives_quoting(texts):
     spec = feed(CSV_FEED + "attributes: {note: {from: note}}\n")
     lines = ['2026-10-05T10:00:00Z,262010000000001,1,"' + t.replace('"', '""') + '"' for t in texts]

@@ -1,5 +1,7 @@
 """Public files of real systems, through the same path; figures are those of the files."""
 
+# ruff: noqa: DTZ001 - instants of records are naive UTC, as in the engine
+
 from __future__ import annotations
 
 from datetime import datetime
@@ -29,8 +31,9 @@ def one_feed(feeds, name):
 def usage(feeds, path):
     """Return (counts by outcome, figures of the accepted records)."""
     with DuckDbCompute() as compute:
-        file = SourceFile(1, path.name, datetime(2026, 11, 1), path.stat().st_size,
-                          lambda: path.open("rb"))  # fmt: skip
+        file = SourceFile(
+            1, path.name, datetime(2026, 11, 1), path.stat().st_size, lambda: path.open("rb")
+        )
         [result] = ingest_files(compute, one_feed(feeds, path.name), [file])
         figures = compute.fetch(
             """select count(distinct dedup_key) as keys,
@@ -79,14 +82,24 @@ def test_helium_field_testers(feeds, shared):
     assert figures["first"] == datetime(2021, 9, 2, 13, 35, 6, 147000)
     assert figures["last"] == datetime(2023, 5, 10, 18, 0, 42, 931000)
     assert result.usage_months == (
-        "2021-09", "2021-10", "2021-11", "2022-02", "2022-03", "2022-04", "2022-05", "2022-06",
-        "2022-11", "2022-12", "2023-02", "2023-05",
-    )  # fmt: skip
+        "2021-09",
+        "2021-10",
+        "2021-11",
+        "2022-02",
+        "2022-03",
+        "2022-04",
+        "2022-05",
+        "2022-06",
+        "2022-11",
+        "2022-12",
+        "2023-02",
+        "2023-05",
+    )
 
 
 def test_helium_tracker_counter_resets_are_no_duplicates(feeds, shared):
     path = shared / "feeds/lorawan/campusiot_helium_IMST_7C727B.ndjson.gz"
-    result, counts, figures = usage(feeds, path)
+    _, counts, figures = usage(feeds, path)
     assert counts == {"accepted": 13_352}
     assert (figures["keys"], figures["uids"]) == (13_352, 1)
     assert figures["first"] == datetime(2022, 3, 7, 6, 41, 49, 379000)
@@ -102,8 +115,9 @@ def test_helium_register(feeds, shared):
 
 def test_broken_and_foreign_files_never_crash(feeds, shared):
     """Whatever lands under a feed's name ends as counted records or a quarantined file."""
-    files = sorted(p for p in (shared / "feeds").rglob("*")
-                   if p.is_file() and p.stat().st_size < 200_000)  # fmt: skip
+    files = sorted(
+        p for p in (shared / "feeds").rglob("*") if p.is_file() and p.stat().st_size < 200_000
+    )
     assert len(files) > 60
     data = {path.name: path.read_bytes() for path in files}
     for feed_id in ("bics_usage", "emnify_usage", "telfix_usage", "xl_usage", "helium_endpoints"):
