@@ -99,9 +99,10 @@ class DisputeLayout(Terms):
                 columns.append(item)
         return columns
 
-    @model_validator(mode="after")
-    def _complete(self) -> DisputeLayout:
-        fields = [column.field for column in self.columns]
+    @field_validator("columns")
+    @classmethod
+    def _complete(cls, columns: tuple[DisputeColumn, ...]) -> tuple[DisputeColumn, ...]:
+        fields = [column.field for column in columns]
         missing = [name for name in _NEEDED if name not in fields]
         if missing:
             raise ValueError(
@@ -110,7 +111,7 @@ class DisputeLayout(Terms):
         for name in fields:
             if fields.count(name) > 1:
                 raise ValueError(f"column {name} is listed twice; keep one of them")
-        return self
+        return columns
 
 
 class Tolerance(Terms):
@@ -168,11 +169,18 @@ class Vendor(Terms):
 
     @model_validator(mode="after")
     def _whole_minor_units(self) -> Vendor:
-        amounts = [self.tolerance.absolute, self.tolerance.invoice]
-        for amount in [*amounts, *(fee.amount for fee in self.account_fees)]:
-            to_minor(amount, self.currency)
+        amounts = {
+            "tolerance.absolute": self.tolerance.absolute,
+            "tolerance.invoice": self.tolerance.invoice,
+            **{f"account_fees {fee.charge_code}": fee.amount for fee in self.account_fees},
+        }
+        for name, amount in amounts.items():
+            try:
+                to_minor(amount, self.currency)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
             if amount < 0:
-                raise ValueError(f"{amount} is negative; tolerances and fees are not")
+                raise ValueError(f"{name}: {amount} is negative; tolerances and fees are not")
         return self
 
     def terms(self) -> VendorTerms:

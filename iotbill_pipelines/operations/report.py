@@ -17,6 +17,8 @@ import sqlalchemy as sa
 from rich.console import Console
 
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.schemas import RATED_USAGE
+from iotbill_pipelines.operations import usage
 from iotbill_pipelines.operations.close import CLOSE_STAGES
 from iotbill_pipelines.operations.stages import StageResult
 from iotbill_pipelines.operations.workspace import Workspace
@@ -116,7 +118,11 @@ def load_figures(ws: Workspace, period: Month) -> CloseFigures:
 
     Rows booked under the workspace's run id count as new, all others as booked before.
     """
-    parameters = {"period": str(period), "run_id": ws.run_id}
+    parameters = {
+        "period": str(period),
+        "run_id": ws.run_id,
+        "rated_files": _files_with_usage_of(ws, period),
+    }
     with ws.engine.connect() as connection:
 
         def rows(query: str) -> Sequence[sa.RowMapping]:
@@ -141,6 +147,21 @@ def load_figures(ws: Workspace, period: Month) -> CloseFigures:
         )
 
 
+def _files_with_usage_of(ws: Workspace, period: Month) -> list[int]:
+    """The files with usage of the period on some payer's calendar, also of a UTC day beside it."""
+    with ws.compute() as compute:
+        files = [
+            file
+            for month in usage.around(period)
+            for file in ws.lake.files(RATED_USAGE, usage_month=str(month))
+        ]
+        compute.scan(RATED_USAGE, files)
+        found = compute.fetch(
+            f"select distinct file_key from rated_usage where usage_period = '{period}'"
+        )
+    return sorted(int(key) for key in found.column("file_key").to_pylist())
+
+
 # Usage files are those that hold usage of the month. Other files (inventory, invoices) have no
 # month: those that landed since the close before.
 _OF_THE_CLOSE = """
@@ -151,6 +172,7 @@ with before as (
   select f.*, coalesce(cardinality(f.usage_months), 0) > 0 as is_usage
   from feed_file as f cross join before
   where :period = any(coalesce(f.usage_months, '{}'))
+    or f.file_key = any(cast(:rated_files as bigint[]))
     or (coalesce(cardinality(f.usage_months), 0) = 0
         and (before.closed_at is null or f.landed_at > before.closed_at))
 ), outcome as (

@@ -1,0 +1,208 @@
+"""A sample month closed in a real workspace: reconciliation and report from what was stored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from openpyxl import load_workbook
+
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.operations.booking import book_charges
+from iotbill_pipelines.operations.charges import settle_charges
+from iotbill_pipelines.operations.ingest import ingest, land
+from iotbill_pipelines.operations.reconciliation import reconcile_vendors
+from iotbill_pipelines.operations.report import load_figures, write_report
+from iotbill_pipelines.operations.sample import SampleSummary, write_sample
+from iotbill_pipelines.operations.stages import StageResult
+from iotbill_pipelines.operations.usage import rate_usage
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import database
+
+ROOT = Path(__file__).resolve().parents[2]
+PERIOD = Month(2026, 10)
+
+pytestmark = pytest.mark.xdist_group("reports")
+
+
+@dataclass
+class Closed:
+    ws: Workspace
+    sample: SampleSummary
+    reconciled: StageResult
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
+    folder = tmp_path_factory.mktemp("close")
+    sample = write_sample(folder / "landing", PERIOD, 60, 3)
+    ws = Workspace.open(
+        folder / "home",
+        ROOT / "configs",
+        migrate=True,
+        clock=lambda: datetime(2026, 11, 3, 8, tzinfo=UTC),
+    )
+    land(ws, sorted((folder / "landing").iterdir()))
+    ingest(ws)
+    rate_usage(ws, PERIOD)
+    settle_charges(ws, PERIOD)
+    book_charges(ws, PERIOD)
+    yield Closed(ws, sample, reconcile_vendors(ws, PERIOD))
+    ws.close()
+    database.release(ws.home)
+
+
+def causes(ws: Workspace, vendor: str) -> Counter[tuple[str, str, str]]:
+    select = sa.text(
+        "select l.uid_value, l.charge_code, c.cause, c.amount_minor"
+        " from vendor_reconciliation r join vendor_reconciliation_line l using (reconciliation_id)"
+        " join vendor_reconciliation_cause c using (reconciliation_id, line_no)"
+        " where r.vendor_id = :vendor"
+    )
+    with ws.engine.connect() as connection:
+        return Counter(
+            {
+                ((row[0] or "")[:19], row[1], row[2]): row[3]
+                for row in connection.execute(select, {"vendor": vendor})
+            }
+        )
+
+
+CAUSES = {
+    "vendor_wrong_price": {"rate"},
+    "vendor_quantity_variance": {"usage"},
+    "vendor_duplicate_line": {"duplicate"},
+    "vendor_rounding": {"rounding"},
+    "vendor_lines_rounded_apart": {"rounding"},
+    "vendor_wrong_period": {"wrong_period"},
+    "vendor_billed_inactive": {"billed_inactive"},
+    "vendor_unknown_sim": {"unknown_sim"},
+    "vendor_missing_sim": {"unbilled_sim"},
+    "vendor_proration": {"proration"},
+}
+
+
+@pytest.mark.parametrize("vendor", ["emnify", "bics"])
+def test_every_planted_deviation_is_found_with_its_cause_and_its_cents(
+    closed: Closed, vendor: str
+) -> None:
+    found = causes(closed.ws, vendor)
+    found.pop(("", "(invoice rounding)", "rounding"), None)
+    planted: Counter[tuple[str, str]] = Counter()
+    kinds: dict[tuple[str, str], set[str]] = {}
+    for fault in closed.sample.planted:
+        if fault.kind in CAUSES and fault.file.startswith(vendor):
+            key = (fault.identifier[:19], fault.detail.partition(":")[0])
+            planted[key] += int((fault.amount or Decimal(0)) * 100)
+            kinds.setdefault(key, set()).update(CAUSES[fault.kind])
+    per_line: Counter[tuple[str, str]] = Counter()
+    for (sim, code, cause), minor in found.items():
+        per_line[sim, code] += minor
+        assert cause in kinds[sim, code] | {"rounding"}, (sim, code, cause)
+    assert per_line == planted
+
+
+def test_the_vendors_totals_are_the_samples(closed: Closed) -> None:
+    figures = {v.vendor: v for v in load_figures(closed.ws, PERIOD).vendors}
+    for total in closed.sample.vendor_totals:
+        assert figures[total.vendor].expected_minor == int(total.expected * 100)
+        assert (figures[total.vendor].invoiced_minor is None) == (total.invoiced is None)
+    assert figures["emnify"].unexplained_minor == figures["bics"].unexplained_minor == 0
+
+
+def test_the_workbooks_agree_with_the_ledger(closed: Closed) -> None:
+    figures = {v.vendor: v for v in load_figures(closed.ws, PERIOD).vendors}
+    assert len(closed.reconciled.files) == 2
+    for path in closed.reconciled.files:
+        vendor = figures[path.name.split("_")[1]]
+        book = load_workbook(path, data_only=True)
+        rows = {row[0]: row for row in book["Summary"].iter_rows(values_only=True) if row[0]}
+        cents = {
+            "Expected by our records": vendor.expected_minor,
+            "Invoiced": vendor.invoiced_minor,
+            "Variance": vendor.variance_minor,
+            "Please credit": vendor.claimed_minor,
+        }
+        for name, minor in cents.items():
+            assert Decimal(str(rows[name][2])) * 100 == minor, name
+        assert rows["Please credit"][1] == vendor.claims
+
+
+def test_reconciling_again_changes_nothing(closed: Closed) -> None:
+    before = {path: path.read_bytes() for path in closed.reconciled.files}
+    again = reconcile_vendors(closed.ws, PERIOD)
+    assert not again.changed
+    assert again.files == closed.reconciled.files
+    assert again.rows == closed.reconciled.rows
+    assert {path: path.read_bytes() for path in again.files} == before
+
+
+def test_a_lost_workbook_is_written_again_and_claims_keep_their_life(closed: Closed) -> None:
+    path = closed.reconciled.files[0]
+    content = path.read_bytes()
+    path.unlink()
+    assert reconcile_vendors(closed.ws, PERIOD).changed
+    assert path.read_bytes() == content
+    answer = sa.text(
+        "update dispute set status = 'credited', credit_reference = 'CN-1' where dispute_id ="
+        " (select min(dispute_id) from dispute where vendor_id = 'bics') returning dispute_id"
+    )
+    with closed.ws.engine.begin() as connection:
+        claim = connection.execute(answer).scalar_one()
+    path.unlink()
+    reconcile_vendors(closed.ws, PERIOD)
+    with closed.ws.engine.connect() as connection:
+        kept = connection.execute(
+            sa.text("select status, credit_reference from dispute where dispute_id = :id"),
+            {"id": claim},
+        ).one()
+    assert tuple(kept) == ("credited", "CN-1")
+    cells = [
+        cell for row in load_workbook(path)["Disputes"].iter_rows(values_only=True) for cell in row
+    ]
+    assert {"credited", "CN-1"} <= set(cells)
+
+
+def test_the_report_adds_up_and_counts_what_the_sample_wrote(closed: Closed) -> None:
+    figures = load_figures(closed.ws, PERIOD)
+    assert figures.adds_up
+    feeds = {feed.feed: feed.records for feed in figures.feeds}
+    for file in closed.sample.files:
+        assert file.feed_id in feeds
+    for feed in ("emnify_usage", "bics_usage", "telfix_usage", "xl_usage"):
+        fates = closed.sample.outcomes(feed)
+        got = feeds[feed]
+        assert (got.ignored, got.duplicate, got.rejected, got.suspended) == (
+            fates["ignored"],
+            fates["duplicate"],
+            fates["rejected"],
+            fates["suspended"],
+        )
+        # A file of the last day before counts if anything in it is October's on a payer's clock.
+        names = ("2026-09-30", "20260930")
+        early = sum(
+            file.records
+            for file in closed.sample.files
+            if file.feed_id == feed and any(name in file.name for name in names)
+        )
+        every = closed.sample.records(feed)
+        assert got.arrived in (every, every - early)
+    assert figures.booking.new_rows > 0
+
+
+def test_the_report_of_a_later_run_says_nothing_new(closed: Closed) -> None:
+    first = write_report(closed.ws, PERIOD)
+    assert first.changed
+    assert not write_report(closed.ws, PERIOD).changed
+    later = closed.ws.for_run("another-run")
+    result = write_report(later, PERIOD)
+    assert result.changed
+    assert result.rows["rows booked now"] == 0
+    page = next(path for path in result.files if path.suffix == ".html")
+    assert "nothing new to post" in page.read_text("utf-8")
