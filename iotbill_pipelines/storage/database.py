@@ -216,6 +216,7 @@ class _Server:
             "--set=log_timezone=UTC",
             "--set=max_connections=200",
             "--set=max_wal_size=2GB",
+            "--set=shared_buffers=256MB",
         )
         fresh.rename(self.data)
 

@@ -163,37 +163,15 @@ def write_workbook(path: Path, sheets: Sequence[Sheet], created: datetime) -> st
     """
     if not sheets:
         raise DocumentError(f"{path.name}: a workbook needs a sheet")
-    workbook = Workbook(write_only=True)
-    titles: set[str] = set()
-    for sheet in sheets:
-        title = re.sub(r"[\[\]:*?/\\]", "_", sheet.title)[:31].strip("'") or "Sheet"
-        if title.casefold() in titles:
+    # Everything is checked before the first page is begun: a half-written page cannot be dropped.
+    titles = [_title(sheet) for sheet in sheets]
+    for title in titles:
+        if [other.casefold() for other in titles].count(title.casefold()) > 1:
             raise DocumentError(f"{path.name}: two sheets are called {title!r}")
-        titles.add(title.casefold())
-        _write_sheet(workbook, title, sheet, path.name)
-    return save_workbook(path, workbook, created)
-
-
-def save_workbook(
-    path: Path,
-    workbook: Workbook,
-    created: datetime,
-    formula_values: Mapping[str, Mapping[str, Decimal]] | None = None,
-) -> str:
-    """Save a workbook made with openpyxl, with the same bytes each time; return its SHA-256.
-
-    ``formula_values`` are the results of formula cells by sheet title and cell, stored beside the
-    formulas so that a preview which does not calculate shows them.
-    """
-    moment = (created.astimezone(UTC) if created.tzinfo else created).replace(
-        tzinfo=None, microsecond=0
-    )
-    workbook.properties.creator = "iotbill"
-    workbook.properties.created = moment
-    values = {
-        f"xl/worksheets/sheet{number}.xml": (formula_values or {}).get(title, {})
-        for number, title in enumerate(workbook.sheetnames, 1)
-    }
+    tables = [_checked_rows(path.name, title, s) for title, s in zip(titles, sheets, strict=True)]
+    workbook = Workbook(write_only=True)
+    for title, sheet, rows in zip(titles, sheets, tables, strict=True):
+        _write_sheet(workbook, title, sheet, rows)
     buffer = io.BytesIO()
     workbook.save(buffer)
     return write_bytes(path, _repacked(buffer.getvalue(), moment, values))
@@ -205,11 +183,26 @@ _TOTAL_FONT = Font(name="Calibri", bold=True)
 _NOTE_FONT = Font(name="Calibri", italic=True, color="555555")
 
 
-def _write_sheet(workbook: Workbook, title: str, sheet: Sheet, name: str) -> None:
-    page = workbook.create_sheet(title)
+def _title(sheet: Sheet) -> str:
+    return re.sub(r"[\[\]:*?/\\]", "_", sheet.title)[:31].strip("'") or "Sheet"
+
+
+def _checked_rows(name: str, title: str, sheet: Sheet) -> list[tuple[Cell, ...]]:
     rows = [tuple(row) for row in sheet.rows]
     if len(rows) > _ROW_LIMIT:
         raise DocumentError(f"{name}: {len(rows)} rows do not fit a sheet; write CSV instead")
+    for number, row in enumerate(rows, 1):
+        _check_row(f"{name}, sheet {title}", number, row, len(sheet.columns))
+        for value in row:
+            if not isinstance(value, str | int | Decimal | date | None):
+                raise _not_a_cell(value, f"{name}, sheet {title}, row {number}")
+    return rows
+
+
+def _write_sheet(
+    workbook: Workbook, title: str, sheet: Sheet, rows: Sequence[Sequence[Cell]]
+) -> None:
+    page = workbook.create_sheet(title)
     header_row = len(sheet.notes) + (2 if sheet.notes else 1)
     page.freeze_panes = f"A{header_row + 1}"
     for position, column in enumerate(sheet.columns):
@@ -233,13 +226,9 @@ def _write_sheet(workbook: Workbook, title: str, sheet: Sheet, name: str) -> Non
         )
         header.append(cell)
     page.append(header)
-    for number, row in enumerate(rows, 1):
-        _check_row(f"{name}, sheet {title}", number, row, len(sheet.columns))
+    for row in rows:
         page.append(
-            [
-                _cell(page, value, column, f"{name}, sheet {title}, row {number}")
-                for value, column in zip(row, sheet.columns, strict=True)
-            ]
+            [_cell(page, value, column) for value, column in zip(row, sheet.columns, strict=True)]
         )
     if sheet.totals:
         page.append(_totals(page, sheet.columns, rows))
@@ -254,7 +243,7 @@ def _totals(
         if column.total:
             numbers = [row[position] for row in rows]
             total = sum((n for n in numbers if isinstance(n, int | Decimal)), Decimal(0))
-            cell = _cell(page, total, column, "total")
+            cell = _cell(page, total, column)
             cell.font = _TOTAL_FONT
         else:
             cell = _text_cell(page, "Total" if position == 0 else "", font=_TOTAL_FONT)
@@ -262,7 +251,7 @@ def _totals(
     return cells
 
 
-def _cell(page: Any, value: Cell, column: ColumnFormat, where: str) -> Any:
+def _cell(page: Any, value: Cell, column: ColumnFormat) -> Any:
     match value:
         case None | "":
             return WriteOnlyCell(page)
@@ -275,8 +264,6 @@ def _cell(page: Any, value: Cell, column: ColumnFormat, where: str) -> Any:
             cell = WriteOnlyCell(page, moment)
         case int() | Decimal() | date():
             cell = WriteOnlyCell(page, value)
-        case _:
-            raise _not_a_cell(value, where)
     cell.number_format = column.number_format
     return cell
 

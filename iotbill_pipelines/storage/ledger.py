@@ -66,6 +66,8 @@ class LedgerFinding:
 def lock_ledger(session: Session) -> None:
     """Wait until no other transaction books, invoices or posts; held until this one ends."""
     session.execute(sa.text("select pg_advisory_xact_lock(hashtext('ledger'))"))
+    # A month's million rows are sorted and grouped in memory, not on disk; for this transaction.
+    session.execute(sa.text("set local work_mem = '256MB'"))
 
 
 # -------------------------------------------------------------------------------- periods
@@ -205,9 +207,9 @@ def booked_charges(session: Session, usage_periods: Sequence[str | Month]) -> pa
         connection,
         f"select {keys}, sum(records)::bigint as records, sum(quantity)::bigint as quantity, "
         f"sum(amount_minor)::bigint as amount_minor, max(entry_no) as entries, "
-        f"(array_agg(price_ids order by entry_no desc))[1] as price_ids "
-        f"from booked_charge where usage_period = any ({listed}::text[]) "
-        f"group by {keys} order by {keys}",
+        # the newest row's prices; an ordered aggregate would sort every group
+        f"substr(max(to_char(entry_no, 'FM0000000000') || price_ids), 11) as price_ids "
+        f"from booked_charge where usage_period = any ({listed}::text[]) group by {keys}",
         BOOKED_CHARGE,
     )
 
