@@ -15,8 +15,5 @@ select a.file_key, a.line_no, a.feed_id, a.usage_month, a.usage_period, a.event_
               * a.record_subsequent as bigint) end as rated_quantity,
   a.pooled
 from rating_attempt as a
-where a.reason_code is null
-  and not exists (
-    select 1 from suspended_record as x
-    where x.file_key = a.file_key and x.line_no = a.line_no
-  )
+left join suspended_record as x on x.file_key = a.file_key and x.line_no = a.line_no
+where a.reason_code is null and x.file_key is null

@@ -34,14 +34,20 @@ summed as (
   from session_total
   group by level, account_id, service_id, offer_id, charge_id, price_id, pooled
   union all
-  select r.level, r.account_id, r.service_id, r.offer_id, r.charge_id, r.price_id, r.pooled,
-    count(*), sum(r.quantity), sum(r.rated_quantity), sum(r.rated_quantity),
-    min(r.event_start), max(r.event_start)
-  from rated_usage as r
-  join settled_period as p on p.usage_period = r.usage_period
-  left join charge as c on c.charge_id = r.charge_id
-  where coalesce(c.increment_point, '') <> 'session'
-  group by r.level, r.account_id, r.service_id, r.offer_id, r.charge_id, r.price_id, r.pooled
+  -- a price belongs to one charge and offer: grouping by it alone is half the work
+  select g.level, g.account_id, g.service_id, c.offer_id, c.charge_id, g.price_id, g.pooled,
+    g.records, g.quantity, g.counted, g.counted, g.first_event, g.last_event
+  from (
+    select r.level, r.account_id, r.service_id, r.price_id, r.pooled, count(*) as records,
+      sum(r.quantity) as quantity, sum(r.rated_quantity) as counted,
+      min(r.event_start) as first_event, max(r.event_start) as last_event
+    from rated_usage as r
+    join settled_period as p on p.usage_period = r.usage_period
+    group by r.level, r.account_id, r.service_id, r.price_id, r.pooled
+  ) as g
+  join price as i on i.price_id = g.price_id
+  join charge as c on c.charge_id = i.charge_id
+  where c.increment_point <> 'session'
 )
 select level, account_id, service_id, offer_id, charge_id, price_id, pooled,
   cast(records as bigint) as records, cast(quantity as bigint) as quantity,
