@@ -172,6 +172,29 @@ def write_workbook(path: Path, sheets: Sequence[Sheet], created: datetime) -> st
     workbook = Workbook(write_only=True)
     for title, sheet, rows in zip(titles, sheets, tables, strict=True):
         _write_sheet(workbook, title, sheet, rows)
+    return save_workbook(path, workbook, created)
+
+
+def save_workbook(
+    path: Path,
+    workbook: Workbook,
+    created: datetime,
+    formula_values: Mapping[str, Mapping[str, Decimal]] | None = None,
+) -> str:
+    """Save a workbook made with openpyxl, with the same bytes each time; return its SHA-256.
+
+    ``formula_values`` are the results of formula cells by sheet title and cell, stored beside the
+    formulas so that a preview which does not calculate shows them.
+    """
+    moment = (created.astimezone(UTC) if created.tzinfo else created).replace(
+        tzinfo=None, microsecond=0
+    )
+    workbook.properties.creator = "iotbill"
+    workbook.properties.created = moment
+    values = {
+        f"xl/worksheets/sheet{number}.xml": (formula_values or {}).get(title, {})
+        for number, title in enumerate(workbook.sheetnames, 1)
+    }
     buffer = io.BytesIO()
     workbook.save(buffer)
     return write_bytes(path, _repacked(buffer.getvalue(), moment, values))
