@@ -96,7 +96,7 @@ def test_the_same_content_has_the_same_bytes(tmp_path: Path) -> None:
     time.sleep(2.1)  # a ZIP archive notes times in steps of two seconds
     assert write_workbook(tmp_path / "2.xlsx", sheets, CREATED) == first
     assert (tmp_path / "1.xlsx").read_bytes() == (tmp_path / "2.xlsx").read_bytes()
-    with pytest.raises(DocumentError, match="two sheets are called 'one'"):
+    with pytest.raises(DocumentError, match="two sheets are called 'One'"):
         write_workbook(tmp_path / "3.xlsx", [sheets[0], Sheet("one", [], [])], CREATED)
 
 
