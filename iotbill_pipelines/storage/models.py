@@ -678,6 +678,171 @@ class Dispute(Base):
     )
 
 
+# --------------------------------------------------------------- sources of files, and alerts
+
+
+class RemoteSource(Base):
+    """A place that files are fetched from, and how the last look at it went."""
+
+    __tablename__ = "remote_source"
+
+    source_id: Mapped[str] = mapped_column(primary_key=True)
+    polled_at: Mapped[dt.datetime] = mapped_column(doc="last look, whether it succeeded or not")
+    succeeded_at: Mapped[dt.datetime | None]
+    listed: Mapped[int] = mapped_column(server_default="0", doc="files that the last look saw")
+    error: Mapped[str | None] = mapped_column(doc="why the last look failed, and what to do")
+    refused: Mapped[list[str]] = mapped_column(
+        server_default=sa.text("'{}'::text[]"), doc="names that cannot be a file's, and why"
+    )
+
+
+class RemoteFile(Base):
+    """A version of a file at a source: what it is known by there, and what became of it.
+
+    ``version`` is the source's own (an ETag) or size and time of change. A version that changed
+    before it was landed leaves no row behind.
+    """
+
+    __tablename__ = "remote_file"
+
+    source_id: Mapped[str] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(primary_key=True, doc="below the source's folder")
+    version: Mapped[str] = mapped_column(primary_key=True)
+    size_bytes: Mapped[int]
+    state: Mapped[str] = mapped_column(server_default="seen")
+    first_seen_at: Mapped[dt.datetime]
+    file_key: Mapped[int | None] = mapped_column(ForeignKey("feed_file.file_key"))
+    landed_at: Mapped[dt.datetime | None]
+    cleared_at: Mapped[dt.datetime | None] = mapped_column(doc="deleted or moved at the source")
+    attempts: Mapped[int] = mapped_column(sa.Integer, server_default="0")
+    retry_at: Mapped[dt.datetime | None] = mapped_column(doc="not tried again before")
+    problem: Mapped[str | None] = mapped_column(doc="why the last attempt failed, what to do")
+
+    __table_args__ = (
+        _one_of("state", "seen", "failed", "landed"),
+        CheckConstraint("size_bytes >= 0", name="size_is_not_negative"),
+        CheckConstraint(
+            "(state = 'landed') = (file_key is not null and landed_at is not null)",
+            name="landed_means_archived",
+        ),
+        Index("ix_remote_file_waiting", "source_id", postgresql_where=sa.text("state <> 'landed'")),
+        Index(None, "file_key"),
+    )
+
+
+class FeedDayProfile(Base):
+    """What a feed delivered of a UTC day of usage: the counts that its quality is judged by.
+
+    ``rejected`` and ``ignored`` are those of the files whose usage lies mainly on the day.
+    """
+
+    __tablename__ = "feed_day_profile"
+
+    feed_id: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[dt.date] = mapped_column(primary_key=True, index=True)
+    files: Mapped[int] = mapped_column(doc="files with accepted records of the day")
+    records: Mapped[int] = mapped_column(doc="accepted")
+    rejected: Mapped[int]
+    ignored: Mapped[int]
+    identifiers: Mapped[int] = mapped_column(doc="distinct SIMs")
+    nulls: Mapped[dict[str, Any]] = mapped_column(doc="accepted records without a value, by column")
+    quantities: Mapped[dict[str, Any]] = mapped_column(
+        doc="by usage class: records, quantity and greatest quantity, as texts"
+    )
+    profiled_at: Mapped[dt.datetime]
+    run_id: Mapped[str] = mapped_column(ForeignKey("run.run_id"))
+
+    __table_args__ = (CheckConstraint("records >= 0", name="records_are_not_negative"),)
+
+
+class FeedDayFailure(Base):
+    """An expectation that a feed-day does not meet, as it was last checked."""
+
+    __tablename__ = "feed_day_failure"
+
+    feed_id: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[dt.date] = mapped_column(primary_key=True)
+    expectation: Mapped[str] = mapped_column(primary_key=True)
+    severity: Mapped[str]
+    figure: Mapped[str]
+    message: Mapped[str]
+    what_to_do: Mapped[str]
+    checked_at: Mapped[dt.datetime]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["feed_id", "day"],
+            ["feed_day_profile.feed_id", "feed_day_profile.day"],
+            ondelete="CASCADE",
+        ),
+        _one_of("severity", "block", "warn", "info"),
+    )
+
+
+class AlertIncident(Base):
+    """Something wrong that people are told of once, from when it was found until it clears."""
+
+    __tablename__ = "alert_incident"
+
+    incident_id: Mapped[int] = mapped_column(sa.Identity(always=True), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(sa.String(64), doc="the same for the same trouble")
+    code: Mapped[str]
+    severity: Mapped[str]
+    subject: Mapped[str] = mapped_column(doc="what it is about: a file, a feed-day, a month")
+    feed_id: Mapped[str | None]
+    owner: Mapped[str | None]
+    message: Mapped[str]
+    figure: Mapped[str]
+    what_to_do: Mapped[str]
+    evidence: Mapped[str] = mapped_column(doc="command that shows what it rests on")
+    opened_at: Mapped[dt.datetime]
+    cleared_at: Mapped[dt.datetime | None]
+
+    __table_args__ = (
+        _one_of("severity", "block", "warn"),
+        CheckConstraint("cleared_at >= opened_at", name="clears_after_it_opens"),
+        Index(
+            "uq_alert_incident_open",
+            "fingerprint",
+            unique=True,
+            postgresql_where=sa.text("cleared_at is null"),
+        ),
+        Index(None, "cleared_at"),
+    )
+
+
+class AlertDelivery(Base):
+    """What a channel was told of an incident: that it opened (and again), that it cleared."""
+
+    __tablename__ = "alert_delivery"
+
+    incident_id: Mapped[int] = mapped_column(
+        ForeignKey("alert_incident.incident_id", ondelete="CASCADE"), primary_key=True
+    )
+    channel: Mapped[str] = mapped_column(primary_key=True)
+    event: Mapped[str] = mapped_column(primary_key=True)
+    severity: Mapped[str] = mapped_column(doc="as it was told")
+    times: Mapped[int] = mapped_column(sa.Integer, doc="messages that went out")
+    sent_at: Mapped[dt.datetime] = mapped_column(doc="last of them")
+
+    __table_args__ = (
+        _one_of("event", "opened", "cleared"),
+        _one_of("severity", "block", "warn"),
+        CheckConstraint("times > 0", name="was_sent"),
+    )
+
+
+class AlertChannel(Base):
+    """How the last message to a channel went."""
+
+    __tablename__ = "alert_channel"
+
+    channel: Mapped[str] = mapped_column(primary_key=True)
+    tried_at: Mapped[dt.datetime]
+    failures: Mapped[int] = mapped_column(sa.Integer, doc="in a row; 0 = the last one went out")
+    error: Mapped[str | None]
+
+
 # ----------------------------------------------------------------------------------- audit
 
 
