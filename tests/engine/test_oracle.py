@@ -14,7 +14,7 @@ from .oracle import Oracle
 KEY = ("usage_period", "level", "account_id", "service_id", "charge_id")
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_engine_equals_oracle(seed: int) -> None:
     business = make_business(seed)
     oracle = Oracle(business)
@@ -71,7 +71,7 @@ def test_engine_equals_oracle(seed: int) -> None:
     assert any(row["amount_minor"] for row in charges.values())
 
 
-@pytest.mark.parametrize("seed", range(100, 104))
+@pytest.mark.parametrize("seed", range(100, 102))
 def test_components_add_up_to_their_charge(seed: int) -> None:
     got = run_tables(to_tables(make_business(seed)), [Month(2026, 3)])
     sums: dict[tuple[str, ...], int] = {}

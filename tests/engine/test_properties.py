@@ -41,7 +41,7 @@ def charged(business: Business) -> Charges:
     return sorted(tuple(row.values()) for row in rows.to_pylist())
 
 
-@pytest.mark.parametrize("seed", range(20, 24))
+@pytest.mark.parametrize("seed", range(20, 23))
 def test_order_and_files_never_change_a_cent(seed: int) -> None:
     business = make_business(seed, 250)
     again = deepcopy(business)
@@ -49,7 +49,7 @@ def test_order_and_files_never_change_a_cent(seed: int) -> None:
     assert charged(again) == charged(business)
 
 
-@pytest.mark.parametrize("seed", range(30, 33))
+@pytest.mark.parametrize("seed", range(30, 32))
 def test_a_copy_of_every_record_changes_nothing(seed: int) -> None:
     business = make_business(seed, 150)
     again = deepcopy(business)
@@ -90,7 +90,7 @@ def cut_prices(catalog: Catalog, day: date) -> Catalog:
     return catalog.model_copy(update={"offers": offers})
 
 
-@pytest.mark.parametrize("seed", range(40, 45))
+@pytest.mark.parametrize("seed", range(40, 43))
 @pytest.mark.parametrize("day", [date(2026, 3, 14), date(2026, 3, 31)])
 def test_cutting_prices_in_two_at_equal_rates_changes_nothing(seed: int, day: date) -> None:
     """Recurring segments on every basis, and tiers that count on over the cut."""
