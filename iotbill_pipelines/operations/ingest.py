@@ -33,6 +33,7 @@ from iotbill_pipelines.engine.schemas import (
     USAGE_RECORD,
     VENDOR_INVOICE_LINE,
 )
+from iotbill_pipelines.operations.data_quality import check_table
 from iotbill_pipelines.operations.locks import advisory_lock
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
@@ -362,6 +363,9 @@ def _load_reference(
             f"where outcome = 'accepted' and file_key = {file.file_key} "
             f"order by {', '.join(spec.table.key)}"
         )
+        broken = check_table(spec.table, rows)
+        if broken:
+            raise reference.ReferenceDataError(broken[0].message)
         # a rejected row must not look like one that was left out on purpose
         complete = spec.complete and not result.records["rejected"]
         reference.load(

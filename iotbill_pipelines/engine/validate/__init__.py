@@ -1,1 +1,1 @@
-"""Validation: range rules as SQL, pandera schemas at the edges, profiles of a feed-day."""
+"""Validation: range rules as SQL, and the profile of a feed-day."""
