@@ -9,16 +9,20 @@ with named as (
   from reconcile_invoice_line as l
   left join reconcile_owner as o on o.file_key = l.file_key and o.line_no = l.line_no
   left join reconcile_unit as u on u.vendor_id = o.vendor_id and u.service_id = o.service_id
+), expected_code as (
+  select distinct vendor_id, charge_code, usage_period from reconcile_expected
+), billed_code as (
+  select distinct vendor_id, charge_code from named
 ), allowed as (
   -- an invoice carries usage in arrears and some charges in advance: what our terms expect on it
   -- says which months a code may be for
-  select vendor_id, charge_code, usage_period from reconcile_expected
-  union
-  select n.vendor_id, n.charge_code, s.period
-  from named as n
+  select vendor_id, charge_code, usage_period from expected_code
+  union all
+  select b.vendor_id, b.charge_code, s.period
+  from billed_code as b
   cross join reconcile_scope as s
-  left join reconcile_expected as e
-    on e.vendor_id = n.vendor_id and e.charge_code = n.charge_code
+  left join expected_code as e
+    on e.vendor_id = b.vendor_id and e.charge_code = b.charge_code
   where e.vendor_id is null
 ), period_choice as (
   select n.file_key, n.line_no, a.usage_period, row_number() over (
