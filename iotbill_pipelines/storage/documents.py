@@ -27,6 +27,7 @@ from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter
+from openpyxl.worksheet.properties import PageSetupProperties
 
 from iotbill_pipelines.engine.money import minor_digits
 
@@ -228,6 +229,10 @@ def _write_sheet(
     page = workbook.create_sheet(title)
     header_row = len(sheet.notes) + (2 if sheet.notes else 1)
     page.freeze_panes = f"A{header_row + 1}"
+    page.page_setup.orientation = "landscape"
+    page.page_setup.paperSize = 9  # A4
+    page.page_setup.fitToHeight = 0  # as wide as a page, as long as it takes
+    page.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
     for position, column in enumerate(sheet.columns):
         letter = get_column_letter(position + 1)
         page.column_dimensions[letter].width = column.width or _width(column, position, rows)
