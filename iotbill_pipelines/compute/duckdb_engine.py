@@ -29,6 +29,8 @@ create or replace macro swap(x, pattern, new) as regexp_replace(x, pattern, new,
 create or replace macro parse_time(x, form) as try_strptime(x, form);
 create or replace macro epoch_time(micros) as make_timestamp(micros);
 create or replace macro minus_seconds(t, s) as t - to_seconds(s);
+create or replace macro seconds_up(a, b) as
+  cast((epoch_us(b) - epoch_us(a) + 999999) // 1000000 as bigint);
 create or replace macro ten_to(n) as
   [1::hugeint, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000,
    10000000000, 100000000000, 1000000000000, 10000000000000, 100000000000000, 1000000000000000,

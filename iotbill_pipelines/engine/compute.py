@@ -15,6 +15,7 @@ every implementation's prelude defines:
 ``parse_time(x, form)``  timestamp written in strptime codes, null when it is not one
 ``epoch_time(micros)``   timestamp of microseconds since 1970 UTC
 ``minus_seconds(t, s)``  a timestamp s seconds earlier
+``seconds_up(a, b)``     seconds from a to b, a second that has begun counting whole
 ``quarter_hour(t)``    a timestamp cut to its quarter of an hour, for joining a local calendar
 ``days_between(a, b)`` whole days from date a to date b
 """

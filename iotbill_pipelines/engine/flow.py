@@ -13,22 +13,36 @@ import pyarrow as pa
 from iotbill_pipelines.engine import charge, guide, mediate, rate, settle
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.compute import Compute
+from iotbill_pipelines.engine.schemas import USAGE_RECORD
 from iotbill_pipelines.engine.statements import statement
 
 
-def rate_month(compute: Compute) -> None:
+def find_nearby(compute: Compute, policies: mediate.Policies) -> None:
+    """Define ``nearby_record``: what ``other_usage`` holds that decides on ``usage_record``."""
+    mediate.load_policies(compute, policies)
+    mediate.find_nearby(compute, policies)
+
+
+def rate_month(
+    compute: Compute, policies: mediate.Policies = mediate.PLAIN, *, nearby: bool = False
+) -> None:
     """From ``usage_record`` of one UTC month to ``rated_usage``; nothing is written.
 
-    Needs the relations ``usage_record`` and all of ``schemas.REFERENCE`` and ``schemas.CATALOG``.
+    Needs the relations ``usage_record`` and all of ``schemas.REFERENCE`` and ``schemas.CATALOG``,
+    and with ``nearby`` ``nearby_record``; without it no other month holds usage of its keys.
     Defines ``duplicate_record``, ``suspended_record``, ``rated_usage`` (a view: reading it is the
-    pass over the records) and ``usage_outcome``, as :mod:`engine.schemas` describes them.
+    pass over the records), ``usage_part`` and ``usage_outcome``, as :mod:`engine.schemas` describes
+    them.
     """
+    mediate.load_policies(compute, policies)
+    if not nearby:
+        compute.load("nearby_record", USAGE_RECORD.arrow_schema.empty_table())
     bounds = compute.fetch(
         "select min(event_start) as first_event, max(event_start) as last_event from usage_record"
     )
     first: datetime | None = bounds["first_event"][0].as_py()
     last: datetime | None = bounds["last_event"][0].as_py()
-    mediate.mediate(compute)
+    mediate.mediate(compute, policies)
     guide.define_day_intervals(compute)
     guide.load_calendar(compute, first, last)
     guide.define_instants(compute)

@@ -105,6 +105,8 @@ USAGE_RECORD = _table(
     peer_number    VARCHAR?   other party, E.164 or short code
     session_id     VARCHAR?   carrier's session
     sequence_no    BIGINT?    position in the session
+    session_key    VARCHAR?   hash of the session's identity, on feeds that correlate parts
+    part           VARCHAR?   start, interim, stop, or whole (a session in one record)
     vendor_cost    RATE?      cost printed on the record, informative
     vendor_currency VARCHAR?  its currency
     attributes     VARCHAR?   JSON of further mapped fields
@@ -146,10 +148,12 @@ SUSPENDED_RECORD = _table(
     uid_value   VARCHAR    identifier
     usage_class VARCHAR    class
     quantity    BIGINT     in the class's unit
-    reason_code VARCHAR    no_owner, no_offer, no_rate, after_cancel, conflict
+    reason_code VARCHAR    no_owner, no_offer, no_rate, after_cancel, late, conflict, incomplete_session
     detail      VARCHAR    what is missing, in words
     service_id  VARCHAR?   owner if known
     level       VARCHAR?   seller level that could not be rated
+    other_file_key BIGINT? file of the record that it conflicts with
+    other_line_no  BIGINT? its line
     """,
     key="file_key line_no",
     partition_by="usage_month",
@@ -157,7 +161,8 @@ SUSPENDED_RECORD = _table(
 
 DUPLICATE_RECORD = _table(
     "duplicate_record",
-    "A record whose key and content were delivered before (RULEBOOK §5, MD-04).",
+    "A record whose key was delivered before with the same content, or that a newer version of a "
+    "restating feed replaced (RULEBOOK §5, MD-04).",
     """
     file_key      BIGINT  landed file of the copy
     line_no       BIGINT  line of the copy
@@ -166,6 +171,7 @@ DUPLICATE_RECORD = _table(
     quantity      BIGINT  quantity of the copy
     kept_file_key BIGINT  file of the record that was kept
     kept_line_no  BIGINT  line of the record that was kept
+    reason_code   VARCHAR? restated; null for a plain copy
     """,
     key="file_key line_no",
     partition_by="usage_month",
@@ -178,11 +184,98 @@ USAGE_OUTCOME = _table(
     file_key    BIGINT   landed file
     usage_month VARCHAR  UTC month of the events
     outcome     VARCHAR  kept, duplicate or suspended
-    reason_code VARCHAR? why suspended
+    reason_code VARCHAR? why suspended; restated; merged (kept as a part of another record's event)
     records     BIGINT   records
-    quantity    BIGINT   sum of quantity, over all usage classes
+    quantity    BIGINT   sum of quantity as delivered, over all usage classes
     """,
     key="file_key usage_month outcome reason_code",
+)
+
+USAGE_PART = _table(
+    "usage_part",
+    "A record that went into a usage event with others: the parts of a session (RULEBOOK §5). The "
+    "event stands at the address of its first part, in that part's UTC month.",
+    """
+    event_file_key BIGINT  file of the event
+    event_line_no  BIGINT  line of the event
+    usage_month    VARCHAR UTC month of the event; the lake's partition
+    file_key       BIGINT  file of the part
+    line_no        BIGINT  line of the part
+    feed_id        VARCHAR feed of the part
+    part_month     VARCHAR UTC month of the part
+    part           VARCHAR start, interim, stop
+    moment         TIMESTAMP UTC time of the part
+    quantity       BIGINT  as delivered: an amount, or a counter's reading
+    counted_quantity BIGINT what it adds to the event
+    """,
+    key="file_key line_no",
+    partition_by="usage_month",
+)
+
+NEARBY_RECORD = Table(
+    "nearby_record",
+    "Records of other UTC months that decide on records of ``rated_month``: copies of the same "
+    "key, parts of the same session, the last reading of a counter before the month.",
+    (*USAGE_RECORD.columns, Column("rated_month", "VARCHAR", "UTC month that they matter to")),
+    ("rated_month", "file_key", "line_no"),
+    ("rated_month",),
+)
+
+# ---------------------------------------------------------------- how feeds are mediated
+
+FEED_POLICY = _table(
+    "feed_policy",
+    "How records of a feed are mediated (RULEBOOK §5); a feed without a row delivers whole records "
+    "and shares its keys with no other.",
+    """
+    feed_id         VARCHAR  feed
+    family          VARCHAR  feeds of one family share record keys and sessions
+    restating       BOOLEAN  of records of one key the newest file version holds, not a conflict
+    combine         VARCHAR? session: parts make one event; increments: readings become differences
+    counting        VARCHAR? sum, cumulative or elapsed: what quantity means on a part
+    needs_start     BOOLEAN  a session is complete only with its start
+    needs_stop      BOOLEAN  ... only with its final record
+    needs_sequence  BOOLEAN  ... only without a gap in its sequence numbers
+    first_sequence  BIGINT?  number of a session's first part, where known
+    timeout_seconds BIGINT   a longer silence ends a session
+    on_timeout      VARCHAR  release (flagged) or hold an incomplete session that timed out
+    wrap_at         BIGINT?  where a counter starts over at zero; null = a decrease is a reset
+    first_reading   VARCHAR  zero: a counter's first reading counts whole; baseline: it counts 0
+    """,
+    key="feed_id",
+)
+
+FILE_VERSION = _table(
+    "file_version",
+    "Which file of a restating feed is newer. A file without a row is the oldest.",
+    """
+    file_key   BIGINT landed file
+    version_no BIGINT greater is newer
+    """,
+    key="file_key",
+)
+
+LATE_ARRIVAL = _table(
+    "late_arrival",
+    "A file that landed after a usage period was closed: its records of that period are late "
+    "(RULEBOOK §§5, 11).",
+    """
+    file_key     BIGINT  landed file
+    usage_period VARCHAR period that was closed before
+    late_days    BIGINT  whole days between the close and the landing
+    held         BOOLEAN the feed's policy holds records that are so late
+    """,
+    key="file_key usage_period",
+)
+
+FEED_WATERMARK = _table(
+    "feed_watermark",
+    "The newest event that is known of a family of feeds: silence is measured against it.",
+    """
+    family       VARCHAR   family
+    newest_event TIMESTAMP UTC
+    """,
+    key="family",
 )
 
 # ---------------------------------------------------------------- reference data, as known at T
@@ -421,6 +514,7 @@ RATED_USAGE = _table(
     quantity       BIGINT    as used
     rated_quantity BIGINT    after record-level increments
     pooled         BOOLEAN   draws from the offer's share plan
+    flags          VARCHAR?  space-separated: late, timeout_release, counter_reset, ambiguous_time...
     """,
     key="file_key line_no level",
     partition_by="usage_month",
@@ -732,6 +826,12 @@ TABLES = {
         SUSPENDED_RECORD,
         DUPLICATE_RECORD,
         USAGE_OUTCOME,
+        USAGE_PART,
+        NEARBY_RECORD,
+        FEED_POLICY,
+        FILE_VERSION,
+        LATE_ARRIVAL,
+        FEED_WATERMARK,
         RATED_USAGE,
         USAGE_AGGREGATE,
         POOL_SETTLEMENT,

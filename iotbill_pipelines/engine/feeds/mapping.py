@@ -345,7 +345,7 @@ class _Compiler:
         start = self.targets["event_start"].read
         given = self.spec.fields["event_start"]
         columns: dict[str, sql.Expr] = {
-            "dedup_key": sql.digest([sql.text(self.spec.id), *parts]),
+            "dedup_key": sql.digest([sql.text(self.spec.family), *parts]),
             "content_hash": sql.digest(content),
             "usage_month": sql.part(sql.cast(start, "varchar"), 1, 7),
             "attributes": sql.json_object(
@@ -358,6 +358,17 @@ class _Compiler:
                 sql.text(""),
             ),
         }  # fmt: skip
+        if self.spec.correlate is not None:
+            named = [
+                sql.cast(self.targets[key[1:]].read, "varchar")
+                if key.startswith("=") else self.sources[key].read
+                for key in self.spec.correlate.key
+            ]  # fmt: skip
+            # without its whole name a session cannot be told apart: the record then stands alone
+            columns["session_key"] = sql.when(
+                (sql.every([sql.is_set(value) for value in named]),
+                 sql.digest([sql.text(self.spec.family), *named])),
+            )  # fmt: skip
         if "event_text" not in self.targets:
             names = [name for branch in given.branches() for name in branch.from_]
             columns["event_text"] = sql.coalesce(

@@ -32,7 +32,8 @@ TARGETS: Mapping[str, Table] = {
 
 PROVIDED: Mapping[str, frozenset[str]] = {
     "usage_record": frozenset(
-        "file_key line_no feed_id dedup_key content_hash usage_month attributes flags".split()
+        "file_key line_no feed_id dedup_key content_hash usage_month session_key attributes "
+        "flags".split()
     ),
     "vendor_invoice_line": frozenset("file_key line_no feed_id".split()),
 }
@@ -348,10 +349,94 @@ class Dedup(Spec):
     ``key`` are source fields, or target columns written ``=uid_value``: the vendor's record id, or
     the identity of the event. Records of one key are duplicates when their ``content`` (target
     columns; default: everything mapped) is equal too, else they conflict.
+
+    ``scope`` names a family: feeds of one family share their keys, so that a record that two of
+    them deliver is billed once. On a ``restating`` feed the newest file version of a key holds.
     """
 
     key: tuple[str, ...] = Field(min_length=1)
     content: tuple[str, ...] = ()
+    scope: str | None = Field(None, pattern=r"[a-z][a-z0-9_]*")
+    restating: bool = False
+    version: Pattern | None = Field(
+        None,
+        description="expression over the file's name whose group 1 tells versions apart, greatest "
+        "text newest; without it the file that landed last is the newest",
+    )
+    months: int = Field(
+        1, ge=1, le=12, description="UTC months before and after in which copies are looked for"
+    )
+
+    @model_validator(mode="after")
+    def _versions(self) -> Dedup:
+        if self.version is not None:
+            if not self.restating:
+                raise ValueError("version belongs to restating: true")
+            if re.compile(self.version).groups != 1:
+                raise ValueError("version needs exactly one group in parentheses: the version")
+        return self
+
+
+class Correlate(Spec):
+    """Records that are parts of something larger (RULEBOOK §5).
+
+    ``key`` names the session (or the device) as :class:`Dedup` names the record. ``combine``:
+    ``session`` makes one usage event of the parts, mapped to target ``part`` (start, interim, stop,
+    whole); ``increments`` keeps every reading of a counter and bills what it grew by.
+
+    ``counting`` says what a part's quantity is: an amount (``sum``), the reading of a counter
+    (``cumulative``), or nothing, the time from start to stop being billed (``elapsed``).
+
+    A session is complete when it has what it ``needs``; until then its parts are suspended as
+    ``incomplete_session``. One that stays silent for ``timeout_hours`` is released, flagged
+    ``timeout_release``, or held. A longer silence also separates sessions of one key.
+    """
+
+    key: tuple[str, ...] = Field(min_length=1)
+    combine: Literal["session", "increments"] = "session"
+    counting: Literal["sum", "cumulative", "elapsed"] = "sum"
+    needs: tuple[Literal["start", "stop", "sequence"], ...] | None = None
+    first_sequence: int | None = Field(None, ge=0)
+    timeout_hours: int = Field(24, ge=1, le=672)
+    on_timeout: Literal["release", "hold"] = "release"
+    wrap_at: int | None = Field(
+        None, ge=2, description="a counter starts over here: 4294967296 for 32 bits"
+    )
+    first_reading: Literal["zero", "baseline"] = "zero"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Correlate:
+        if self.combine == "increments" and self.counting != "cumulative":
+            raise ValueError("combine: increments needs counting: cumulative")
+        if self.wrap_at is not None and self.counting != "cumulative":
+            raise ValueError("wrap_at is for counting: cumulative")
+        if self.first_reading == "baseline" and self.combine != "increments":
+            raise ValueError("first_reading: baseline is for combine: increments")
+        if self.first_sequence is not None and "sequence" not in self.needed:
+            raise ValueError("first_sequence is for sessions that need their sequence")
+        return self
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """What a complete session has: by default what its quantity cannot be told without."""
+        if self.needs is not None:
+            return self.needs
+        defaults = {"sum": ("stop", "sequence"), "cumulative": ("stop",)}
+        return defaults.get(self.counting, ("start", "stop"))
+
+
+PARTS = ("start", "interim", "stop", "whole")
+"""Values of target ``part``."""
+
+
+class Late(Spec):
+    """Usage of a period that was closed before its file landed: billed late, or held.
+
+    Without ``hold_after_days`` all of it is billed, flagged ``late``. With it, what came more days
+    after the close than that is suspended as ``late`` until someone decides.
+    """
+
+    hold_after_days: int | None = Field(None, ge=0)
 
 
 class Control(Spec):
@@ -422,6 +507,8 @@ class FeedSpec(Spec):
     fields: dict[str, FieldSpec] = Field(min_length=1)
     attributes: dict[str, FieldSpec] = {}
     dedup: Dedup | None = None
+    correlate: Correlate | None = None
+    late: Late = Late()
     control: Control | None = None
     bounds: Bounds = Bounds()
     expect: Expect = Expect()
@@ -448,10 +535,33 @@ class FeedSpec(Spec):
                 raise TermsError(("fields",), f"{name} of {self.target} must be mapped; add it")
         if (self.dedup is not None) != (self.target == "usage_record"):
             raise TermsError(("dedup",), "is for usage_record, and required there")
+        if self.correlate is not None:
+            self._correlated(self.correlate)
         if self.attributes and self.target != "usage_record":
             raise TermsError(("attributes",), "is for usage_record only; remove it")
         self._names()
         return self
+
+    def _correlated(self, correlate: Correlate) -> None:
+        if self.target != "usage_record":
+            raise TermsError(("correlate",), "is for usage_record only; remove it")
+        for key in correlate.key:
+            if key.startswith("=") and key[1:] not in self.fields:
+                raise TermsError(
+                    ("correlate", "key"), f"names {key[1:]}, which is not a mapped field"
+                )
+        if correlate.combine == "session" and "part" not in self.fields:
+            raise TermsError(
+                ("correlate",),
+                "needs to know the parts; map the field part to start, interim, stop or whole",
+            )
+        if "sequence" in (correlate.needs or ()) and "sequence_no" not in self.fields:
+            raise TermsError(("correlate", "needs"), "sequence needs the field sequence_no")
+
+    @property
+    def family(self) -> str:
+        """The feeds of one family share record keys and sessions; a family of its own by default."""
+        return (self.dedup.scope if self.dedup else None) or self.id
 
     def _names(self) -> None:
         for name in (*(self.dedup.content if self.dedup else ()), *self.dedup_targets()):
@@ -491,6 +601,8 @@ class FeedSpec(Spec):
             names.update(dict.fromkeys(field.sources()))
         if self.dedup:
             names.update(dict.fromkeys(k for k in self.dedup.key if not k.startswith("=")))
+        if self.correlate:
+            names.update(dict.fromkeys(k for k in self.correlate.key if not k.startswith("=")))
         if self.control:
             wanted = (self.control.records, self.control.total, self.control.of)
             names.update(dict.fromkeys(name for name in wanted if name))

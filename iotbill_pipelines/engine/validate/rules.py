@@ -7,6 +7,7 @@ Required columns come from the target's schema (:mod:`engine.feeds.mapping`); he
 ``future_event``        after the file came, by more than the feed's clock skew
 ``too_old``             before the file came, by more than the feed's age
 ``end_before_start``    a date interval that ends before it starts
+``unknown_part``        a part of a session that is neither start, interim, stop nor whole
 
 A ``event_end`` before ``event_start`` does not decide any amount: the record is kept and flagged
 ``end_before_start``.
@@ -18,7 +19,7 @@ from collections.abc import Mapping
 
 from iotbill_pipelines.engine.feeds import sql
 from iotbill_pipelines.engine.feeds.plan import Plan, Value
-from iotbill_pipelines.engine.feeds.spec import DEFAULT_MAX_QUANTITY, FeedSpec
+from iotbill_pipelines.engine.feeds.spec import DEFAULT_MAX_QUANTITY, PARTS, FeedSpec
 
 _INTERVALS = (("valid_from", "valid_to"), ("service_start", "service_end"))
 
@@ -34,6 +35,12 @@ def add_ranges(
     if spec.target == "usage_record":
         _quantity(plan, spec, targets, sources)
         _event_time(plan, spec, targets, received_at)
+        if "part" in targets:
+            part = targets["part"]
+            plan.reject(
+                sql.negate(sql.one_of(part.read, [sql.text(name) for name in PARTS])), [part],
+                "unknown_part", "part", part, f"must be one of {', '.join(PARTS)}",
+            )  # fmt: skip
     for first, last in _INTERVALS:
         if first in targets and last in targets:
             start, end = targets[first], targets[last]

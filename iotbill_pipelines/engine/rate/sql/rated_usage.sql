@@ -13,7 +13,7 @@ select a.file_key, a.line_no, a.feed_id, a.usage_month, a.usage_period, a.event_
        else cast(a.record_initial
               + ceil_div(greatest(a.quantity - a.record_initial, 0), a.record_subsequent)
               * a.record_subsequent as bigint) end as rated_quantity,
-  a.pooled
+  a.pooled, a.flags
 from rating_attempt as a
 left join suspended_record as x on x.file_key = a.file_key and x.line_no = a.line_no
 where a.reason_code is null and x.file_key is null
