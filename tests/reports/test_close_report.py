@@ -196,7 +196,7 @@ def test_the_workbook_holds_numbers_and_the_same_bytes(tmp_path: Path) -> None:
     records = [row for row in book["Records"].iter_rows(values_only=True) if row[0]]
     assert records[2][:4] == ("emnify_usage", 31, 12_345, 12_300)
     vendors = list(book["Vendors"].iter_rows(values_only=True))
-    assert ("bics", "EUR", 29.19, 29.31, 0.12, 1.4, 0.07, "claimed") in vendors
+    assert ("bics", "claimed", "EUR", 29.19, 29.31, 0.12, 1.4, 0.07) in vendors
     for sheet in book:
         for row in sheet.iter_rows():
             assert all(cell.data_type != "f" for cell in row)

@@ -118,24 +118,24 @@ def _sheets(figures: CloseFigures) -> Iterable[Sheet]:
         "Vendors",
         [
             _text("Vendor", 24),
+            _text("Result", 26),
             _text("Currency"),
             _money("Expected", currency),
             _money("Invoiced", currency),
             _money("Variance", currency),
             _money("Claimed", currency),
             _money("Unexplained", currency),
-            _text("Result", 26),
         ],
         [
             [
                 row.vendor,
+                label(VENDOR_LABELS, row.status),
                 row.currency,
                 amount(row.expected_minor, row.currency),
                 None if row.invoiced_minor is None else amount(row.invoiced_minor, row.currency),
                 None if row.variance_minor is None else amount(row.variance_minor, row.currency),
                 amount(row.claimed_minor, row.currency),
                 amount(row.unexplained_minor, row.currency),
-                label(VENDOR_LABELS, row.status),
             ]
             for row in figures.vendors
         ],
