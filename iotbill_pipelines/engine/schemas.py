@@ -148,7 +148,7 @@ SUSPENDED_RECORD = _table(
     uid_value   VARCHAR    identifier
     usage_class VARCHAR    class
     quantity    BIGINT     in the class's unit
-    reason_code VARCHAR    no_owner, no_offer, no_rate, after_cancel, late, conflict, incomplete_session
+    reason_code VARCHAR    no_owner, no_offer, no_rate, late, conflict, incomplete_session, ...
     detail      VARCHAR    what is missing, in words
     service_id  VARCHAR?   owner if known
     level       VARCHAR?   seller level that could not be rated
@@ -184,7 +184,7 @@ USAGE_OUTCOME = _table(
     file_key    BIGINT   landed file
     usage_month VARCHAR  UTC month of the events
     outcome     VARCHAR  kept, duplicate or suspended
-    reason_code VARCHAR? why suspended; restated; merged (kept as a part of another record's event)
+    reason_code VARCHAR? why suspended; restated; merged (a part of another record's event)
     records     BIGINT   records
     quantity    BIGINT   sum of quantity as delivered, over all usage classes
     """,
@@ -514,7 +514,7 @@ RATED_USAGE = _table(
     quantity       BIGINT    as used
     rated_quantity BIGINT    after record-level increments
     pooled         BOOLEAN   draws from the offer's share plan
-    flags          VARCHAR?  space-separated: late, timeout_release, counter_reset, ambiguous_time...
+    flags          VARCHAR?  space-separated: late, timeout_release, counter_reset, ...
     """,
     key="file_key line_no level",
     partition_by="usage_month",
