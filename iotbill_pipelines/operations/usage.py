@@ -21,9 +21,10 @@ from iotbill_pipelines.engine.schemas import (
     RATED_USAGE,
     SUSPENDED_RECORD,
     USAGE_OUTCOME,
+    USAGE_PART,
     USAGE_RECORD,
 )
-from iotbill_pipelines.operations import fingerprints
+from iotbill_pipelines.operations import fingerprints, mediation
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.runs import code_version
 from iotbill_pipelines.operations.stages import Finding, StageResult
@@ -80,32 +81,45 @@ def months_with_usage(ws: Workspace, wanted: Iterable[Month] | None = None) -> l
 def rate_months(ws: Workspace, months: Iterable[Month], snapshot: Snapshot) -> list[Month]:
     """Rate those of the months whose inputs changed since they were rated; return them."""
     known = fingerprints.recorded(ws, STAGE)
+    feeds = mediation.read_feeds(ws)
     done = []
     for month in months:
-        detail = _inputs(ws, month, snapshot)
+        context = mediation.month_context(ws, month, feeds)
+        detail = _inputs(ws, month, snapshot, context)
         if known.get(month) != fingerprints.fingerprint(detail):
-            _rate(ws, month, snapshot, detail)
+            _rate(ws, month, snapshot, context, detail)
             done.append(month)
     return done
 
 
-def _inputs(ws: Workspace, month: Month, snapshot: Snapshot) -> dict[str, Any]:
+def _inputs(
+    ws: Workspace, month: Month, snapshot: Snapshot, context: mediation.MonthContext
+) -> dict[str, Any]:
     files = ws.lake.files(USAGE_RECORD, usage_month=str(month))
     return {
         "files": [str(Path(file).relative_to(ws.lake.root)) for file in files],
         "snapshot": snapshot.id,
         "code": code_version(),
+        "mediation": context.detail,
     }
 
 
-def _rate(ws: Workspace, month: Month, snapshot: Snapshot, detail: dict[str, Any]) -> None:
+def _rate(
+    ws: Workspace,
+    month: Month,
+    snapshot: Snapshot,
+    context: mediation.MonthContext,
+    detail: dict[str, Any],
+) -> None:
     fingerprints.forget(ws, STAGE, month)
     partition = {"usage_month": str(month)}
     with ws.compute() as compute:
         load_snapshot(compute, snapshot)
         ws.lake.scan(compute, USAGE_RECORD, usage_month=str(month))
-        rate_month(compute)
-        for table in (RATED_USAGE, DUPLICATE_RECORD, SUSPENDED_RECORD):
+        if context.nearby_rows:
+            mediation.load_nearby(ws, compute, month)
+        rate_month(compute, context.policies, nearby=context.nearby_rows > 0)
+        for table in (RATED_USAGE, DUPLICATE_RECORD, SUSPENDED_RECORD, USAGE_PART):
             ws.lake.replace(
                 table, compute, table.name, partition, order_by=_ORDER[table.name], note=ws.run_id
             )
@@ -128,6 +142,7 @@ _ORDER = {
     "rated_usage": ("account_id", "service_id", "event_start", "file_key", "line_no", "level"),
     "duplicate_record": ("file_key", "line_no"),
     "suspended_record": ("reason_code", "uid_value", "file_key", "line_no"),
+    "usage_part": ("event_file_key", "event_line_no", "moment", "file_key", "line_no"),
 }
 
 

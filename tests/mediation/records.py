@@ -95,7 +95,6 @@ class Mediated:
         *,
         versions: dict[int, int] | None = None,
         newest: str | None = None,
-        reach: int = 1,
     ) -> None:
         self.rows = numbered(rows)
         table = pa.Table.from_pylist(self.rows, schema=USAGE_RECORD.arrow_schema)
@@ -132,7 +131,7 @@ class Mediated:
                     )
                 flow.find_nearby(compute, given)
                 mediate.mediate(compute, given)
-                for kept, select in (
+                for group, select in (
                     (self.usage, "unique_usage"),
                     (self.duplicates, "duplicate_record"),
                     (
@@ -143,7 +142,7 @@ class Mediated:
                     (self.merged, "merged_record"),
                     (self.parts, "usage_part"),
                 ):
-                    kept += compute.fetch(select).to_pylist()
+                    group.extend(compute.fetch(select).to_pylist())
 
     @property
     def quantities(self) -> list[int]:

@@ -560,7 +560,7 @@ class FeedSpec(Spec):
 
     @property
     def family(self) -> str:
-        """The feeds of one family share record keys and sessions; a family of its own by default."""
+        """Feeds of one family share record keys and sessions; by default each is its own."""
         return (self.dedup.scope if self.dedup else None) or self.id
 
     def _names(self) -> None:
