@@ -152,7 +152,7 @@ def _nearby(ws: Workspace, month: Month, feeds: Feeds, policies: Policies) -> di
     reach = feeds.window
     with ws.compute() as compute:
         while True:
-            rows, farthest, unresolved = _look(ws, compute, month, feeds, policies, by_month, reach)
+            rows, farthest, unresolved = _look(compute, month, feeds, policies, by_month, reach)
             further = farthest + feeds.window
             if unresolved and reach < MOST_MONTHS:
                 further = max(further, reach + 1)
@@ -184,7 +184,6 @@ def _nearby(ws: Workspace, month: Month, feeds: Feeds, policies: Policies) -> di
 
 
 def _look(
-    ws: Workspace,
     compute: DuckDbCompute,
     month: Month,
     feeds: Feeds,

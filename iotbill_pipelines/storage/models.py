@@ -132,6 +132,36 @@ class FeedFileOutcome(Base):
     )
 
 
+class SuspenseWaiver(Base):
+    """A suspended record that a named person decided not to wait for. Append-only.
+
+    It is left out of the tolerance of the suspense gate as long as the record is suspended for the
+    reason that was waived; it stays in every list, and is rated if it can be after all.
+    """
+
+    __tablename__ = "suspense_waiver"
+
+    waiver_id: Mapped[int] = mapped_column(sa.Identity(always=True), primary_key=True)
+    file_key: Mapped[int] = mapped_column(ForeignKey("feed_file.file_key"))
+    line_no: Mapped[int]
+    usage_month: Mapped[MonthText] = mapped_column(index=True)
+    feed_id: Mapped[str]
+    reason_code: Mapped[str]
+    quantity: Mapped[int]
+    waived_by: Mapped[str]
+    waive_reason: Mapped[str]
+    waived_at: Mapped[dt.datetime]
+
+    __table_args__ = (
+        *_months("usage_month"),
+        UniqueConstraint("file_key", "line_no", "reason_code"),
+        CheckConstraint(
+            "length(trim(waived_by)) > 0 and length(trim(waive_reason)) > 0",
+            name="a_waiver_is_signed",
+        ),
+    )
+
+
 # --------------------------------------------------------------------------- reference data
 
 _SQL_TYPES: dict[str, sa.types.TypeEngine[Any]] = {

@@ -1,0 +1,16 @@
+"""Waivers of suspended records."""
+
+from iotbill_pipelines.storage.migrations.scripts import run_script
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_script(__file__, "0002_suspense.sql")
+
+
+def downgrade() -> None:
+    raise RuntimeError("a ledger is not downgraded: restore the backup made before the upgrade")
