@@ -2,14 +2,14 @@
 
 from iotbill_pipelines.storage.migrations.scripts import run_script
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    run_script(__file__, "0002_suspense.sql")
+    run_script(__file__, "0003_suspense.sql")
 
 
 def downgrade() -> None:
