@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -66,7 +66,9 @@ def start(ws: Workspace, kind: str, period: Month | None) -> None:
 
 def note(connection: sa.Connection, run_id: str, detail: dict[str, Any]) -> None:
     """Add to what a run says about itself."""
-    held = connection.execute(sa.select(Run.detail).where(Run.run_id == run_id)).scalar_one()
+    held: dict[str, Any] | None = connection.execute(
+        sa.select(Run.detail).where(Run.run_id == run_id)
+    ).scalar_one()
     connection.execute(
         sa.update(Run).where(Run.run_id == run_id).values(detail={**(held or {}), **detail})
     )
@@ -137,7 +139,7 @@ def findings_of_run(ws: Workspace, run_id: str) -> list[tuple[str, Finding]]:
         .order_by(GateResult.gate_result_id)
     )
     with ws.engine.connect() as connection:
-        evidence = connection.execute(select).scalars().all()
+        evidence: Sequence[dict[str, Any] | None] = connection.execute(select).scalars().all()
     return [
         (entry["stage"], Finding(**finding))
         for entry in evidence

@@ -85,7 +85,7 @@ def _files(connection: sa.Connection) -> list[FileState]:
         .order_by(FeedFile.feed_id, FeedFile.state)
     )
     return [
-        FileState(feed, state, files, int(records), newest)
+        FileState(feed, state, files, int(records or 0), newest)
         for feed, state, files, records, newest in connection.execute(select)
     ]
 
