@@ -14,6 +14,7 @@ from iotbill_pipelines.storage.lake import LakeError
 from iotbill_pipelines.storage.landing import LandingError
 from iotbill_pipelines.storage.ledger import LedgerError
 from iotbill_pipelines.storage.reference import ReferenceDataError
+from iotbill_pipelines.storage.sources import SourceError
 
 _PLAIN = (
     CloseUnderWay,
@@ -23,6 +24,7 @@ _PLAIN = (
     LandingError,
     LedgerError,
     ReferenceDataError,
+    SourceError,
     TermsError,
     UnknownId,
     WorkspaceError,

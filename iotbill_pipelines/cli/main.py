@@ -42,8 +42,8 @@ command may be run again: it does only what is missing.
 - `iotbill close 2026-10`
 - `iotbill trace NL01-2026-10-REVENUE-001:3`
 
-**Exit codes:** 0 done; 1 a gate blocks the close, or a scenario differs; 2 wrong usage or
-configuration.""",
+**Exit codes:** 0 done; 1 a gate blocks the close, a scenario differs, or a source or an alert
+channel failed; 2 wrong usage or configuration.""",
 )
 scenario_app = typer.Typer(no_args_is_help=True, help="Small businesses in YAML, as tests.")
 app.add_typer(scenario_app, name="scenario")
@@ -149,6 +149,30 @@ def land(
 
 
 @app.command()
+def fetch(
+    context: typer.Context,
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[SOURCE]", help="Only this source of configs/sources."),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option(help="Wait for files that may still be growing to settle.")
+    ] = True,
+    json: Json = False,
+) -> None:
+    """Fetch new files from the configured folders, SFTP servers and S3 buckets into the archive.
+
+    A version of a file is fetched once. Files still being written are left alone until their size
+    and time of change stay. Exits with 1 if a source cannot be reached or a file not be fetched.
+
+    Example: `iotbill fetch acme_sftp`
+    """
+    from iotbill_pipelines.cli import fetching
+
+    raise typer.Exit(fetching.fetch(context.obj, source, wait=wait, as_json=json))
+
+
+@app.command()
 def ingest(
     context: typer.Context,
     day: Annotated[
@@ -219,6 +243,26 @@ def trace(
     from iotbill_pipelines.cli import telling
 
     telling.trace(context.obj, identifier, charges, records, as_json=json)
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    charge: Annotated[
+        int, typer.Argument(metavar="CHARGE", help="A booked charge's number, as trace tells it.")
+    ],
+    json: Json = False,
+) -> None:
+    """Tell the arithmetic of a booked charge in words and numbers, and hold it to the ledger.
+
+    Recomputed apart from the engine, from stored records, states and the catalog version that it
+    was closed with. Exits with 1 if another amount comes out than is booked.
+
+    Example: `iotbill explain 192`
+    """
+    from iotbill_pipelines.cli import explaining
+
+    raise typer.Exit(explaining.explain(context.obj, charge, as_json=json))
 
 
 @scenario_app.command("run")

@@ -10,7 +10,7 @@ Per file: records in = accepted + ignored + rejected, in records and in quantity
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -91,21 +91,38 @@ def land(ws: Workspace, paths: Iterable[Path]) -> list[Landed]:
     feeds = load_feeds(ws.configs / "feeds")
     landed = []
     for path in landing.find_files(paths):
-        name = landing.safe_name(path.name)
-        matching = feeds_of(name, feeds.values())
-        feed_id = matching[0].id if len(matching) == 1 else None
-        problem = None if feed_id else _unrecognised(name, matching)
         try:
             archived = landing.archive(path, ws.archive)
             with Session(ws.engine) as session, session.begin():
-                row, new = landing.record(session, archived, name, feed_id, ws.clock())
-                landed.append(
-                    Landed(path, row.file_key, row.feed_id, row.state, new,
-                           problem if row.state == "unrecognised" else None)
-                )  # fmt: skip
+                landed.append(register(session, feeds, archived, path, ws.clock()))
         except landing.LandingError as error:
+            feed_id, _ = _feed_of(landing.safe_name(path.name), feeds)
             landed.append(Landed(path, None, feed_id, "failed", False, str(error)))
     return landed
+
+
+def register(
+    session: Session,
+    feeds: Mapping[str, FeedSpec],
+    archived: landing.Archived,
+    path: Path,
+    now: datetime,
+) -> Landed:
+    """Write down an archived file under the feed of its name; ``path`` is where it came from.
+
+    Raises LandingError for a key that another content has.
+    """
+    name = landing.safe_name(path.name)
+    feed_id, problem = _feed_of(name, feeds)
+    row, new = landing.record(session, archived, name, feed_id, now)
+    told = problem if row.state == "unrecognised" else None
+    return Landed(path, row.file_key, row.feed_id, row.state, new, told)
+
+
+def _feed_of(name: str, feeds: Mapping[str, FeedSpec]) -> tuple[str | None, str | None]:
+    """The feed that reads a file of this name, or why there is none."""
+    matching = feeds_of(name, feeds.values())
+    return (matching[0].id, None) if len(matching) == 1 else (None, _unrecognised(name, matching))
 
 
 def _unrecognised(name: str, matching: Sequence[FeedSpec]) -> str:

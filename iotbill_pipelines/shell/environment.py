@@ -40,3 +40,8 @@ def location_from_environment() -> Location:
         configs=Path(os.environ.get(CONFIGS_VARIABLE) or default_configs()).resolve(),
         database_url=os.environ.get(DATABASE_VARIABLE) or None,
     )
+
+
+def secret(variable: str) -> str | None:
+    """The value of an environment variable that a source or an alert channel names."""
+    return os.environ.get(variable)

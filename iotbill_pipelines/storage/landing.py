@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -81,28 +81,48 @@ def archive(path: Path, root: Path) -> Archived:
 
     Raises LandingError when the file changes while it is read, or is not a regular file.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    part = root / f".part-{uuid.uuid4().hex}"
-    digest = hashlib.sha256()
-    size = 0
     try:
         with path.open("rb") as source:
             before = os.fstat(source.fileno())
             if not stat.S_ISREG(before.st_mode):
                 raise LandingError(f"{path} is not a regular file; copy it into a folder first")
-            with part.open("xb") as target:
-                with zstandard.ZstdCompressor(level=3).stream_writer(target, closefd=False) as out:
-                    while block := source.read(BLOCK_BYTES):
-                        digest.update(block)
-                        size += len(block)
-                        out.write(block)
-                target.flush()
-                os.fsync(target.fileno())
-            after = os.fstat(source.fileno())
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or (
-            size != after.st_size
-        ):
-            raise LandingError(f"{path} changed while it was read; land it when it is complete")
+
+            def unchanged(size: int) -> None:
+                after = os.fstat(source.fileno())
+                if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or (
+                    size != after.st_size
+                ):
+                    raise LandingError(
+                        f"{path} changed while it was read; land it when it is complete"
+                    )
+
+            return archive_stream(source, root, unchanged)
+    except OSError as error:
+        raise LandingError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def archive_stream(
+    source: IO[bytes], root: Path, check: Callable[[int], None] = lambda _size: None
+) -> Archived:
+    """Copy what a stream holds into the archive below ``root`` unless it is there already.
+
+    ``check`` is called with the size when everything is read and before anything is kept; what it
+    raises leaves the archive as it was.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    part = root / f".part-{uuid.uuid4().hex}"
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        with part.open("xb") as target:
+            with zstandard.ZstdCompressor(level=3).stream_writer(target, closefd=False) as out:
+                while block := source.read(BLOCK_BYTES):
+                    digest.update(block)
+                    size += len(block)
+                    out.write(block)
+            target.flush()
+            os.fsync(target.fileno())
+        check(size)
         sha256 = digest.hexdigest()
         relative = f"{sha256[:2]}/{sha256[2:4]}/{sha256}.zst"
         place = root / relative
@@ -110,8 +130,6 @@ def archive(path: Path, root: Path) -> Archived:
             place.parent.mkdir(parents=True, exist_ok=True)
             part.rename(place)
         return Archived(sha256, int(sha256[:FILE_KEY_HEX_DIGITS], 16), size, relative)
-    except OSError as error:
-        raise LandingError(f"{path} cannot be read: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)
 
