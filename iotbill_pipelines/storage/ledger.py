@@ -127,6 +127,32 @@ def period_states(session: Session, period: Month) -> dict[str, str]:
     return {row.entity_id: row.state for row in rows}
 
 
+FROZEN = ("in_review", "closed")
+"""States of a period that takes no charges and no invoices (RULEBOOK §11)."""
+
+
+def next_open_periods(session: Session, period: Month) -> dict[str, Month]:
+    """Return the first period from ``period`` on that takes bookings, by entity.
+
+    A period that an entity does not have yet is open. Raises nothing: there always is one.
+    """
+    rows = session.execute(
+        sa.select(models.Period.entity_id, models.Period.period).where(
+            models.Period.period >= str(period), models.Period.state.in_(FROZEN)
+        )
+    )
+    frozen: dict[str, set[str]] = {}
+    for row in rows:
+        frozen.setdefault(row.entity_id, set()).add(row.period)
+    found = {}
+    for entity_id in session.scalars(sa.select(models.LegalEntity.entity_id)):
+        month = period
+        while str(month) in frozen.get(entity_id, ()):
+            month += 1
+        found[entity_id] = month
+    return found
+
+
 def set_period_state(
     session: Session,
     entity_id: str,
@@ -229,10 +255,11 @@ def book(
 
     ``compute`` holds ``desired_charge``, everything desired of ``usage_periods``, and ``product``;
     what is booked of those periods and not desired any more is reversed. ``cause`` says why, in
-    words.
+    words. An entity whose period takes no bookings any more books in its next open one, with the
+    original usage period on the line (CL-01).
 
-    Raises LedgerError if a desired charge lies outside ``usage_periods``, belongs to an entity that
-    is not configured, or its accounting period is closed.
+    Raises LedgerError if a desired charge lies outside ``usage_periods`` or belongs to an entity
+    that is not configured.
     """
     lock_ledger(session)
     scope = sorted({str(period) for period in usage_periods})
@@ -246,25 +273,15 @@ def book(
             "to be booked; what is booked of other periods was not looked at"
         )
     compute.load("booked_charge", booked_charges(session, scope))
-    booking(compute, accounting_period)
+    open_periods = next_open_periods(session, accounting_period)
+    booking(compute, accounting_period, open_periods)
     keys = ", ".join(BOOKING.key)
     rows = compute.fetch(f"select * from booking order by {keys}").cast(BOOKING.arrow_schema)
     if not rows.num_rows:
         return BookingResult(rows)
-    entities = rows["entity_id"].unique().to_pylist()
-    ensure_periods(session, accounting_period, entities, booked_at)
-    frozen = {
-        entity_id: state
-        for entity_id, state in period_states(session, accounting_period).items()
-        if entity_id in entities and state in ("in_review", "closed")
-    }
-    if frozen:
-        named = ", ".join(f"{entity_id} ({state})" for entity_id, state in frozen.items())
-        raise LedgerError(
-            f"{accounting_period} takes no bookings any more for {named}; "
-            f"{rows.num_rows} differences are waiting: book them in the next open period, or have "
-            "the period reopened"
-        )
+    for entity_id in rows["entity_id"].unique().to_pylist():
+        month = open_periods.get(entity_id, accounting_period)
+        ensure_periods(session, month, [entity_id], booked_at)
     first_id = (session.scalar(sa.select(sa.func.max(models.BookedCharge.id))) or 0) + 1
     count = rows.num_rows
     stored = rows.append_column("id", pa.array(range(first_id, first_id + count), pa.int64()))
@@ -304,7 +321,8 @@ def issue_invoices(
     Lines are the retail charges booked up to the period, billed up to the period and not invoiced
     yet. Charges that came after an invoice was issued get a supplement (``sequence`` 2 and up); an
     invoice of nothing but zero lines is not issued, its lines wait for the next one. Numbers run
-    without gaps per entity and accounting period.
+    without gaps per entity and accounting period. An entity whose period is in review or closed
+    issues none in it.
     """
     lock_ledger(session)
     values = {
@@ -340,6 +358,8 @@ select b.id, b.entity_id, b.account_id, b.billing_period, b.currency, b.amount_m
 from booked_charge b
 where b.level = 'retail' and b.billing_period <= :period and b.accounting_period <= :period
   and not exists (select from invoice_line l where l.booked_charge_id = b.id)
+  and not exists (select from period p where p.entity_id = b.entity_id and p.period = :period
+                  and p.state in ('in_review', 'closed'))
 """
 
 _ISSUE = """
@@ -469,7 +489,9 @@ def _collect_cells(session: Session, journal_type: JournalType, period: Month) -
         sa.text(
             f"create temporary table journal_pending on commit drop as "
             f"select b.id, {qualified}, b.amount_minor {_PENDING[journal_type.source]} "
-            f"and b.level = :level and b.amount_minor <> 0 and not exists ("
+            f"and b.level = :level and b.amount_minor <> 0 "
+            f"and not exists (select from period p where p.entity_id = b.entity_id "
+            f"and p.period = :period and p.state = 'closed') and not exists ("
             f"select from journal_charge c join journal j using (journal_id) "
             f"where c.booked_charge_id = b.id and c.journal_type = :type and j.state <> 'built')"
         ),
@@ -510,6 +532,7 @@ def _store(
                 models.Journal.accounting_period == str(period),
                 models.Journal.journal_type == journal_type.type,
                 models.Journal.state == "built",
+                models.Journal.entity_id.not_in(_closed_entities(period)),
             )
             .order_by(models.Journal.journal_id)
         )
@@ -569,6 +592,12 @@ def _store(
         _link_charges(session, journal_id, draft)
         built.append(name)
     return _Stored(built, unchanged)
+
+
+def _closed_entities(period: Month) -> sa.Select[str]:
+    return sa.select(models.Period.entity_id).where(
+        models.Period.period == str(period), models.Period.state == "closed"
+    )
 
 
 def _next_revision(session: Session, draft: JournalDraft) -> int:

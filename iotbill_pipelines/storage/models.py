@@ -295,10 +295,37 @@ class Period(Base):
     period: Mapped[MonthText] = mapped_column(primary_key=True)
     state: Mapped[str] = mapped_column(server_default="open")
     changed_at: Mapped[dt.datetime]
+    closings: Mapped[int] = mapped_column(
+        sa.Integer, server_default="0", doc="how often it was closed; counted by the database"
+    )
 
     __table_args__ = (
         *_months("period"),
         _one_of("state", "open", "soft_closed", "in_review", "closed", "reopened"),
+    )
+
+
+class PeriodSignature(Base):
+    """A person's signature under closing or reopening a period as it stands. Append-only."""
+
+    __tablename__ = "period_signature"
+
+    signature_id: Mapped[int] = mapped_column(sa.Identity(always=True), primary_key=True)
+    entity_id: Mapped[str]
+    period: Mapped[MonthText]
+    action: Mapped[str]
+    closings: Mapped[int] = mapped_column(sa.Integer, doc="the period's, when it was signed")
+    actor: Mapped[str]
+    role: Mapped[str]
+    reason: Mapped[str]
+    signed_at: Mapped[dt.datetime]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["entity_id", "period"], ["period.entity_id", "period.period"]),
+        UniqueConstraint("entity_id", "period", "action", "closings", "actor"),
+        _one_of("action", "close", "reopen"),
+        CheckConstraint("btrim(reason) <> ''", name="reason_is_given"),
+        CheckConstraint("btrim(actor) <> ''", name="actor_is_named"),
     )
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -313,13 +313,127 @@ def test_a_closed_period_takes_nothing(books: Books) -> None:
     assert "cannot go from closed to open" in books.refused(
         *close, "update period set state = 'open'"
     )
+    reopen = "update period set state = 'reopened'"
+    assert "reopened by two people; 0 signed" in books.refused(*close, reopen)
+    assert "reopened by two people; 1 signed" in books.refused(*close, signed("ann"), reopen)
+    again = books.refused(*close, signed("ann"), signed("ann"), reopen)
+    assert "uq_period_signature" in again
+    assert "does not fit" in books.refused(signed("ann"))
     with pytest.raises(AssertionError, match="took"):  # reopened, it does again
         books.refused(
             *close,
-            "update period set state = 'reopened'",
+            signed("ann"),
+            signed("bea"),
+            reopen,
             booked(),
             "update period set state = 'soft_closed'",
         )
+
+
+def signed(actor: str) -> str:
+    return (
+        "insert into period_signature (entity_id, period, action, closings, actor, role, reason,"
+        " signed_at) select entity_id, period, 'reopen', closings, "
+        f"'{actor}', 'controller', 'late file', now() from period"
+    )
+
+
+CLOSED = [
+    (booked(), "takes no new rows"),
+    ("update booked_charge set amount_minor = 0", "append-only"),
+    ("delete from booked_charge", "append-only"),
+    ("truncate booked_charge cascade", "append-only"),
+    ("update invoice set total_minor = 1", "append-only"),
+    ("delete from invoice", "append-only"),
+    ("truncate invoice cascade", "append-only"),
+    ("update invoice_line set amount_minor = 1", "append-only"),
+    ("delete from invoice_line", "append-only"),
+    ("truncate invoice_line", "append-only"),
+    ("delete from journal where state = 'built'", "is closed: journal NL01-2026-10-LATE-001"),
+    (
+        "update journal set state = 'exported', exported_at = now() where state = 'built'",
+        "is closed: journal NL01-2026-10-LATE-001",
+    ),
+    ("truncate journal cascade", "append-only"),
+    ("delete from journal_line", "is closed: DELETE refused on journal_line"),
+    ("update journal_line set memo = 'x'", "append-only"),
+    (
+        "insert into journal_line (journal_id, line_no, role, is_suspense, account, account_name,"
+        " currency, debit_minor, credit_minor, memo) select journal_id, 9, 'cost', false, '1', '',"
+        " 'EUR', 5, 0, '' from journal where state = 'built'",
+        "is closed: INSERT refused on journal_line",
+    ),
+    ("truncate journal_line cascade", "append-only"),
+    ("delete from journal_charge", "is closed: DELETE refused on journal_charge"),
+    ("truncate journal_charge", "append-only"),
+    ("delete from journal_export", "is closed: DELETE refused on journal_export"),
+    ("update journal_export set sha256 = 'x'", "is closed: UPDATE refused on journal_export"),
+    ("truncate journal_export", "append-only"),
+    ("update vendor_reconciliation set lines = 7", "is closed: UPDATE refused"),
+    ("delete from vendor_reconciliation", "is closed: DELETE refused"),
+    ("truncate vendor_reconciliation cascade", "append-only"),
+    ("update period set state = 'open'", "cannot go from closed to open"),
+    ("update period set closings = 0", "the database counts closings"),
+    ("update period set period = '2026-09'", "a period keeps its key"),
+    ("delete from period", "never deleted"),
+    ("truncate period cascade", "append-only"),
+    (
+        "insert into period (entity_id, period, state, changed_at) values"
+        " ('NL01', '2026-12', 'closed', now())",
+        "starts open",
+    ),
+    ("delete from period_signature", "append-only"),
+    ("truncate period_signature", "append-only"),
+    ("truncate gate_result", "append-only"),
+]
+
+
+@pytest.fixture(scope="module")
+def closed_books(new_database: Callable[[], str]) -> Iterator[Books]:
+    """October booked, invoiced, posted, reconciled and closed, one journal still unexported."""
+    books = Books(new_database())
+    books.book(Charge(amount_minor=100))
+    books.invoice()
+    books.post()
+    with books.engine.begin() as connection:
+        for statement in (
+            "update journal set state = 'exported', exported_at = now()",
+            "insert into journal_export (journal_id, target, file_name, sha256, exported_at)"
+            " select journal_id, 'plain', 'x.csv', 'x', now() from journal",
+            JOURNAL.replace("'X'", "'NL01-2026-10-LATE-001'"),
+            line(1, 100, 0),
+            line(2, 0, 100),
+            "insert into vendor_reconciliation (entity_id, accounting_period, vendor_id, currency,"
+            " expected_minor, invoiced_minor, variance_minor, tolerated_minor, disputed_minor,"
+            " unexplained_minor, lines, matched_lines, status, run_id, reconciled_at) values"
+            " ('NL01', '2026-10', 'V', 'EUR', 1, 1, 0, 0, 0, 0, 1, 1, 'matched', 'run', now())",
+            "insert into gate_result (period, gate, outcome, severity, message, recorded_at)"
+            " values ('2026-10', 'g', 'passed', 'info', '', now())",
+            "update period set state = 'soft_closed'",
+            "update period set state = 'in_review'",
+            "update period set state = 'closed'",
+            signed("ann"),
+        ):
+            connection.execute(sa.text(statement))
+    yield books
+    books.engine.dispose()
+
+
+@pytest.mark.parametrize(("statement", "said"), CLOSED)
+def test_a_closed_period_stays_as_it_is(closed_books: Books, statement: str, said: str) -> None:
+    assert said in closed_books.refused(statement)
+
+
+def test_a_closed_period_still_hears_what_the_erp_answers(closed_books: Books) -> None:
+    with closed_books.engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "update journal set state = 'acknowledged', answered_at = now()"
+                " where state = 'exported'"
+            )
+        )
+    said = closed_books.refused("update journal set memo = 'x' where state = 'acknowledged'")
+    assert "is closed" in said
 
 
 def test_minor_units_are_those_of_the_engine(books: Books) -> None:

@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.post.terms import Entity
 from iotbill_pipelines.storage import ledger
 from iotbill_pipelines.storage.ledger import LedgerError
 
@@ -123,21 +125,60 @@ def test_an_unknown_entity_is_named(books: Books) -> None:
         books.book(Charge(entity_id="XX99", amount_minor=1))
 
 
-def test_a_frozen_period_takes_no_difference_but_no_difference_is_fine(books: Books) -> None:
-    books.book(Charge(amount_minor=100))
+def close_period(books: Books, period: Month = OCTOBER) -> None:
     with Session(books.engine) as session, session.begin():
         for state in ("soft_closed", "in_review", "closed"):
-            ledger.set_period_state(session, "NL01", OCTOBER, state, actor="ann", at=NOW)
-    assert books.book(Charge(amount_minor=100)) == []
-    with pytest.raises(LedgerError, match=r"2026-10 takes no bookings.*NL01 \(closed\)"):
-        books.book(Charge(amount_minor=101))
-    assert books.book(Charge(amount_minor=101), period=NOVEMBER) == [("S1", "adjustment", 1)]
+            ledger.set_period_state(session, "NL01", period, state, actor="ann", at=NOW)
+
+
+def test_cl_01_usage_of_a_closed_period_is_booked_and_billed_in_the_next_open_one(
+    books: Books,
+) -> None:
+    charge = Charge(amount_minor=100)
+    books.book(charge)
+    books.invoice()
+    books.post()
+    close_period(books)
+    assert books.book(charge) == []
+    # the close of October runs again, with a record that came late
+    assert books.book(charge.but(amount_minor=130, quantity=2)) == [("S1", "adjustment", 30)]
+    assert books.book(charge.but(amount_minor=130, quantity=2)) == []
+    assert books.invoice() == ledger.InvoiceResult(0, 0, {})
+    assert books.post().built == []
+    assert books.findings() == []
+    assert books.invoice(NOVEMBER) == ledger.InvoiceResult(1, 1, {"EUR": 30})
+    assert books.post(NOVEMBER).built == ["NL01-2026-11-REVENUE-001"]
+    assert books.findings(NOVEMBER) == []
+    assert books.rows(
+        "select usage_period, billing_period, accounting_period, amount_minor from booked_charge"
+        " order by id"
+    ) == [("2026-10", "2026-10", "2026-10", 100), ("2026-10", "2026-11", "2026-11", 30)]
     events = books.rows("select from_state, to_state, actor from period_event order by event_id")
     assert events == [
         ("open", "soft_closed", "ann"),
         ("soft_closed", "in_review", "ann"),
         ("in_review", "closed", "ann"),
     ]
+
+
+def test_corrections_skip_every_closed_period_and_each_entity_has_its_own(books: Books) -> None:
+    with Session(books.engine) as session, session.begin():
+        ledger.ensure_entities(session, [Entity(id="US01", name="Theirs", currency="USD")])
+    ours, theirs = (
+        Charge(amount_minor=100),
+        Charge(entity_id="US01", service_id="S2", currency="USD"),
+    )
+    books.book(ours, theirs)
+    books.book(period=NOVEMBER, scope=("2026-11",))
+    with Session(books.engine) as session, session.begin():
+        ledger.ensure_periods(session, NOVEMBER, ["NL01"], NOW)
+    close_period(books)
+    close_period(books, NOVEMBER)
+    books.book(ours.but(amount_minor=1), theirs.but(amount_minor=2))
+    assert books.rows(
+        "select entity_id, accounting_period, amount_minor from booked_charge where entry_no = 2"
+        " order by 1"
+    ) == [("NL01", "2026-12", -99), ("US01", "2026-10", 2)]
 
 
 def test_two_closes_at_once_book_one_difference(books: Books) -> None:

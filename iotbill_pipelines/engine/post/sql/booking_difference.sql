@@ -13,6 +13,8 @@ select
   coalesce(wanted.gl_class, booked.gl_class) as gl_class,
   coalesce(wanted.tax_code, booked.tax_code) as tax_code,
   coalesce(wanted.currency, booked.currency) as currency,
+  -- the period that is being closed; an entity that closed it already books in its next open one
+  coalesce(own.accounting_period, booking_period.accounting_period) as accounting_period,
   wanted.billing_period as wanted_billing_period,
   coalesce(wanted.price_ids, booked.price_ids) as price_ids,
   coalesce(booked.price_ids, '') as booked_price_ids,
@@ -41,3 +43,6 @@ full outer join booked_charge as booked
  and booked.product_id = wanted.product_id and booked.kind = wanted.kind
  and booked.gl_class = wanted.gl_class and booked.tax_code = wanted.tax_code
  and booked.currency = wanted.currency
+cross join booking_period
+left join entity_booking_period as own
+  on own.entity_id = coalesce(wanted.entity_id, booked.entity_id)
