@@ -11,11 +11,11 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from typing import IO, Any, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
@@ -50,7 +50,7 @@ class RemoteObject:
     @property
     def name(self) -> str:
         """The base name."""
-        return posixpath.basename(self.path)
+        return self.path.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ class RemoteFolder:
 
     def __init__(self, source: Source, filesystem: Any, root: str, names: _Names) -> None:
         self._source, self._fs, self._root, self._names = source, filesystem, root, names
+        left = [*source.leave, *([source.marker.format(name="*")] if source.marker else [])]
+        self._wanted, self._left = _matching(source.files), _matching(left)
 
     def list(self) -> Listing:
         """Return what there is, of files that are whole by their names or markers.
@@ -177,15 +179,8 @@ class RemoteFolder:
         return f"{self._root.rstrip('/')}/{path}"
 
     def _chosen(self, name: str) -> bool:
-        source = self._source
         hidden = name.startswith(".") or name.lower().endswith(UNFINISHED)
-        is_marker = source.marker is not None and fnmatchcase(name, source.marker.format(name="*"))
-        return (
-            not hidden
-            and not is_marker
-            and any(fnmatchcase(name, pattern) for pattern in source.files)
-            and not any(fnmatchcase(name, pattern) for pattern in source.leave)
-        )
+        return not hidden and bool(self._wanted.match(name)) and not self._left.match(name)
 
     def _marker(self, path: str) -> str:
         folder, name = posixpath.split(path)
@@ -197,6 +192,11 @@ class RemoteFolder:
             if not self._fs.exists(candidate):
                 return candidate
         raise SourceError(f"{path} is there 10,000 times; clear {self._source.move_to}")
+
+
+def _matching(patterns: Sequence[str]) -> re.Pattern[str]:
+    """One expression for all patterns; without any it matches nothing."""
+    return re.compile("|".join(translate(pattern) for pattern in patterns) or r"(?!)")
 
 
 class _Names(Protocol):
@@ -295,17 +295,19 @@ class _Bounded:
         return block
 
 
+_LEADS_OUTSIDE = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")
+_SUSPECT = re.compile(rf"[\x00-\x1f\x7f\ud800-\udfff]|{_LEADS_OUTSIDE.pattern}")
+
+
 def _fault(path: str) -> str | None:
     """Why a path below a source's folder cannot be a delivered file's."""
-    if path.startswith("/") or any(part in ("", ".", "..") for part in path.split("/")):
-        return "leads outside the folder"
-    if re.search(r"[\x00-\x1f\x7f]", path):
-        return "holds control characters"
-    if any("\ud800" <= character <= "\udfff" for character in path):
-        return "is not UTF-8 text"
     if len(path) > MOST_NAME_CHARACTERS:
         return f"is longer than {MOST_NAME_CHARACTERS} characters"
-    return None
+    if not _SUSPECT.search(path):
+        return None
+    if _LEADS_OUTSIDE.search(path):
+        return "leads outside the folder"
+    return "is not UTF-8 text" if re.search("[\ud800-\udfff]", path) else "holds control characters"
 
 
 # ------------------------------------------------------------------------------- opening
