@@ -1,0 +1,293 @@
+"""One booked charge in words and numbers, recomputed from what is stored, and held to the ledger.
+
+A booked row is a difference. What is explained is therefore the unit it belongs to (service,
+charge, usage period, level): its amount follows from records, states and prices; the sum of its
+booked rows must be that amount.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.schemas import POOL_PART, POOL_SETTLEMENT, RATED_USAGE
+from iotbill_pipelines.operations import charges
+from iotbill_pipelines.operations.explaining.arithmetic import (
+    Evidence,
+    Result,
+    Step,
+    Unexplained,
+    Unit,
+    explain_unit,
+)
+from iotbill_pipelines.operations.trace import UnknownId
+from iotbill_pipelines.operations.usage import around
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import models
+from iotbill_pipelines.storage.models import BookedCharge, CatalogVersion, StageInput
+from iotbill_pipelines.storage.reference import Snapshot, load_snapshot, open_snapshot
+
+__all__ = ["Booked", "Explanation", "Step", "Unexplained", "Unit", "explain", "explain_period"]
+
+_UNIT = ("usage_period", "level", "account_id", "service_id", "charge_id")
+
+
+@dataclass(frozen=True)
+class Booked:
+    """A row of the ledger that belongs to the explained unit."""
+
+    id: int
+    accounting_period: str
+    reason: str
+    amount: Decimal
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The arithmetic of a charge, and whether the ledger holds the amount that it leads to."""
+
+    unit: Unit
+    currency: str
+    catalog_digest: str | None
+    snapshot_id: str
+    booked: list[Booked]
+    booked_amount: Decimal
+    explained_amount: Decimal | None
+    steps: list[Step]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the recomputed amount is the booked one."""
+        return self.explained_amount == self.booked_amount
+
+
+def explain(ws: Workspace, charge_no: int) -> Explanation:
+    """Explain the unit of a booked charge. Raises UnknownId if no charge has the number."""
+    with Session(ws.engine) as session:
+        row = session.get(BookedCharge, charge_no)
+        if row is None:
+            raise UnknownId(
+                f"{charge_no} is no booked charge; `iotbill trace` tells the numbers of charges"
+            )
+        unit = Unit(**{name: getattr(row, name) for name in _UNIT})
+    (found,) = _explained(ws, Month.parse(unit.usage_period), [unit])
+    return found
+
+
+def explain_period(ws: Workspace, period: Month) -> list[Explanation]:
+    """Explain every unit of a usage period that the ledger knows, in order."""
+    columns = [getattr(BookedCharge, name) for name in _UNIT]
+    select = (
+        sa.select(*columns)
+        .where(BookedCharge.usage_period == str(period))
+        .distinct()
+        .order_by(*columns)
+    )
+    with ws.engine.connect() as connection:
+        units = [Unit(**row) for row in connection.execute(select).mappings()]
+    return list(_explained(ws, period, units))
+
+
+def _explained(ws: Workspace, period: Month, units: Sequence[Unit]) -> Iterator[Explanation]:
+    with Session(ws.engine) as session:
+        snapshots = _snapshots(ws, session, period, units)
+        distinct = {snapshot.id: snapshot for snapshot in snapshots.values()}
+        catalogs = {each: _catalog(session, each) for each in distinct}
+        booked = _booked(session, period, units)
+    evidence = {}
+    for snapshot in distinct.values():
+        of_it = [unit for unit in units if snapshots[unit].id == snapshot.id]
+        evidence[snapshot.id] = _evidence(ws, period, snapshot, of_it, catalogs[snapshot.id][1])
+    for unit in units:
+        snapshot = snapshots[unit]
+        rows = booked[unit]
+        currency = rows[0].currency
+        amount = Decimal(sum(row.amount_minor for row in rows)).scaleb(-minor_digits(currency))
+        explained, steps = None, []
+        try:
+            result: Result = explain_unit(evidence[snapshot.id], unit)
+        except Unexplained as error:
+            steps = [Step(str(error))]
+        else:
+            steps = result.steps
+            if result.currency == currency:
+                explained = Decimal(result.amount_minor).scaleb(-minor_digits(currency))
+            else:
+                steps = [*steps, Step(f"in {result.currency}, but {currency} is booked")]
+        yield Explanation(
+            unit,
+            currency,
+            catalogs[snapshot.id][0],
+            snapshot.id,
+            [Booked(row.id, row.accounting_period, row.reason, row.amount) for row in rows],
+            amount,
+            explained,
+            steps,
+        )
+
+
+def _booked(
+    session: Session, period: Month, units: Sequence[Unit]
+) -> dict[Unit, list[BookedCharge]]:
+    select = sa.select(BookedCharge).where(BookedCharge.usage_period == str(period))
+    if len(units) == 1:
+        select = select.where(
+            *(getattr(BookedCharge, name) == getattr(units[0], name) for name in _UNIT)
+        )
+    found: dict[Unit, list[BookedCharge]] = defaultdict(list)
+    for row in session.scalars(select.order_by(BookedCharge.id)):
+        found[Unit(**{name: getattr(row, name) for name in _UNIT})].append(row)
+    session.expunge_all()
+    return found
+
+
+def _snapshots(
+    ws: Workspace, session: Session, period: Month, units: Sequence[Unit]
+) -> dict[Unit, Snapshot]:
+    """What each unit was computed from: what its period was last settled with.
+
+    A charge in advance of a month that was not settled yet carries its own snapshot.
+    """
+    settled = session.scalar(
+        sa.select(StageInput.detail).where(
+            StageInput.stage == charges.STAGE, StageInput.month == str(period)
+        )
+    )
+    if settled:
+        snapshot = open_snapshot(session, ws.home, settled["snapshot"])
+        return dict.fromkeys(units, snapshot)
+    newest = sa.select(
+        *(getattr(BookedCharge, name) for name in _UNIT), BookedCharge.snapshot_id
+    ).where(BookedCharge.usage_period == str(period))
+    ids = {Unit(*row[:-1]): row[-1] for row in session.execute(newest.order_by(BookedCharge.id))}
+    opened = {each: open_snapshot(session, ws.home, each) for each in {ids[unit] for unit in units}}
+    return {unit: opened[ids[unit]] for unit in units}
+
+
+def _catalog(session: Session, snapshot_id: str) -> tuple[str | None, dict[str, str]]:
+    """The catalog version of a snapshot: its digest, and the priced unit of every charge."""
+    digest = session.get_one(models.Snapshot, snapshot_id).catalog_digest
+    content = session.scalar(
+        sa.select(CatalogVersion.content).where(CatalogVersion.digest == digest).limit(1)
+    )
+    listed = json.loads(content) if content else {}
+    units = {
+        charge["id"]: charge["per"]
+        for charge in (
+            *(c for offer in listed.get("offers", []) for c in offer["charges"]),
+            *(plan["overage"] for plan in listed.get("share_plans", [])),
+        )
+    }
+    return digest, units
+
+
+def _evidence(
+    ws: Workspace,
+    period: Month,
+    snapshot: Snapshot,
+    units: Sequence[Unit],
+    units_of: dict[str, str],
+) -> Evidence:
+    with ws.compute() as compute:
+        load_snapshot(compute, snapshot)
+        table = pa.Table.from_pylist([{name: getattr(u, name) for name in _UNIT} for u in units])
+        compute.load("asked_unit", table)
+        for settled in (POOL_SETTLEMENT, POOL_PART):
+            ws.lake.scan(compute, settled, usage_period=str(period))
+        compute.scan(
+            RATED_USAGE,
+            [
+                file
+                for month in around(period)
+                for file in ws.lake.files(RATED_USAGE, usage_month=str(month))
+            ],
+        )
+
+        def rows(select: str) -> list[dict[str, Any]]:
+            listed: list[dict[str, Any]] = compute.fetch(select).to_pylist()
+            return listed
+
+        asked = "select distinct service_id from asked_unit"
+        pools = rows(
+            "select * from pool_settlement where (level, charge_id) in"
+            " (select level, charge_id from asked_unit)"
+        )
+        return Evidence(
+            period=period,
+            charges={row["charge_id"]: row for row in rows("select * from charge")},
+            prices=_grouped(rows("select * from price order by priority, price_id"), "charge_id"),
+            tiers=_grouped(
+                [
+                    row | {name: int(row[name]) for name in ("rate_e12", "flat_e12")}
+                    for row in rows("select * from price_tier order by tier_no")
+                ],
+                "price_id",
+            ),
+            core_states={r["state"]: r["core_state"] for r in rows("select * from state")},
+            offers={row["offer_id"]: row for row in rows("select * from offer")},
+            share_plans={row["share_plan_id"]: row for row in rows("select * from share_plan")},
+            service_states=_grouped(
+                rows(
+                    f"select * from service_state where service_id in ({asked}) order by changed_at"
+                ),
+                "service_id",
+            ),
+            service_offers=_paired(
+                rows(
+                    f"select * from service_offer where service_id in ({asked}) order by valid_from"
+                ),
+                "service_id",
+                "level",
+            ),
+            records=_records(
+                rows(
+                    "select r.usage_period, r.level, r.account_id, r.service_id, r.charge_id,"
+                    " r.price_id, r.pooled, r.session_key, r.quantity, r.event_start"
+                    " from rated_usage r join asked_unit using"
+                    " (usage_period, level, account_id, service_id, charge_id)"
+                )
+            ),
+            pools={(row["level"], row["pool_id"]): row for row in pools},
+            pool_parts=_paired(
+                rows(
+                    "select * from pool_part where (level, charge_id) in"
+                    " (select level, charge_id from asked_unit)"
+                ),
+                "level",
+                "pool_id",
+            ),
+            units_of=units_of,
+        )
+
+
+def _records(rows: Sequence[dict[str, Any]]) -> dict[Unit, list[Any]]:
+    found: dict[Unit, list[Any]] = defaultdict(list)
+    for row in rows:
+        found[Unit(*(row[name] for name in _UNIT))].append(row)
+    return found
+
+
+def _grouped(rows: Sequence[dict[str, Any]], key: str) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = defaultdict(list)
+    for row in rows:
+        found[row[key]].append(row)
+    return found
+
+
+def _paired(
+    rows: Sequence[dict[str, Any]], first: str, second: str
+) -> dict[tuple[str, str], list[Any]]:
+    found: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    for row in rows:
+        found[row[first], row[second]].append(row)
+    return found
