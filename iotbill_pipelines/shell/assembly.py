@@ -1,17 +1,29 @@
 """Everything that Dagster serves, put together for one workspace."""
 
+from collections.abc import Iterable
+
 import dagster as dg
 
 from iotbill_pipelines.config.close import ClosePolicy
+from iotbill_pipelines.config.sources import Source
 from iotbill_pipelines.shell.closing import close_assets, close_month, close_schedule
-from iotbill_pipelines.shell.receiving import feed_file, new_files, receive_files, usage_record
+from iotbill_pipelines.shell.receiving import (
+    feed_file,
+    new_files,
+    receive_files,
+    source_sensor,
+    usage_record,
+)
 from iotbill_pipelines.shell.resources import WorkspaceResource
 
 
 def build_definitions(
-    workspace: WorkspaceResource, policy: ClosePolicy, log_level: str = "WARNING"
+    workspace: WorkspaceResource,
+    policy: ClosePolicy,
+    log_level: str = "WARNING",
+    sources: Iterable[Source] = (),
 ) -> dg.Definitions:
-    """Return the code location: assets, jobs, sensor, schedule; every job runs in one process.
+    """Return the code location: assets, jobs, sensors, schedule; every job runs in one process.
 
     A process per step costs 8 s a step on 2 cores, more than most steps themselves. ``log_level``
     is the console's; the event log has everything.
@@ -19,7 +31,7 @@ def build_definitions(
     return dg.Definitions(
         assets=[feed_file, usage_record, *close_assets],
         jobs=[receive_files, close_month],
-        sensors=[new_files],
+        sensors=[new_files, *map(source_sensor, sources)],
         schedules=[close_schedule(policy.schedule)],
         resources={"workspace": workspace},
         executor=dg.in_process_executor,

@@ -12,11 +12,15 @@ from pydantic import Field
 
 from iotbill_pipelines.shell import rendering
 from iotbill_pipelines.shell.closing import OWNERS
+from iotbill_pipelines.shell.environment import secret
 from iotbill_pipelines.shell.partitions import received_days
 from iotbill_pipelines.shell.resources import WorkspaceResource
 
 if TYPE_CHECKING:
+    from iotbill_pipelines.config.sources import Source
+    from iotbill_pipelines.operations.ingest import Landed
     from iotbill_pipelines.operations.watching import Stamp, Waiting
+    from iotbill_pipelines.operations.workspace import Workspace
 
 RECEIVE_JOB = "receive_files"
 RECEIVE_TAG = "iotbill/receive"
@@ -32,9 +36,13 @@ UNFINISHED = [
 
 
 class LandingConfig(dg.Config):
-    """Which files of the landing folder to land, by their path in it; none named = all of them."""
+    """Which files of the landing folder to land, by their path in it; none named = all of them.
+
+    With a ``source``, what is ready there is fetched instead.
+    """
 
     files: list[str] = Field(default_factory=list)
+    source: str = ""
 
 
 @dg.asset(
@@ -48,16 +56,18 @@ class LandingConfig(dg.Config):
 def feed_file(
     context: dg.AssetExecutionContext, config: LandingConfig, workspace: WorkspaceResource
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Land what is in the landing folder; only today's partition can, a past day is over."""
-    from iotbill_pipelines.operations.ingest import land
-    from iotbill_pipelines.operations.watching import settled_files
-
+    """Land what is in the landing folder or at a source; only today's partition can."""
     now = datetime.now(UTC)
+    problems: list[str] = []
     with workspace.open(context.run_id) as ws:
         today = context.partition_key == str(now.date())
-        landed = land(ws, settled_files(ws, now, config.files)) if today else []
+        if today and config.source:
+            landed, problems = _fetched(ws, config.source)
+        else:
+            landed = _landed(ws, now, config.files) if today else []
     return dg.MaterializeResult(
         metadata={
+            "problems": dg.MetadataValue.md("\n".join(f"- {text}" for text in problems)),
             "files": len(landed),
             "new": sum(file.new for file in landed),
             "preview": dg.MetadataValue.md(
@@ -111,6 +121,23 @@ def usage_record(
     )
 
 
+def _landed(ws: "Workspace", now: datetime, names: list[str]) -> list["Landed"]:
+    from iotbill_pipelines.operations.ingest import land
+    from iotbill_pipelines.operations.watching import settled_files
+
+    return land(ws, settled_files(ws, now, names))
+
+
+def _fetched(ws: "Workspace", source_id: str) -> tuple[list["Landed"], list[str]]:
+    from iotbill_pipelines.operations.fetching import chosen_sources, fetch
+
+    (source,) = chosen_sources(ws, source_id)
+    found = fetch(ws, source, secret)
+    if found.look.error:
+        raise dg.Failure(found.look.error)
+    return list(found.landed), list(found.problems)
+
+
 receive_files = dg.define_asset_job(
     RECEIVE_JOB,
     selection=dg.AssetSelection.assets(feed_file, usage_record),
@@ -137,11 +164,8 @@ def new_files(
     """Request one run for a bounded batch of new files, never a second while one is under way."""
     from iotbill_pipelines.operations.watching import waiting
 
-    running = context.instance.get_runs(
-        dg.RunsFilter(tags={RECEIVE_TAG: "files"}, statuses=UNFINISHED), limit=1
-    )
-    if running:
-        return dg.SkipReason(f"run {running[0].run_id} is receiving files")
+    if busy := _receiving(context.instance):
+        return dg.SkipReason(busy)
     now = datetime.now(UTC)
     with workspace.open() as ws:
         found = waiting(ws, now, position=context.cursor or None, hashes=_HASHES)
@@ -157,20 +181,67 @@ def new_files(
     return dg.SensorResult(run_requests=requests[:1], cursor=found.position or "")
 
 
+def source_sensor(source: "Source") -> dg.SensorDefinition:
+    """The sensor of a configured source: looks at it and asks for what is ready to be received.
+
+    What was seen and landed is remembered in PostgreSQL, so there is no cursor to lose.
+    """
+
+    @dg.sensor(
+        name=f"fetch_{source.id}",
+        job=receive_files,
+        minimum_interval_seconds=source.every_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Fetches new files from {source.url}. {source.description} Running by "
+        "default: receiving a file books nothing.",
+    )
+    def fetch_source(
+        context: dg.SensorEvaluationContext, workspace: WorkspaceResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        from iotbill_pipelines.operations.fetching import look
+
+        if busy := _receiving(context.instance):
+            return dg.SkipReason(busy)
+        now = datetime.now(UTC)
+        with workspace.open() as ws:
+            found = look(ws, source, secret)
+        if found.error:
+            return dg.SkipReason(found.error)
+        ready = [f"{file.path} {file.version}" for file in found.decision.ready]
+        ready += [f"clear {file.path} {file.version}" for file in found.decision.to_clear]
+        if not ready:
+            return dg.SkipReason(
+                f"{found.listed} files listed; {found.decision.unsettled} may still be growing, "
+                f"{found.decision.postponed} failed and are tried later"
+            )
+        request = _request(now.date(), LandingConfig(source=source.id), ready)
+        if reason := _held_back(context.instance, request, now):
+            return dg.SkipReason(reason)
+        return dg.SensorResult(run_requests=[request])
+
+    return fetch_source
+
+
+def _receiving(instance: dg.DagsterInstance) -> str | None:
+    """Why no other run may be asked for: one is receiving files."""
+    running = instance.get_runs(
+        dg.RunsFilter(tags={RECEIVE_TAG: "files"}, statuses=UNFINISHED), limit=1
+    )
+    return f"run {running[0].run_id} is receiving files" if running else None
+
+
 def _requests(names: list[str], days: tuple[date, ...], today: date) -> list[dg.RunRequest]:
     """A run for new files, which are received today, or one for a day with landed ones."""
-    wanted: list[tuple[date, list[str]]] = [(today, names)] if names else []
-    wanted += [(day, []) for day in days]
-    return [
-        dg.RunRequest(
-            partition_key=str(day),
-            run_config=dg.RunConfig(ops={"feed_file": LandingConfig(files=files)})
-            if files
-            else None,
-            tags={RECEIVE_TAG: "files", BATCH_TAG: _batch(day, files)},
-        )
-        for day, files in wanted
-    ]
+    wanted = [_request(today, LandingConfig(files=names), names)] if names else []
+    return wanted + [_request(day, None, []) for day in days]
+
+
+def _request(day: date, config: LandingConfig | None, files: list[str]) -> dg.RunRequest:
+    return dg.RunRequest(
+        partition_key=str(day),
+        run_config=dg.RunConfig(ops={"feed_file": config}) if config else None,
+        tags={RECEIVE_TAG: "files", BATCH_TAG: _batch(day, files)},
+    )
 
 
 def _batch(day: date, files: list[str]) -> str:
