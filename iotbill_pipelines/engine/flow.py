@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import pyarrow as pa
 
-from iotbill_pipelines.engine import charge, guide, mediate, rate, settle
+from iotbill_pipelines.engine import charge, estimate, guide, mediate, rate, settle
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.schemas import USAGE_RECORD
@@ -48,6 +48,18 @@ def rate_month(
     guide.define_instants(compute)
     rate.define_price_intervals(compute)
     rate.rate(compute)
+
+
+def estimate_suspense(compute: Compute) -> None:
+    """From ``suspended_record`` to ``suspense_estimate``: what it is probably worth, and why.
+
+    Needs also ``rated_usage`` of the same months (may be empty) and the reference and catalog
+    relations. See :mod:`engine.estimate`; nothing of it is ever booked.
+    """
+    guide.define_day_intervals(compute)
+    guide.define_owners(compute)
+    compute.define("currency_unit", statement("pricing", "currency_unit"), keep=True)
+    estimate.estimate(compute)
 
 
 def settle_period(compute: Compute, period: Month) -> None:

@@ -18,13 +18,14 @@ from iotbill_pipelines.storage.reference import (
 )
 
 
-def knowledge(ws: Workspace, period: Month) -> Snapshot:
+def knowledge(ws: Workspace, period: Month | None, kind: str = "close") -> Snapshot:
     """Return the snapshot of the workspace's run; its first stage takes it, later ones reuse it.
 
     So that a file which lands while a close runs cannot make two stages see different owners or
-    prices. Raises ConfigError for a catalog that does not hold together.
+    prices. ``kind`` says what the run is for; one that is not a close has no period. Raises
+    ConfigError for a catalog that does not hold together.
     """
-    runs.start(ws, "close", period)
+    runs.start(ws, kind, period)
     with Session(ws.engine) as session, session.begin():
         run = session.get_one(Run, ws.run_id)
         known = (run.detail or {}).get("snapshot_id")

@@ -267,20 +267,28 @@ where (r.charge_id = u.charge_id and r.account_id = u.account_id
 def _with_text(ws: Workspace, records: list[dict[str, object]]) -> list[RecordView]:
     keys = sorted({int(str(row["file_key"])) for row in records})
     with Session(ws.engine) as session:
-        files = {key: session.get_one(FeedFile, key) for key in keys}
-        session.expunge_all()
-    texts: dict[tuple[int, int], str] = {}
-    for key, file in files.items():
-        lines = [int(str(row["line_no"])) for row in records if row["file_key"] == key]
-        texts.update({(key, line): text for line, text in _raw_text(ws, file, lines).items()})
+        names = {key: session.get_one(FeedFile, key).original_name for key in keys}
+    texts = raw_lines(ws, [(int(str(r["file_key"])), int(str(r["line_no"]))) for r in records])
     return [
         RecordView(
-            file_name=files[int(str(row["file_key"]))].original_name,
+            file_name=names[int(str(row["file_key"]))],
             raw_text=texts.get((int(str(row["file_key"])), int(str(row["line_no"]))), ""),
             **row,  # type: ignore[arg-type]
         )
         for row in records
     ]
+
+
+def raw_lines(ws: Workspace, addresses: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
+    """Return lines of archived files as their feeds' readers show them, by file key and line."""
+    with Session(ws.engine) as session:
+        files = {key: session.get_one(FeedFile, key) for key in sorted({k for k, _ in addresses})}
+        session.expunge_all()
+    texts: dict[tuple[int, int], str] = {}
+    for key, file in files.items():
+        lines = [line for other, line in addresses if other == key]
+        texts.update({(key, line): text for line, text in _raw_text(ws, file, lines).items()})
+    return texts
 
 
 def _raw_text(ws: Workspace, file: FeedFile, lines: list[int]) -> dict[int, str]:

@@ -56,7 +56,8 @@ def rate_usage(ws: Workspace, period: Month) -> StageResult:
         preview=_per_feed(ws, months),
         findings=[
             *check_conservation(ws, months),
-            *_check_suspense(outcomes, policy),
+            *_check_suspense(ws, outcomes, policy),
+            *_tell_late(ws, months),
             *_check_files(ws, policy),
         ],
         changed=bool(rated),
@@ -312,7 +313,11 @@ def _unbalanced(
     )
 
 
-def _check_suspense(outcomes: list[dict[str, Any]], policy: ClosePolicy) -> list[Finding]:
+def _check_suspense(
+    ws: Workspace, outcomes: list[dict[str, Any]], policy: ClosePolicy
+) -> list[Finding]:
+    from iotbill_pipelines.operations.suspense import waived_records  # noqa: PLC0415 - a cycle
+
     findings = []
     for month in sorted({row["usage_month"] for row in outcomes}):
         rows = [row for row in outcomes if row["usage_month"] == month]
@@ -323,21 +328,56 @@ def _check_suspense(outcomes: list[dict[str, Any]], policy: ClosePolicy) -> list
             continue
         reasons = ", ".join(f"{row['records']} {row['reason_code']}" for row in suspended)
         limit = policy.suspense.max_share_of_records
-        over = count > limit * total
+        waived = waived_records(ws, Month.parse(month))
+        over = count - waived > limit * total
+        told = f", {waived} of them waived" if waived else ""
         findings.append(
             Finding(
                 code="suspense",
                 severity="block" if over else "info",
                 message=(
-                    f"{month}: {count} of {total} records are suspended ({reasons}); "
+                    f"{month}: {count} of {total} records are suspended ({reasons}){told}; "
                     f"{'more than' if over else 'within'} the {limit:%} that configs/close.yaml "
                     "tolerates"
                 ),
                 figure=f"{count} records",
-                what_to_do="complete inventory, contracts or prices and close again: suspended "
-                "records are rated as soon as they can be",
+                what_to_do="see `iotbill suspense list`; complete inventory, contracts or prices "
+                "and close again: what can be rated then is; waive the others",
             )
         )
+    return findings
+
+
+_LATE = """
+select usage_period, feed_id as feed, count(*) as records, min(event_start) as oldest
+from rated_usage where level = 'retail' and flags like '%late%'
+group by usage_period, feed_id order by usage_period, feed_id
+"""
+
+
+def _tell_late(ws: Workspace, months: list[Month]) -> list[Finding]:
+    """Tell of usage that came after its period was closed: it is billed all the same (CL-01)."""
+    feeds = mediation.read_feeds(ws)
+    findings = []
+    for month in months:
+        arrivals = mediation.late_arrivals(ws, month, feeds)
+        if not arrivals:
+            continue
+        days = max(row["late_days"] for row in arrivals)
+        with ws.compute() as compute:
+            ws.lake.scan(compute, RATED_USAGE, usage_month=str(month))
+            rows = compute.fetch(_LATE).to_pylist()
+        findings += [
+            Finding(
+                "late_usage",
+                "info",
+                f"{row['records']} records of {row['feed']} came after {row['usage_period']} was "
+                f"closed, up to {days} days; the oldest is of {row['oldest']:%Y-%m-%d}",
+                f"{row['records']} records",
+                "nothing: they are billed in the open period under their own usage period",
+            )
+            for row in rows
+        ]
     return findings
 
 

@@ -85,8 +85,14 @@ def define_instants(compute: Compute) -> None:
 
     Needs :func:`define_day_intervals` and :func:`load_calendar`.
     """
-    for step in ("owner_interval", "state_instant", "offer_instant"):
+    define_owners(compute)
+    for step in ("state_instant", "offer_instant"):
         compute.define(step, statement("guide", step), keep=True)
+
+
+def define_owners(compute: Compute) -> None:
+    """Define ``owner_interval``: which service an identifier meant, in UTC."""
+    compute.define("owner_interval", statement("guide", "owner_interval"), keep=True)
 
 
 def _rows(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
