@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from iotbill_pipelines.config.documents import ConfigError
 from iotbill_pipelines.engine.terms import TermsError
 from iotbill_pipelines.operations.close import CloseUnderWay
+from iotbill_pipelines.operations.periods import PeriodError
 from iotbill_pipelines.operations.trace import UnknownId
 from iotbill_pipelines.operations.workspace import WorkspaceError
 from iotbill_pipelines.storage.database import DatabaseError
@@ -23,6 +24,7 @@ _PLAIN = (
     LakeError,
     LandingError,
     LedgerError,
+    PeriodError,
     ReferenceDataError,
     SourceError,
     TermsError,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from iotbill_pipelines.config.documents import parse, read_yaml
 from iotbill_pipelines.engine.terms import Terms
@@ -39,15 +40,57 @@ class SchedulePolicy(Terms):
     """ISO country whose public holidays are no business days; none by default."""
 
 
+class Person(Terms):
+    """Somebody who moves periods; ``name`` is what ``--actor`` says."""
+
+    name: str = Field(min_length=1)
+    roles: list[str] = Field(min_length=1)
+
+
+class PeriodPolicy(Terms):
+    """Which roles may move a period, and what a sign-off asks for (RULEBOOK §11)."""
+
+    soft_close: list[str] = Field(["close_team", "controller"], min_length=1)
+    review: list[str] = Field(["close_team", "controller"], min_length=1)
+    sign_off: list[str] = Field(["controller"], min_length=1)
+    reopen: list[str] = Field(["controller", "cfo"], min_length=1)
+    reopen_signatures: int = Field(2, ge=2, le=5)
+    """People who sign before a closed period opens again; the database asks for two at least."""
+    acknowledgement: Verdict = "warn"
+    """A journal that the ERP has not acknowledged: block the sign-off, or warn."""
+    gl_balances: Verdict = "warn"
+    """General ledger balances that were not read or are not explained: block, or warn."""
+
+
 class ClosePolicy(Terms):
     """The gates' tolerances and the close's calendar."""
 
     grace_days: int = Field(2, ge=0, le=60)
     """Cut-off = end of the period plus these days (RULEBOOK §11)."""
+    grace_counts: Literal["calendar_days", "business_days"] = "calendar_days"
+    """Business days are those of ``schedule``: its holidays, its time zone."""
+    people: list[Person] = Field(default_factory=list)
+    """Nobody named: everybody has every role, and two people still sign a reopening."""
+    periods: PeriodPolicy = PeriodPolicy()
     suspense: SuspensePolicy = SuspensePolicy()
     files: FilePolicy = FilePolicy()
     reference_data: Verdict = "warn"
     schedule: SchedulePolicy = SchedulePolicy()
+
+    @model_validator(mode="after")
+    def _distinct_people(self) -> ClosePolicy:
+        names = [person.name for person in self.people]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"people repeat: {', '.join(repeated)}")
+        return self
+
+    def role_of(self, actor: str, roles: Sequence[str]) -> str | None:
+        """Return the first of ``roles`` that a person has, None if they have none of them."""
+        if not self.people:
+            return roles[0]
+        held = next((person.roles for person in self.people if person.name == actor), [])
+        return next((role for role in roles if role in held), None)
 
 
 def read_close_policy(configs: Path) -> ClosePolicy:

@@ -14,6 +14,7 @@ from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
 from iotbill_pipelines.operations import charges, fingerprints
 from iotbill_pipelines.operations.knowledge import knowledge
+from iotbill_pipelines.operations.periods import require_close_team
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
@@ -26,9 +27,14 @@ PREVIEW_ROWS = 10
 def book_charges(ws: Workspace, period: Month) -> StageResult:
     """Book what the settled periods desire and the ledger does not hold, as rows of ``period``.
 
-    A second run books nothing. Finding ``booked`` (block): the ledger's sums differ from what is
-    desired. Raises LedgerError for an entity that is not configured or a period that is closed.
+    A second run books nothing. An entity that closed ``period`` already books what came late in its
+    next open period (finding ``booked_later``, info). Finding ``booked`` (block): the ledger's sums
+    differ from what is desired.
+
+    Raises LedgerError for an entity that is not configured, PeriodError if the period is
+    soft-closed and the actor is not of the close team.
     """
+    require_close_team(ws, period)
     snapshot = knowledge(ws, period)
     terms = read_ledger(ws.configs / "ledger")
     scope = booking_scope(ws, period)
@@ -67,7 +73,8 @@ def book_charges(ws: Workspace, period: Month) -> StageResult:
             for (level, reason, currency), minor in result.amounts().items()
         ],
         preview=_preview(ws, period),
-        findings=[
+        findings=_later(result.rows, period)
+        + [
             Finding(
                 "booked",
                 "block",
@@ -81,6 +88,22 @@ def book_charges(ws: Workspace, period: Month) -> StageResult:
         ],
         changed=bool(result.count),
     )
+
+
+def _later(rows: pa.Table, period: Month) -> list[Finding]:
+    counted = rows.group_by(["entity_id", "accounting_period"]).aggregate([([], "count_all")])
+    return [
+        Finding(
+            "booked_later",
+            "info",
+            f"{row['entity_id']} closed {period} already: {row['count_all']} differences of it and "
+            f"of earlier usage are booked in {row['accounting_period']}",
+            f"{row['count_all']} rows",
+            f"close {row['accounting_period']} to invoice and post them",
+        )
+        for row in sorted(counted.to_pylist(), key=lambda row: str(row["entity_id"]))
+        if row["accounting_period"] != str(period)
+    ]
 
 
 def booking_scope(ws: Workspace, period: Month) -> list[Month]:

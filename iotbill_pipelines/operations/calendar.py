@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import holidays
 
+from iotbill_pipelines.config.close import ClosePolicy
 from iotbill_pipelines.engine.calendars import Month
 
 
@@ -18,7 +20,8 @@ def business_day(month: Month, number: int, holidays_of: str | None = None) -> d
     free: set[date] = set()
     if holidays_of:
         try:
-            free = set(holidays.country_holidays(holidays_of, years=month.year))
+            # a long grace reaches into the year after
+            free = set(holidays.country_holidays(holidays_of, years=[month.year, month.year + 1]))
         except NotImplementedError:
             raise ValueError(
                 f"no holidays are known for {holidays_of!r}; write an ISO country code such as NL "
@@ -31,3 +34,17 @@ def business_day(month: Month, number: int, holidays_of: str | None = None) -> d
             if not left:
                 return day
         day += timedelta(days=1)
+
+
+def cut_off(period: Month, policy: ClosePolicy) -> datetime:
+    """Return the moment (UTC) from which usage of a period is late: its end plus the grace.
+
+    The last day of grace is whole, in the schedule's time zone (RULEBOOK §11).
+    """
+    if policy.grace_counts == "business_days" and policy.grace_days:
+        last = business_day(period + 1, policy.grace_days, policy.schedule.holidays_of)
+        day = last + timedelta(days=1)
+    else:
+        day = period.end + timedelta(days=policy.grace_days)
+    zone = ZoneInfo(policy.schedule.time_zone)
+    return datetime.combine(day, time(), zone).astimezone(UTC)

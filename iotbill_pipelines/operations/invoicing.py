@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.operations.knowledge import knowledge
-from iotbill_pipelines.operations.stages import Finding, StageResult
+from iotbill_pipelines.operations.stages import StageResult, finding
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
 from iotbill_pipelines.storage.models import Invoice
@@ -35,19 +35,7 @@ def issue_invoices(ws: Workspace, period: Month) -> StageResult:
             issued_at=ws.clock(),
         )
         ties = ledger.tie_out(session, period)
-    findings = [
-        Finding(
-            "invoices",
-            "block",
-            f"entity {tie.entity_id}: retail charges of {period} are {tie.charges}, with "
-            f"{tie.carried_in} carried in and {tie.carried_out} carried out; invoices are "
-            f"{tie.invoices} (minor units of {tie.currency})",
-            f"{tie.currency} {_money(_apart(tie), tie.currency)}",
-            "close again; if it stays, report it: every charge is invoiced exactly once",
-        )
-        for tie in ties
-        if _apart(tie)
-    ]
+    findings = [finding(f) for f in ledger.tie_out_findings(ties) if f.code == "invoices"]
     return StageResult(
         rows={"invoices issued": result.invoices, "lines": result.lines},
         amounts=[
@@ -58,10 +46,6 @@ def issue_invoices(ws: Workspace, period: Month) -> StageResult:
         findings=findings,
         changed=bool(result.invoices),
     )
-
-
-def _apart(tie: ledger.TieOut) -> int:
-    return tie.charges + tie.carried_in - tie.carried_out - tie.invoices
 
 
 def _preview(ws: Workspace, period: Month) -> pa.Table:

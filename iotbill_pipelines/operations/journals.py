@@ -12,7 +12,7 @@ from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.operations.knowledge import knowledge
-from iotbill_pipelines.operations.stages import Finding, StageResult
+from iotbill_pipelines.operations.stages import Finding, StageResult, finding
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
 
@@ -42,7 +42,7 @@ def build_journals(ws: Workspace, period: Month) -> StageResult:
             dict(row)
             for row in session.execute(sa.text(_BALANCES), {"period": str(period)}).mappings()
         ]
-    findings = [_finding(found) for found in result.findings]
+    findings = [finding(found) for found in result.findings]
     for row in balances:
         if row["debit_minor"] != row["credit_minor"]:
             findings.append(
@@ -55,8 +55,7 @@ def build_journals(ws: Workspace, period: Month) -> StageResult:
                     "do not export; report it: the database refuses such a journal",
                 )
             )
-    for tie in ties:
-        findings += _tie_findings(tie, period)
+    findings += [finding(f) for f in ledger.tie_out_findings(ties) if f.code == "tie_out"]
     return StageResult(
         rows={
             "journals built": len(result.built),
@@ -118,38 +117,9 @@ def export_journals(ws: Workspace, period: Month) -> StageResult:
             ]
         ),
         files=[file.path for file in files],
-        findings=[_finding(finding) for finding in found],
+        findings=[finding(f) for f in found],
         changed=any(file.is_new for file in files),
     )
-
-
-def _tie_findings(tie: ledger.TieOut, period: Month) -> list[Finding]:
-    sides = (
-        ("invoices", tie.invoices, "revenue journals", tie.revenue_journals),
-        ("vendor charges", tie.costs, "cost journals", tie.cost_journals),
-        (
-            "charges",
-            tie.charges + tie.carried_in - tie.carried_out,
-            "revenue journals",
-            tie.revenue_journals,
-        ),
-    )
-    return [
-        Finding(
-            "tie_out",
-            "block",
-            f"entity {tie.entity_id}, {period}: {left} are {left_minor}, {right} are "
-            f"{right_minor} (minor units of {tie.currency})",
-            _figure(left_minor - right_minor, tie.currency),
-            "close again; if it stays, report it: nothing may be lost between them",
-        )
-        for left, left_minor, right, right_minor in sides
-        if left_minor != right_minor
-    ]
-
-
-def _finding(found: ledger.LedgerFinding) -> Finding:
-    return Finding(found.code, found.severity, found.message, found.figure, found.what_to_do)
 
 
 def _money(minor: int, currency: str) -> Decimal:

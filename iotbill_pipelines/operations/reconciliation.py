@@ -42,7 +42,7 @@ from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.bulk import copy_in
 from iotbill_pipelines.storage.documents import safe_name
-from iotbill_pipelines.storage.ledger import ensure_entities
+from iotbill_pipelines.storage.ledger import ensure_entities, period_states
 from iotbill_pipelines.storage.models import (
     Dispute,
     LegalEntity,
@@ -285,12 +285,21 @@ def _store(
     vendors: Mapping[str, Vendor],
     snapshot: Snapshot,
 ) -> None:
-    """Replace the period's reconciliation; claims are kept, since they have a life of their own."""
+    """Replace the period's reconciliation; claims are kept, since they have a life of their own.
+
+    What an entity closed stays: later invoices and usage are claims, and costs of an open period.
+    """
     now = ws.clock()
+    closed = {e for e, state in period_states(session, period).items() if state == "closed"}
     session.execute(
-        sa.delete(VendorReconciliation).where(VendorReconciliation.accounting_period == str(period))
+        sa.delete(VendorReconciliation).where(
+            VendorReconciliation.accounting_period == str(period),
+            VendorReconciliation.entity_id.not_in(closed),
+        )
     )
     for total in totals:
+        if parties[total["vendor_id"]].entity_id in closed:
+            continue
         row = VendorReconciliation(
             entity_id=parties[total["vendor_id"]].entity_id,
             accounting_period=str(period),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from iotbill_pipelines.engine.calendars import Month
     from iotbill_pipelines.operations.workspace import Workspace
+    from iotbill_pipelines.storage.ledger import LedgerFinding
 
 Severity = Literal["block", "warn", "info"]
 
@@ -34,6 +35,11 @@ class Finding:
     message: str
     figure: str = ""
     what_to_do: str = ""
+
+
+def finding(found: LedgerFinding) -> Finding:
+    """Return what the ledger found as an operation's finding."""
+    return Finding(found.code, found.severity, found.message, found.figure, found.what_to_do)
 
 
 @dataclass(frozen=True)

@@ -961,7 +961,7 @@ def tie_out_findings(figures: Iterable[TieOut]) -> list[LedgerFinding]:
                         code,
                         "block",
                         f"{row.entity_id}: {what} are {_figure(found, row.currency)}, "
-                        f"the charges behind them {_figure(expected, row.currency)}",
+                        f"what is behind them {_figure(expected, row.currency)}",
                         _figure(found - expected, row.currency),
                         action,
                     )
