@@ -1,0 +1,139 @@
+"""A small company's month, received once; every test closes a copy of it with the real program."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tests.conftest import ROOT
+
+MONTH = "2026-10"
+SERVICES = 40
+
+# The close's stages but for dbt, whose start alone takes longer than all the others together.
+_WITHOUT_MARTS = """
+import sys
+from iotbill_pipelines.operations import close
+close.CLOSE_STAGES = tuple(s for s in close.CLOSE_STAGES if s.name != "publish_marts")
+from iotbill_pipelines.cli.main import main
+sys.argv = ["iotbill", *sys.argv[1:]]
+main()
+"""
+
+
+@dataclass(frozen=True)
+class Company:
+    """A state folder, its database, and the program run on them as a process of its own."""
+
+    home: Path
+    database_url: str
+    configs: Path = ROOT / "configs"
+
+    def run(
+        self, *arguments: str, marts: bool = False, program: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``iotbill ARGUMENTS``; ``program`` is Python to run instead of the entry point."""
+        if program is None:
+            program = (
+                "from iotbill_pipelines.cli.main import main; main()" if marts else _WITHOUT_MARTS
+            )
+        options = ("--home", str(self.home), "--configs", str(self.configs))
+        return subprocess.run(
+            [
+                *(sys.executable, "-c", program),
+                *(*options, "--database-url", self.database_url, "--actor", "test"),
+                *arguments,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.home.parent,
+        )
+
+    def rows(self, statement: str) -> list[tuple[object, ...]]:
+        """The rows of a SELECT on the database."""
+        engine = sa.create_engine(self.database_url, poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sa.text(statement))]
+
+    def ledger(self) -> dict[str, list[tuple[object, ...]]]:
+        """Everything posted, without who posted it when."""
+        return {name: self.rows(statement) for name, statement in _LEDGER.items()}
+
+
+_LEDGER = {
+    "charges": "select id, level, entity_id, account_id, service_id, charge_id, product_id, kind, "
+    "gl_class, tax_code, usage_period, billing_period, accounting_period, records, quantity, "
+    "currency, amount_minor, reason, snapshot_id, price_ids from booked_charge order by id",
+    "invoices": "select invoice_id, invoice_no, account_id, billing_period, accounting_period, "
+    "sequence, currency, lines, total_minor from invoice order by invoice_id",
+    "invoice_lines": "select invoice_id, line_no, booked_charge_id, amount_minor "
+    "from invoice_line order by invoice_id, line_no",
+    "journals": "select journal_id, external_id, entity_id, accounting_period, journal_type, "
+    "revision, currency, journal_date, memo, content_hash, state from journal order by journal_id",
+    "journal_lines": "select journal_id, line_no, account, debit_minor, credit_minor, memo, name "
+    "from journal_line order by journal_id, line_no",
+    "journal_charges": "select * from journal_charge order by booked_charge_id, journal_type",
+    "exports": "select journal_id, target, file_name, sha256 from journal_export "
+    "order by journal_id, target",
+    "reconciliations": "select entity_id, accounting_period, vendor_id, currency, expected_minor, "
+    "invoiced_minor, variance_minor, tolerated_minor, disputed_minor, status "
+    "from vendor_reconciliation order by vendor_id, currency",
+    "disputes": "select dispute_id, vendor_id, invoice_no, uid_value, charge_code, cause, "
+    "difference_minor, status from dispute order by dispute_id",
+    "files": "select file_key, state, records_in, kept, ignored, rejected from feed_file "
+    "order by file_key",
+    "outcomes": "select * from feed_file_outcome order by 1, 2, 3, 4",
+}
+
+
+def _copy_database(url: str, name: str) -> str:
+    template = sa.make_url(url)
+    admin = sa.create_engine(
+        template.set(database="postgres"), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT"
+    )
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"create database {name} template {template.database}"))
+    return template.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def received(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Company:
+    """The month's files landed and ingested by the program, nothing closed."""
+    folder = tmp_path_factory.mktemp("received")
+    company = Company(folder / "home", new_database())
+    for command in (
+        ("init",),
+        ("sample", "--month", MONTH, "--services", str(SERVICES), "--out", str(folder / "files")),
+        ("land", str(folder / "files")),
+        ("ingest",),
+    ):
+        done = company.run(*command)
+        assert done.returncode == 0, done.stderr
+    return company
+
+
+@pytest.fixture
+def copy_of(received: Company, tmp_path: Path) -> Callable[[str], Company]:
+    """Make a copy of the received month, folder and database, under a name."""
+
+    def make(name: str) -> Company:
+        home = tmp_path / name
+        subprocess.run(["cp", "-a", str(received.home), str(home)], check=True)
+        (home / "dagster" / "dagster.yaml").unlink()  # names the database it was made for
+        database = f"{name}_{abs(hash(str(tmp_path))) % 10**12}"
+        return Company(home, _copy_database(received.database_url, database))
+
+    return make
+
+
+@pytest.fixture
+def company(copy_of: Callable[[str], Company]) -> Iterator[Company]:
+    """A copy of the received month of this test's own."""
+    return copy_of("company")
