@@ -267,6 +267,28 @@ def explain(
     raise typer.Exit(explaining.explain(context.obj, charge, as_json=json))
 
 
+@app.command()
+def whatif(
+    context: typer.Context,
+    catalog: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Folder with the changed catalog.")
+    ],
+    period: Annotated[str, typer.Option(metavar="MONTH", help="Usage period, as in 2026-10.")],
+    account: Annotated[str | None, typer.Option(help="Report this account only.")] = None,
+    xlsx: Annotated[Path | None, typer.Option(help="Write the comparison as a workbook.")] = None,
+    json: Json = False,
+) -> None:
+    """Price a month's real usage under a changed catalog, and say what differs and why.
+
+    The stages of a close run in memory over the lake's records; ledger and lake stay as they are.
+
+    Example: `iotbill whatif --catalog configs/catalog-2027 --period 2026-10 --account C0001`
+    """
+    from iotbill_pipelines.cli import comparing
+
+    comparing.whatif(context.obj, catalog, _month(period), account, xlsx, as_json=json)
+
+
 @scenario_app.command("run")
 def scenario_run(
     files: Annotated[

@@ -114,11 +114,7 @@ class MonthContext:
 def month_context(ws: Workspace, month: Month, feeds: Feeds) -> MonthContext:
     """Return what rating a month needs besides its records, finding what changed since last."""
     late = late_arrivals(ws, month, feeds)
-    policies = Policies(
-        feed_policy=feeds.policy,
-        file_version=_file_versions(ws, feeds),
-        late_arrival=pa.Table.from_pylist(late, schema=LATE_ARRIVAL.arrow_schema),
-    )
+    policies = _policies(ws, feeds, late)
     nearby = _nearby(ws, month, feeds, policies)
     detail: dict[str, Any] = {"feeds": feeds.digest, "nearby": nearby["digest"]}
     if late:
@@ -129,6 +125,30 @@ def month_context(ws: Workspace, month: Month, feeds: Feeds) -> MonthContext:
         if _waits_for_parts(ws, month):
             detail["watermark"] = [[m["family"], str(m["newest_event"])] for m in marks.to_pylist()]
     return MonthContext(policies, int(nearby["rows"]), detail)
+
+
+def month_as_it_is(ws: Workspace, month: Month, feeds: Feeds) -> tuple[Policies, pa.Table]:
+    """Return a month's policies and its ``nearby_record``, keeping neither: for trying things."""
+    policies = _policies(ws, feeds, late_arrivals(ws, month, feeds))
+    by_month = _files_by_month(ws)
+    with ws.compute() as compute:
+        rows, _ = _find(compute, month, feeds, policies, by_month)
+        nearby = (
+            compute.fetch(f"select {USAGE_RECORD.column_list} from nearby_record")
+            if rows
+            else USAGE_RECORD.arrow_schema.empty_table()
+        )
+    if feeds.combining:
+        policies = replace(policies, feed_watermark=_watermarks(ws, month, feeds))
+    return policies, nearby
+
+
+def _policies(ws: Workspace, feeds: Feeds, late: list[dict[str, Any]]) -> Policies:
+    return Policies(
+        feed_policy=feeds.policy,
+        file_version=_file_versions(ws, feeds),
+        late_arrival=pa.Table.from_pylist(late, schema=LATE_ARRIVAL.arrow_schema),
+    )
 
 
 def load_nearby(ws: Workspace, compute: DuckDbCompute, month: Month) -> None:
@@ -149,20 +169,8 @@ def _nearby(ws: Workspace, month: Month, feeds: Feeds, policies: Policies) -> di
         if inputs == {key: held.get(key) for key in inputs}:
             return held
     fingerprints.forget(ws, STAGE, month)
-    reach = feeds.window
     with ws.compute() as compute:
-        while True:
-            rows, farthest, unresolved = _look(compute, month, feeds, policies, by_month, reach)
-            further = farthest + feeds.window
-            if unresolved and reach < MOST_MONTHS:
-                further = max(further, reach + 1)
-            beyond = [m for m in by_month if _distance(month, m) > reach]
-            if further <= reach:
-                break
-            if not beyond:  # a month that comes there later is within reach, then
-                reach = max(further, MOST_MONTHS if unresolved else further)
-                break
-            reach = further
+        rows, reach = _find(compute, month, feeds, policies, by_month)
         digest = _digest(compute) if rows else ""
         if rows or ws.lake.files(NEARBY_RECORD, rated_month=str(month)):
             ws.lake.replace(
@@ -181,6 +189,28 @@ def _nearby(ws: Workspace, month: Month, feeds: Feeds, policies: Policies) -> di
     with ws.engine.begin() as connection:
         fingerprints.remember(connection, ws, STAGE, month, detail)
     return detail
+
+
+def _find(
+    compute: DuckDbCompute,
+    month: Month,
+    feeds: Feeds,
+    policies: Policies,
+    by_month: dict[Month, list[str]],
+) -> tuple[int, int]:
+    """Define ``nearby_record``, looking as far as it leads; return its rows and how far that is."""
+    reach = feeds.window
+    while True:
+        rows, farthest, unresolved = _look(compute, month, feeds, policies, by_month, reach)
+        further = farthest + feeds.window
+        if unresolved and reach < MOST_MONTHS:
+            further = max(further, reach + 1)
+        beyond = [m for m in by_month if _distance(month, m) > reach]
+        if further <= reach:
+            return rows, reach
+        if not beyond:  # a month that comes there later is within reach, then
+            return rows, max(further, MOST_MONTHS if unresolved else further)
+        reach = further
 
 
 def _look(
