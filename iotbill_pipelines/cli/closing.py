@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from iotbill_pipelines.cli import console, files
+from iotbill_pipelines.cli import alerting, console, files
 from iotbill_pipelines.cli.errors import PLAIN_NAMES
 from iotbill_pipelines.cli.main import EXIT_BLOCKED, EXIT_OK, EXIT_USAGE
 from iotbill_pipelines.engine.calendars import Month
@@ -37,6 +37,7 @@ def close_in(ws: Workspace, period: Month, *, as_json: bool = False) -> int:
 
     with exclusive(ws, period), _progress() as watch:
         run = execute_close(ws, period, watch)
+    alerting.after_close(ws)
     found = runs.findings_of_run(ws, run.run_id)
     posted = runs.posted_by(ws, run.run_id)
     blocking = [finding for _, finding in found if finding.severity == "block"]
@@ -110,6 +111,17 @@ def _progress() -> Iterator[Watcher]:
             progress.console.print(f"{label:<34} {_SHOWN[happened]} {took:5.1f} s")
 
         yield watch
+
+
+def waive(settings: Settings, gate: str, period: Month, *, by: str, reason: str) -> None:
+    """Record a waiver and say what it covers."""
+    from iotbill_pipelines.operations.waivers import waive_gate
+
+    with console.opened(settings) as ws:
+        waived = waive_gate(ws, gate, period, by=by, reason=reason)
+    console.out.print(f"{gate} of {period} is waived by {escape(by)}:")
+    console.findings(waived)
+    console.out.print(f"`iotbill close {period}` goes on as long as the gate finds just that.")
 
 
 def demo(settings: Settings, period: Month, services: int, seed: int) -> int:

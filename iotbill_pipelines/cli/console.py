@@ -67,7 +67,10 @@ def findings(found: Iterable[Finding]) -> None:
         out.print(
             f"[{colour}]{finding.severity:>5}[/] {escape(finding.code)}: {escape(finding.message)}"
         )
-        if finding.what_to_do:
+        if finding.waived_by:
+            said = f"waived by {finding.waived_by}: {finding.waive_reason}"
+            out.print(f"      [dim]{escape(said)}[/]")
+        elif finding.what_to_do:
             out.print(f"      [dim]{escape(finding.what_to_do)}[/]")
 
 

@@ -8,7 +8,9 @@ from iotbill_pipelines.config.documents import ConfigError
 from iotbill_pipelines.engine.terms import TermsError
 from iotbill_pipelines.operations.close import CloseUnderWay
 from iotbill_pipelines.operations.periods import PeriodError
+from iotbill_pipelines.operations.suspense import SuspenseError
 from iotbill_pipelines.operations.trace import UnknownId
+from iotbill_pipelines.operations.waivers import WaiverError
 from iotbill_pipelines.operations.workspace import WorkspaceError
 from iotbill_pipelines.storage.database import DatabaseError
 from iotbill_pipelines.storage.lake import LakeError
@@ -27,8 +29,10 @@ _PLAIN = (
     PeriodError,
     ReferenceDataError,
     SourceError,
+    SuspenseError,
     TermsError,
     UnknownId,
+    WaiverError,
     WorkspaceError,
 )
 

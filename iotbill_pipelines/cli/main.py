@@ -48,6 +48,10 @@ channel failed; 2 wrong usage or configuration.""",
 )
 scenario_app = typer.Typer(no_args_is_help=True, help="Small businesses in YAML, as tests.")
 app.add_typer(scenario_app, name="scenario")
+suspense_app = typer.Typer(
+    no_args_is_help=True, help="Usage that waits for an owner, an offer, a price or a decision."
+)
+app.add_typer(suspense_app, name="suspense")
 app.add_typer(period.app, name="period")
 
 
@@ -305,6 +309,159 @@ def scenario_run(
     from iotbill_pipelines.cli import scenarios
 
     raise typer.Exit(scenarios.run(files, verbose=verbose))
+
+
+Reason = Annotated[
+    str | None,
+    typer.Option(
+        "--reason-code", help="Only this reason: no_owner, no_offer, no_rate, conflict, ..."
+    ),
+]
+Feed = Annotated[str | None, typer.Option(help="Only records of this feed.")]
+Account = Annotated[str | None, typer.Option(help="Only records of this account's services.")]
+UsageMonth = Annotated[str | None, typer.Option(help="Only this UTC month, as in 2026-10.")]
+SignedBy = Annotated[str, typer.Option("--by", help="Name of the person who decides.")]
+SignedFor = Annotated[str, typer.Option("--reason", help="Why it may pass; kept for audit.")]
+
+
+@suspense_app.command("list")
+def suspense_list(
+    context: typer.Context,
+    reason: Reason = None,
+    feed: Feed = None,
+    account: Account = None,
+    month: UsageMonth = None,
+    records: Annotated[int, typer.Option(min=0, help="Records to list by address.")] = 0,
+    json: Json = False,
+) -> None:
+    """List suspended usage: by reason, feed and account, with age and a money estimate.
+
+    The estimate is the usage at its likeliest retail price, without allowances and pools; the
+    table says which price. Age counts days since the oldest record was received.
+
+    Example: `iotbill suspense list --month 2026-10 --records 20`
+    """
+    from iotbill_pipelines.cli import suspense
+
+    suspense.tell(context.obj, (reason, feed, account, month), records, as_json=json)
+
+
+@suspense_app.command("show")
+def suspense_show(
+    context: typer.Context,
+    record: Annotated[str, typer.Argument(metavar="FILE:LINE", help="As `list --records` says.")],
+    json: Json = False,
+) -> None:
+    """Show one suspended record: the raw line, what is missing, its worth, and what to do.
+
+    Example: `iotbill suspense show 861405927354028461:17`
+    """
+    from iotbill_pipelines.cli import suspense
+
+    suspense.show(context.obj, record, as_json=json)
+
+
+@suspense_app.command("retry")
+def suspense_retry(context: typer.Context, month: UsageMonth = None, json: Json = False) -> None:
+    """Rate months with suspense again with the inventory, contracts and prices of now.
+
+    Says what that fixed. The next close charges it. Nothing changed means nothing is done.
+
+    Example: `iotbill suspense retry`
+    """
+    from iotbill_pipelines.cli import suspense
+
+    suspense.retry(context.obj, month, as_json=json)
+
+
+@suspense_app.command("waive")
+def suspense_waive(
+    context: typer.Context,
+    by: SignedBy,
+    reason_text: SignedFor,
+    record: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE:LINE]...", help="Records to waive.")
+    ] = None,
+    reason: Reason = None,
+    feed: Feed = None,
+    account: Account = None,
+    month: UsageMonth = None,
+) -> None:
+    """Stop waiting for suspended records; the suspense gate no longer counts them.
+
+    They stay in every list, and are rated after all if what was missing comes.
+
+    Example: `iotbill suspense waive --reason-code conflict --month 2026-10 --by "Ann Lee"
+    --reason "carrier confirmed the smaller version, ticket 812"`
+    """
+    from iotbill_pipelines.cli import suspense
+
+    suspense.waive(
+        context.obj, (reason, feed, account, month), record or [], by=by, reason=reason_text
+    )
+
+
+@app.command()
+def waive(
+    context: typer.Context,
+    gate: Annotated[str, typer.Argument(metavar="GATE", help="As `iotbill status` names it.")],
+    month: MonthArgument,
+    by: SignedBy,
+    reason: SignedFor,
+) -> None:
+    """Let a close go on past what a gate found; close again to do so.
+
+    Holds as long as the gate finds just that: another figure or a new finding blocks again.
+
+    Example: `iotbill waive suspense 2026-10 --by "Ann Lee" --reason "SIMs of the pilot, unbilled"`
+    """
+    from iotbill_pipelines.cli import closing
+
+    closing.waive(context.obj, gate, _month(month), by=by, reason=reason)
+
+
+@alerts_app.command("list")
+def alerts_list(
+    context: typer.Context,
+    past: Annotated[bool, typer.Option("--all", help="Also those that have cleared.")] = False,
+    json: Json = False,
+) -> None:
+    """Show open incidents: what, how much, what to do, which command shows more, who is told.
+
+    Example: `iotbill alerts list`
+    """
+    from iotbill_pipelines.cli import alerting
+
+    alerting.list_alerts(context.obj, past=past, as_json=json)
+
+
+@alerts_app.command("send")
+def alerts_send(context: typer.Context, json: Json = False) -> None:
+    """Tell every channel what it has not heard yet. A close and Dagster do it by themselves.
+
+    Exits with 1 if a channel fails; what it should have heard is sent with the next try.
+
+    Example: `iotbill alerts send`
+    """
+    from iotbill_pipelines.cli import alerting
+
+    raise typer.Exit(alerting.send(context.obj, as_json=json))
+
+
+@alerts_app.command("test")
+def alerts_test(
+    context: typer.Context,
+    channel: Annotated[
+        str | None, typer.Argument(metavar="[CHANNEL]", help="Only this channel.")
+    ] = None,
+) -> None:
+    """Send every channel a message that says it is a test. Exits with 1 if one fails.
+
+    Example: `iotbill alerts test finance_mail`
+    """
+    from iotbill_pipelines.cli import alerting
+
+    raise typer.Exit(alerting.test(context.obj, channel))
 
 
 @app.command()

@@ -56,7 +56,14 @@ def _print_month(month: MonthState) -> None:
         "Gates",
         ("gate", "outcome", "figure", "message"),
         (
-            (gate.gate, gate.outcome, gate.figure or "", gate.message)
+            (
+                gate.gate,
+                f"waived by {gate.waived_by}: {gate.waive_reason}"
+                if gate.waived_by
+                else gate.outcome,
+                gate.figure or "",
+                gate.message,
+            )
             for gate in month.gates
             if gate.outcome != "passed"
         ),

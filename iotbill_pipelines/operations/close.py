@@ -208,8 +208,9 @@ def run_stage(ws: Workspace, period: Month, stage: Stage) -> StageResult:
     """Run one stage under the workspace's run id, one stage of a month at a time.
 
     Records the run and the outcome of the stage's gates; a failure is recorded and raised again.
+    What a person waived of a gate does not block (:mod:`operations.waivers`).
     """
-    from iotbill_pipelines.operations import runs
+    from iotbill_pipelines.operations import runs, waivers
 
     runs.start(ws, "close", period)
     with runs.stage_lock(ws, period):
@@ -218,6 +219,7 @@ def run_stage(ws: Workspace, period: Month, stage: Stage) -> StageResult:
         except Exception as error:
             runs.finish(ws, "failed", {"stage": stage.name, "error": str(error)})
             raise
+        result = waivers.apply_waivers(result, stage, waivers.waivers_of(ws, period, stage))
         runs.record_gates(ws, period, stage, result)
     if result.blocking:
         runs.finish(ws, "failed", {"stage": stage.name, "blocked_by": _codes(result.blocking)})

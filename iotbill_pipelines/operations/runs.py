@@ -103,11 +103,13 @@ def record_gates(ws: Workspace, period: Month, stage: Stage, result: StageResult
             key=lambda finding: _SEVERITY_ORDER[finding.severity],
         )
         worst = findings[0] if findings else None
+        failing = [f for f in findings if f.severity != "info"]
+        waived = failing[0] if failing and all(f.waived_by for f in failing) else None
         rows.append(
             {
                 "period": str(period),
                 "gate": gate.code,
-                "outcome": "failed" if worst and worst.severity != "info" else "passed",
+                "outcome": "waived" if waived else "failed" if failing else "passed",
                 "severity": worst.severity if worst else "info",
                 "figure": worst.figure if worst else None,
                 "message": "\n".join(f.message for f in findings) or gate.title,
@@ -115,6 +117,8 @@ def record_gates(ws: Workspace, period: Month, stage: Stage, result: StageResult
                 "evidence": {"stage": stage.name, "findings": [_plain(f) for f in findings]},
                 "run_id": ws.run_id,
                 "recorded_at": now,
+                "waived_by": waived.waived_by if waived else None,
+                "waive_reason": waived.waive_reason if waived else None,
             }
         )
     with ws.engine.begin() as connection:
@@ -128,6 +132,8 @@ def _plain(finding: Finding) -> dict[str, str]:
         "message": finding.message,
         "figure": finding.figure,
         "what_to_do": finding.what_to_do,
+        "waived_by": finding.waived_by,
+        "waive_reason": finding.waive_reason,
     }
 
 

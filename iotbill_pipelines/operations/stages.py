@@ -27,7 +27,7 @@ class Finding:
 
     ``code`` is stable and names the gate it belongs to; ``figure`` is the number behind it as
     text (``3 records``, ``EUR 0.01``); ``what_to_do`` is the next step. A finding of severity
-    ``block`` fails the close (RULEBOOK §11).
+    ``block`` fails the close (RULEBOOK §11). ``waived_by`` is set on what a person let pass.
     """
 
     code: str
@@ -35,6 +35,8 @@ class Finding:
     message: str
     figure: str = ""
     what_to_do: str = ""
+    waived_by: str = ""
+    waive_reason: str = ""
 
 
 def finding(found: LedgerFinding) -> Finding:

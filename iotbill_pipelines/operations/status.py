@@ -36,6 +36,8 @@ class GateState:
     message: str
     what_to_do: str | None
     recorded_at: datetime
+    waived_by: str | None
+    waive_reason: str | None
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ where accounting_period = :period group by level, currency order by level, curre
 """
 
 _GATES = """
-select distinct on (gate) gate, outcome, severity, figure, message, what_to_do, recorded_at
+select distinct on (gate) gate, outcome, severity, figure, message, what_to_do, recorded_at,
+  waived_by, waive_reason
 from gate_result where period = :period order by gate, gate_result_id desc
 """
 

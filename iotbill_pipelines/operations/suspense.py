@@ -336,10 +336,11 @@ def _snapshot(ws: Workspace, months: Sequence[Month]) -> Snapshot | None:
 
 
 def _estimates(compute: DuckDbCompute) -> list[dict[str, Any]]:
-    return compute.fetch(
+    rows: list[dict[str, Any]] = compute.fetch(
         "select * from suspense_estimate"
         " order by usage_month, reason_code, feed_id, usage_class, account_id, basis"
     ).to_pylist()
+    return rows
 
 
 def _groups(ws: Workspace, compute: DuckDbCompute) -> list[SuspenseGroup]:
