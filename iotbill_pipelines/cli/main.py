@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from iotbill_pipelines.cli.feed import feed_app
 from iotbill_pipelines.cli import period
 from iotbill_pipelines.shell.environment import (
     CONFIGS_VARIABLE,
@@ -48,6 +49,7 @@ channel failed; 2 wrong usage or configuration.""",
 )
 scenario_app = typer.Typer(no_args_is_help=True, help="Small businesses in YAML, as tests.")
 app.add_typer(scenario_app, name="scenario")
+app.add_typer(feed_app, name="feed")
 suspense_app = typer.Typer(
     no_args_is_help=True, help="Usage that waits for an owner, an offer, a price or a decision."
 )
