@@ -193,7 +193,8 @@ from outcome_record as o left join file_fault as f on f.file_key = o.file_key"""
         f"""
 select file_key, line_no, '{feed}' as feed_id, outcome, reason_code, fault_field as field,
   left(fault_value, 1000) as value,
-  coalesce(fault_message, 'see reason_code') as message, measured_quantity as quantity,
+  coalesce(fault_message, 'see reason_code')
+    || coalesce(' (in member ' || member || ' of the archive)', '') as message, measured_quantity as quantity,
   left(raw_text, 20000) as raw_text
 from mapped_record where outcome <> 'accepted'
 union all by name

@@ -82,7 +82,7 @@ def test_sheets_are_chosen_by_name_and_others_are_mentioned() -> None:
 @pytest.mark.parametrize(
     ("data", "options", "code"),
     [
-        (b"", SheetOptions(), "unreadable"),
+        (b"", SheetOptions(), "empty"),
         (b"PK\x03\x04 not a zip", SheetOptions(), "unreadable"),
         (workbook(S={(0, 0): "a"}), SheetOptions(sheet="T"), "no_such_sheet"),
         (workbook(S={(0, 0): "a"}), SheetOptions(header_row=5), "no_header"),

@@ -132,7 +132,7 @@ def test_the_feeds_that_ship_are_valid_and_apart():
             ("zone: UTC", "control: {records: a}"),
             7,
             "control",
-            "needs a format with header or trailer",
+            "needs header or trailer layouts",
         ),
         (
             ("{value: data}", "{choose: [{when: {target: region, equals: x}, value: b}]}"),

@@ -142,7 +142,7 @@ def test_workbook_cells(xl_feed):
         (4, 12_500_000),
         (5, 1_500_000),
         (7, 300_000),
-        (8, "invalid_iccid"),
+        (8, "imprecise_number"),
         (9, "missing_value"),
         (10, "filter:status_row"),
         (11, "invalid_number"),

@@ -44,20 +44,25 @@ def answer(data: bytes, sheet: str | None, max_cells: int) -> Iterator[object]:
 
 
 def main() -> None:
-    """Read a workbook from standard input; arguments: memory limit, most cells, perhaps a sheet."""
-    max_memory_bytes, max_cells, *sheet = sys.argv[1:]
+    """Read workbooks from standard input; the argument is the memory limit in bytes.
+
+    Each is a line of JSON (``bytes``, ``sheet``, ``max_cells``) and that many bytes.
+    """
     try:
         resource = importlib.import_module("resource")
     except ImportError:  # not on every system; the process alone still protects its parent
         pass
     else:
-        limit = int(max_memory_bytes)
+        limit = int(sys.argv[1])
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    data = sys.stdin.buffer.read()
-    for line in answer(data, sheet[0] if sheet else None, int(max_cells)):
-        sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.write("true\n")  # the end, so that a process that died is not taken for a short file
+    while request := sys.stdin.buffer.readline():
+        wanted = json.loads(request)
+        data = sys.stdin.buffer.read(wanted["bytes"])
+        for line in answer(data, wanted["sheet"], wanted["max_cells"]):
+            sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.write("true\n")  # the end: a process that died is not taken for a short file
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import io
 import json
 import subprocess
 import sys
+import tempfile
+import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,28 +36,40 @@ class SheetOptions:
 
     The header is the row ``header_row`` (from 1), or the first row that has all the texts of
     ``header_has``. Rows are records from the next one on; rows without any value are no records.
+
+    ``columns`` are those that are read and must be there, ``optional_columns`` those that may be;
+    without any, all are read. Only what is read can be at fault.
     """
 
     sheet: str | None = None
     header_row: int = 1
     header_has: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    optional_columns: tuple[str, ...] = ()
     max_bytes: int = 256 << 20
+    max_ratio: int = 200
     max_cells: int = 20_000_000
     max_memory_bytes: int = 4 << 30
     max_seconds: int = 600
 
 
-def decode(stream: BinaryIO, options: SheetOptions) -> Decoded:
+def decode(stream: BinaryIO, options: SheetOptions, process: SheetProcess | None = None) -> Decoded:
     """Decode a sheet; ``line_no`` is the row as Excel numbers it.
 
+    A ``process`` given reads several workbooks one after another.
+
     Fields have the header's texts (trimmed) as names, columns without one their letter. Empty
-    cells are ``""``. Findings that quarantine the file: ``too_large``, ``unreadable``,
-    ``no_such_sheet``, ``no_header``, ``duplicate_column``; on a record: ``imprecise_number``.
-    Further sheets are a notice.
+    cells are ``""``. Findings that quarantine the file: ``empty``, ``too_large``, ``unreadable``,
+    ``no_such_sheet``, ``no_header``, ``missing_column``, ``duplicate_column``; on a record:
+    ``imprecise_number``, ``column_count`` (a value beyond the header). Further sheets are a notice.
     """
     decoded = Decoded(iter(()))
     try:
-        rows = _rows(stream, options, decoded)
+        if process is not None:
+            rows = _rows(stream, options, decoded, process)
+        else:
+            with SheetProcess() as own:
+                rows = _rows(stream, options, decoded, own)
         decoded.records = _records(rows, options, decoded)
     except DecodeError as error:
         decoded.problems.append(error.problem)
@@ -66,13 +80,17 @@ def _refuse(code: str, message: str, line_no: int | None = None) -> DecodeError:
     return DecodeError(Problem(code, message, Scope.FILE, line_no=line_no))
 
 
-def _rows(stream: BinaryIO, options: SheetOptions, decoded: Decoded) -> list[_Row]:
+def _rows(
+    stream: BinaryIO, options: SheetOptions, decoded: Decoded, process: SheetProcess
+) -> list[_Row]:
     data = stream.read(options.max_bytes + 1)
+    if not data:
+        raise _refuse("empty", "the file is empty")
     if len(data) > options.max_bytes:
         raise _refuse("too_large", f"the file is larger than {options.max_bytes} bytes")
     if data.startswith(_ZIP_MAGIC):
         _check_unpacked_size(data, options)
-    lines = _read_apart(data, options)
+    lines = process.read(data, options)
     first = lines[0]
     names = first.get("sheets", [])
     error = first.get("error")
@@ -85,29 +103,81 @@ def _rows(stream: BinaryIO, options: SheetOptions, decoded: Decoded) -> list[_Ro
     if others:
         message = f"not read: the sheets {others}"
         decoded.problems.append(Problem("other_sheets", message, Scope.NOTICE))
-    return [(texts, places) for texts, places in lines[1:-1]]
+    return [(texts, places) for texts, places in lines[1:]]
 
 
-def _read_apart(data: bytes, options: SheetOptions) -> list[Any]:
-    """Let another process read the workbook (:mod:`sheet_process`); return its lines."""
-    command = [
-        sys.executable, "-m", "iotbill_pipelines.compute.decoders.sheet_process",
-        str(options.max_memory_bytes), str(options.max_cells),
-        *([options.sheet] if options.sheet is not None else []),
-    ]  # fmt: skip
-    try:
-        done = subprocess.run(
-            command, input=data, capture_output=True, timeout=options.max_seconds, check=False
-        )
-    except subprocess.TimeoutExpired:
+class SheetProcess:
+    """A process that reads workbooks, one after another (:mod:`sheet_process`).
+
+    It is started for the first workbook, and again after one that ended it: what a damaged
+    workbook does costs that workbook alone. Use as a context manager.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._max_memory_bytes = 0
+
+    def __enter__(self) -> SheetProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def read(self, data: bytes, options: SheetOptions) -> list[Any]:
+        """Return what the process says about a workbook, line by line. Raises DecodeError."""
+        process = self._started(options)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        request = {"bytes": len(data), "sheet": options.sheet, "max_cells": options.max_cells}
+        timer = threading.Timer(options.max_seconds, process.kill)
+        timer.start()
+        lines: list[Any] = []
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n" + data)
+            process.stdin.flush()
+            for line in process.stdout:
+                if line == _END:
+                    return lines
+                lines.append(json.loads(line))
+        except (OSError, ValueError):
+            pass  # it ended while it was written to, or in the middle of a line
+        finally:
+            timer.cancel()
+        said = self._end()
         raise _refuse(
-            "unreadable", f"reading the workbook takes more than {options.max_seconds} s"
-        ) from None
-    lines = done.stdout.splitlines()
-    if done.returncode or not lines or lines[-1] != b"true":
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise _refuse("unreadable", f"the workbook is damaged: {said[0] if said else 'no rows'}")
-    return [json.loads(line) for line in lines]
+            "unreadable", f"the workbook is damaged: {said or 'reading it took too long'}"
+        )
+
+    def _started(self, options: SheetOptions) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._max_memory_bytes == options.max_memory_bytes:
+            return self._process
+        self._end()
+        command = [
+            sys.executable, "-m", "iotbill_pipelines.compute.decoders.sheet_process",
+            str(options.max_memory_bytes),
+        ]  # fmt: skip
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+        )
+        self._max_memory_bytes = options.max_memory_bytes
+        return self._process
+
+    def _end(self) -> str:
+        """End the process; return the first line of what it complained about."""
+        if self._process is None:
+            return ""
+        process, self._process = self._process, None
+        process.kill()
+        process.communicate()
+        with self._errors as errors:
+            errors.seek(0)
+            said = errors.read(10_000).decode("utf-8", "replace").strip().splitlines()
+        return said[0] if said else ""
+
+
+_END = b"true\n"
+"""Ends an answer, so that a process that died is not taken for a short sheet."""
 
 
 def _check_unpacked_size(data: bytes, options: SheetOptions) -> None:
@@ -117,19 +187,29 @@ def _check_unpacked_size(data: bytes, options: SheetOptions) -> None:
             unpacked = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, ValueError, OSError) as error:
         raise _refuse("unreadable", f"not a readable workbook: {error}") from error
-    if unpacked > options.max_bytes:
+    if unpacked > min(options.max_bytes, max(len(data), 10_000) * options.max_ratio):
         raise _refuse("too_large", f"the workbook unpacks to {unpacked} bytes")
 
 
 def _records(rows: list[_Row], options: SheetOptions, decoded: Decoded) -> Iterator[RawRecord]:
     index = _header_index(rows, options)
     names = [text.strip() for text in rows[index][0]]
-    for name in names:
-        if name and names.count(name) > 1:
-            raise _refuse("duplicate_column", f"two columns are named {name!r}", index + 1)
+    wanted = {*options.columns, *options.optional_columns}
+    while wanted and names and not names[-1]:
+        names.pop()  # a sheet is as wide as its widest row
+    for name in options.columns:
+        if name not in names:
+            known = ", ".join(filter(None, names))[:300]
+            message = f"there is no column {name!r}, only {known or 'none at all'}"
+            raise _refuse("missing_column", message, index + 1)
+    for position, name in enumerate(names):
+        if name and name in names[:position]:
+            if not wanted or name in wanted:
+                raise _refuse("duplicate_column", f"two columns are named {name!r}", index + 1)
+            names[position] = ""
     names = [name or column_letters(position) for position, name in enumerate(names)]
     decoded.header["sheet_header_row"] = str(index + 1)
-    return _body(rows, index + 1, names)
+    return _body(rows, index + 1, names, wanted or set(names))
 
 
 def _header_index(rows: list[_Row], options: SheetOptions) -> int:
@@ -144,21 +224,25 @@ def _header_index(rows: list[_Row], options: SheetOptions) -> int:
     raise _refuse("no_header", f"no row has all of {', '.join(options.header_has)}")
 
 
-def _body(rows: list[_Row], first: int, names: list[str]) -> Iterator[RawRecord]:
+def _body(rows: list[_Row], first: int, names: list[str], wanted: set[str]) -> Iterator[RawRecord]:
     for index in range(first, len(rows)):
         texts, imprecise = rows[index]
         if not any(text.strip() for text in texts):
             continue
         line_no = index + 1
         problem = None
-        if imprecise:
+        inexact = [names[at] for at in imprecise if at < len(names) and names[at] in wanted]
+        if any(text.strip() for text in texts[len(names) :]):
+            message = f"row {line_no} has a value beyond the last column that has a name"
+            problem = Problem("column_count", message, Scope.RECORD, line_no=line_no)
+        elif inexact:
             message = (
-                f"row {line_no}: {names[imprecise[0]]} is a number of more than 15 digits, of "
+                f"row {line_no}: {inexact[0]} is a number of more than 15 digits, of "
                 "which Excel keeps 15; have it delivered as text"
             )
             problem = Problem("imprecise_number", message, Scope.RECORD, line_no=line_no)
-        fields: dict[str, str | None] = dict(zip(names, texts, strict=True))
-        yield RawRecord(line_no, fields, "\t".join(texts), problem)
+        fields: dict[str, str | None] = dict(zip(names, texts, strict=False))
+        yield RawRecord(line_no, fields, "\t".join(texts).replace("\0", "\u2400"), problem)
 
 
 def column_letters(position: int) -> str:

@@ -21,6 +21,7 @@ from iotbill_pipelines.engine.feeds.functions import IMPLICIT, Context, Function
 from iotbill_pipelines.engine.feeds.plan import Fault, Kind, Plan, Value
 from iotbill_pipelines.engine.feeds.spec import (
     FILE_NAME,
+    MEMBER,
     PROVIDED,
     Branch,
     Condition,
@@ -37,7 +38,7 @@ _KINDS: Mapping[str, Kind] = {
 
 OUTCOME_COLUMNS = (
     "file_key", "line_no", "outcome", "reason_code", "fault_field", "fault_value",
-    "fault_message", "measured_quantity", "raw_text",
+    "fault_message", "measured_quantity", "raw_text", "member",
 )  # fmt: skip
 """Columns of the compiled relation besides the target's."""
 
@@ -73,9 +74,10 @@ class _Compiler:
             name: self.plan.given(f"s_{number}") for number, name in enumerate(spec.sources())
         }
         self.sources[FILE_NAME] = self.plan.given("file_name")
+        self.sources[MEMBER] = self.plan.given("member")
         self.received_at = self.plan.given("received_at", "timestamp")
         self.targets: dict[str, Value] = {}
-        self.decimal_comma = bool(getattr(spec.format, "decimal_comma", False))
+        self.decimal_comma = spec.format.decimal_comma
 
     def compile(self) -> CompiledFeed:
         spec = self.spec
@@ -301,6 +303,7 @@ class _Compiler:
             ("measured_quantity", self.targets["quantity"].read if "quantity" in self.targets
              else sql.cast(sql.null(), "bigint")),
             ("raw_text", sql.column("raw_text")),
+            ("member", sql.column("member")),
         ]  # fmt: skip
         outputs += self._target_columns(attributes)
         return (

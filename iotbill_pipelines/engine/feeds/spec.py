@@ -96,34 +96,124 @@ class Limits(Spec):
     max_bytes: int = Field(4 * 2**30, ge=1, description="unpacked size in bytes")
     max_ratio: int = Field(200, ge=1, description="unpacked size over packed size")
     max_line_bytes: int = Field(1_000_000, ge=100, description="length of one record")
+    max_members: int = Field(10_000, ge=1, description="files in a zip archive")
+
+
+class Archive(Spec):
+    """Which members of a zip archive are read; one that is in neither list quarantines the file.
+
+    Patterns stand for the member's base name. The records of all members are records of the
+    landed file, numbered on from member to member; source field ``$member`` names theirs.
+    """
+
+    members: tuple[str, ...] = Field(("*",), min_length=1)
+    ignore: tuple[str, ...] = ("__MACOSX/*", ".DS_Store")
 
 
 class _Format(Spec):
-    encoding: Encoding = "utf-8"
     nulls: tuple[Text, ...] = Field((), description="texts that mean nothing, besides empty")
+    decimal_comma: bool = Field(False, description="numbers are written 1.234,5")
 
 
-class NdjsonFormat(_Format):
-    """One JSON object per line."""
+class _TextFormat(_Format):
+    encoding: Encoding = "utf-8"
+
+
+class NdjsonFormat(_TextFormat):
+    """One JSON object per line.
+
+    ``explode`` names arrays (``sims``, then ``sims.usage``) of which every element makes a record:
+    it takes the place of its array, beside everything around it. An empty array makes one record
+    without it. Records are then numbered on, as a line can hold several.
+    """
 
     type: Literal["ndjson"]
+    explode: tuple[str, ...] = ()
 
 
-class JsonFormat(_Format):
+class JsonFormat(_TextFormat):
     """JSON documents with records in an array at ``records`` (``data.items``; empty = the top).
 
-    ``//`` and ``/* */`` comments are accepted.
+    ``records`` may be several paths; ``*`` stands for every key or element. ``explode`` is that of
+    :class:`NdjsonFormat`. What a document says beside its records is named
+    ``$document.<path from the top>``. ``//`` and ``/* */`` comments are accepted.
     """
 
     type: Literal["json"]
-    records: str = ""
+    records: tuple[str, ...] = ("",)
+    explode: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_path(cls, value: object) -> object:
+        if isinstance(value, dict) and isinstance(value.get("records"), str):
+            return {**value, "records": (value["records"],)}
+        return value
 
 
-class DelimitedFormat(_Format):
-    """Lines of cells. Without ``header`` the columns are named here, in order.
+Kind = Literal["header", "detail", "trailer", "ignored"]
+
+
+class ColumnMatch(Spec):
+    """The cell by which a line shows its layout: a position from 1, or a name of the header."""
+
+    column: int | str
+    equals: Text | None = None
+    one_of: tuple[Text, ...] | None = Field(None, alias="in")
+    matches: Pattern | None = None
+
+    @model_validator(mode="after")
+    def _one_test(self) -> ColumnMatch:
+        if sum(t is not None for t in (self.equals, self.one_of, self.matches)) != 1:
+            raise ValueError("give one of equals, in, matches")
+        if isinstance(self.column, int) and self.column < 1:
+            raise ValueError("column counts from 1")
+        return self
+
+
+class Repeat(Spec):
+    """Cells that repeat to the end of the line: every ``columns`` of them make a record.
+
+    Field ``$piece`` counts the records of a line from 0.
+    """
+
+    start: int = Field(ge=2, description="position of the first such cell, counted from 1")
+    columns: tuple[str, ...] = Field(min_length=1)
+
+
+class RowLayout(Spec):
+    """A kind of line of a delimited file; without ``columns`` those of the file's header.
+
+    Fields of header and trailer lines are named ``header.x`` and ``trailer.x``, or by ``name``
+    instead. Records know the fields of the header line before them. A header or trailer stands
+    once, unless it is ``repeated`` (before each group of records).
+    """
+
+    kind: Kind
+    when: ColumnMatch | None = None
+    columns: tuple[str, ...] = ()
+    optional: int = Field(0, ge=0, description="columns at the end that a line may leave out")
+    more: bool = Field(False, description="further cells are allowed and not read")
+    repeat: Repeat | None = None
+    name: str | None = Field(None, pattern=r"[a-z][a-z0-9_]*")
+    repeated: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> RowLayout:
+        if self.repeat and (self.kind != "detail" or self.repeat.start != len(self.columns) + 1):
+            raise ValueError("repeat is for detail lines and starts behind their columns")
+        return self
+
+    @property
+    def prefix(self) -> str:
+        return "" if self.kind == "detail" else f"{self.name or self.kind}."
+
+
+class DelimitedFormat(_TextFormat):
+    """Lines of cells. Without ``header`` the columns are named here, in order, or by ``layouts``.
 
     A quoted cell may hold line ends only with ``multiline``; otherwise an open quote costs its
-    own line alone.
+    own line alone. The header line standing again, as in joined files, is no record.
     """
 
     type: Literal["delimited"]
@@ -132,16 +222,31 @@ class DelimitedFormat(_Format):
     header: bool = True
     columns: tuple[str, ...] = ()
     skip_rows: int = Field(0, ge=0)
+    type_rows: int = Field(0, ge=0, description="lines below the header that tell types or units")
     comment: str | None = Field(None, min_length=1)
-    decimal_comma: bool = False
     multiline: bool = False
+    optional: int = Field(0, ge=0, description="columns at the end that a line may leave out")
+    more: bool = Field(False, description="further cells are allowed and not read")
+    may_lack: tuple[str, ...] = Field((), description="columns that a file's header may not have")
+    layouts: tuple[RowLayout, ...] = Field(
+        (), description="kinds of lines; the first one whose `when` holds reads the line"
+    )
 
     @model_validator(mode="after")
     def _named(self) -> DelimitedFormat:
-        if self.header == bool(self.columns):
+        own = bool(self.layouts) and all(layout.columns for layout in self.layouts)
+        if (self.header and self.columns) or not (self.header or self.columns or own):
             raise ValueError("give columns exactly when header is false")
-        if len(set(self.columns)) != len(self.columns):
-            raise ValueError("a name in columns stands twice")
+        for names in (self.columns, *(layout.columns for layout in self.layouts)):
+            if len(set(names)) != len(names):
+                raise ValueError("a name in columns stands twice")
+        for layout in self.layouts:
+            if not self.header and layout.when and isinstance(layout.when.column, str):
+                names = layout.columns or self.columns
+                if layout.when.column not in names:
+                    raise ValueError(f"{layout.when.column!r} is not among the columns")
+        if self.type_rows and not self.header:
+            raise ValueError("type_rows follow a header; use skip_rows")
         return self
 
 
@@ -155,36 +260,105 @@ class Slice(Spec):
 class LayoutMatch(Slice):
     """The text by which a line shows its layout."""
 
-    equals: Text
+    equals: Text | None = None
+    one_of: tuple[Text, ...] | None = Field(None, alias="in")
+
+    @model_validator(mode="after")
+    def _one_test(self) -> LayoutMatch:
+        if (self.equals is None) == (self.one_of is None):
+            raise ValueError("give one of equals, in")
+        return self
 
 
 class Layout(Spec):
-    """A kind of line. Header and trailer fields are named ``header.x`` and ``trailer.x``."""
+    """A kind of line. Header and trailer fields are named ``header.x`` and ``trailer.x``.
 
-    kind: Literal["header", "detail", "trailer", "ignored"]
+    ``name`` and ``repeated`` are those of :class:`RowLayout`.
+    """
+
+    kind: Kind
     when: LayoutMatch | None = None
     fields: dict[str, Slice] = {}
     length: int | None = Field(None, ge=1, description="exact line length, in characters")
+    name: str | None = Field(None, pattern=r"[a-z][a-z0-9_]*")
+    repeated: bool = False
+
+    @property
+    def prefix(self) -> str:
+        return "" if self.kind == "detail" else f"{self.name or self.kind}."
 
 
-class FixedFormat(_Format):
+class FixedFormat(_TextFormat):
     """Fixed-width lines; the first layout whose ``when`` matches reads the line."""
 
     type: Literal["fixed"]
     layouts: tuple[Layout, ...] = Field(min_length=1)
-    decimal_comma: bool = False
 
 
 class XlsxFormat(_Format):
-    """A worksheet; ``sheet`` is a name, or empty for the first one."""
+    """A worksheet of Excel 97 or later; ``sheet`` is a name, or empty for the first one.
 
-    type: Literal["xlsx"]
+    The header is row ``header_row``, or the first row with all the texts of ``header_has``.
+    """
+
+    type: Literal["xlsx", "xls"]
     sheet: str | None = None
     header_row: int = Field(1, ge=1)
+    header_has: tuple[Text, ...] = ()
+    may_lack: tuple[str, ...] = Field((), description="columns that a file's header may not have")
 
+
+class XmlFormat(_Format):
+    """XML: ``record`` is the path of the record's element from the root, ``a/b/record``.
+
+    Fields are paths inside the record (``basic.user``, attributes ``basic@id``), and
+    ``header.<path from the root>`` for what stands before the records.
+    """
+
+    type: Literal["xml"]
+    record: str = Field(min_length=1)
+    namespaces: dict[str, str] = {}
+    encoding: Encoding | None = Field(None, description="instead of the one the file declares")
+    max_depth: int = Field(64, ge=1, le=1000)
+
+
+RoamingTotal = Literal["call_events", "charge", "charge_refund", "tax", "discount"]
+
+
+class RoamingFormat(_Format):
+    """GSMA TAP 3, NRTRDE 2.1 or RAP 1.5 (ASN.1 BER).
+
+    ``tap`` means any of them, told apart by name and contents; the others only themselves.
+    Fields are paths in the grammar's names, plus ``event_type``, ``event_start_utc``, ``imsi``,
+    ``bytes_incoming`` and so on; ``header.<path>`` for what stands outside the events.
+    ``checked_totals`` are held against the file's audit block.
+    """
+
+    type: Literal["tap", "nrtrde", "rap"]
+    checked_totals: tuple[RoamingTotal, ...] = (
+        "call_events", "charge", "charge_refund", "tax", "discount",
+    )  # fmt: skip
+    max_depth: int = Field(32, ge=4, le=1000)
+
+
+class RadiusFormat(_TextFormat):
+    """RADIUS accounting in FreeRADIUS detail files: fields are attribute names, ``detail_time``."""
+
+    type: Literal["radius_detail"]
+
+
+DecodedFormat = XlsxFormat | XmlFormat | RoamingFormat | RadiusFormat
+"""Formats that are no lines of text."""
 
 Format = Annotated[
-    NdjsonFormat | JsonFormat | DelimitedFormat | FixedFormat | XlsxFormat,
+    NdjsonFormat
+    | JsonFormat
+    | DelimitedFormat
+    | FixedFormat
+    | XlsxFormat
+    | XmlFormat
+    | RoamingFormat
+    | RadiusFormat,
     Field(discriminator="type"),
 ]
 
@@ -440,19 +614,36 @@ class Late(Spec):
 
 
 class Control(Spec):
-    """Totals that a header or trailer field states; a mismatch quarantines the file (MD-09)."""
+    """Totals that a header, trailer or document states; a mismatch quarantines the file (MD-09).
+
+    Sums are of source fields as they are written, in the units of the file.
+    """
 
     records: str | None = Field(None, description="field that holds the number of detail records")
     total: str | None = Field(None, description="field that holds a sum")
     of: str | None = Field(None, description="source field that is summed")
+    totals: dict[str, str] = Field({}, description="further fields that hold sums: of which field")
 
     @model_validator(mode="after")
     def _pair(self) -> Control:
         if (self.total is None) != (self.of is None):
             raise ValueError("total (the stated sum) and of (the field summed) belong together")
-        if self.records is None and self.total is None:
+        if self.records is None and not self.sums:
             raise ValueError("name records, or total with of")
         return self
+
+    def fields(self) -> Iterator[str]:
+        """Yield the source fields that are read, stated ones and summed ones."""
+        if self.records:
+            yield self.records
+        for stated, summed in self.sums.items():
+            yield from (stated, summed)
+
+    @property
+    def sums(self) -> dict[str, str]:
+        """Stated field -> summed field."""
+        own = {self.total: self.of} if self.total and self.of else {}
+        return own | self.totals
 
 
 class Bounds(Spec):
@@ -499,6 +690,7 @@ class FeedSpec(Spec):
     format: Format
     zone: Zone | None = None
     limits: Limits = Limits()
+    archive: Archive = Archive()
     allow_empty: bool = False
     complete: bool = Field(
         False, description="reference files: what a file leaves out has ended; else it stays"
@@ -567,33 +759,50 @@ class FeedSpec(Spec):
         for name in (*(self.dedup.content if self.dedup else ()), *self.dedup_targets()):
             if name not in self.fields:
                 raise TermsError(("dedup",), f"names {name}, which is not a mapped field")
-        if isinstance(self.format, FixedFormat):
-            known = set(self.layout_fields())
-            for source in self.sources():
-                if source not in known:
-                    raise TermsError(
-                        ("fields",),
-                        f"{source!r} is in no layout; known: {', '.join(sorted(known))}",
-                    )
-        if isinstance(self.format, DelimitedFormat) and not self.format.header:
-            for source in self.sources():
-                if source not in self.format.columns:
-                    raise TermsError(("fields",), f"{source!r} is not among format.columns")
-        if self.control and not isinstance(self.format, FixedFormat):
-            raise TermsError(("control",), "needs a format with header or trailer layouts: fixed")
+        known = set(self.layout_fields())
+        for source in self.sources() if known else ():
+            if source not in known:
+                where = "in no layout" if self.has_layouts else "not among format.columns"
+                raise TermsError(
+                    ("fields",), f"{source!r} is {where}; known: {', '.join(sorted(known))}"
+                )
+        if self.control and not (
+            self.has_layouts or isinstance(self.format, JsonFormat | XmlFormat | RoamingFormat)
+        ):
+            raise TermsError(
+                ("control",), "needs header or trailer layouts, or a document's own fields"
+            )
 
     def dedup_targets(self) -> tuple[str, ...]:
         return tuple(k[1:] for k in (self.dedup.key if self.dedup else ()) if k.startswith("="))
 
+    @property
+    def has_layouts(self) -> bool:
+        """Can lines of a file be of several kinds?"""
+        return isinstance(self.format, DelimitedFormat | FixedFormat) and bool(self.format.layouts)
+
     def layout_fields(self) -> Iterator[str]:
-        """Yield the source fields that a fixed-width format defines."""
-        if isinstance(self.format, FixedFormat):
-            for layout in self.format.layouts:
-                prefix = "" if layout.kind == "detail" else f"{layout.kind}."
-                yield from (prefix + name for name in layout.fields)
+        """Yield the source fields that the format defines; none when each file names its own."""
+        form = self.format
+        if isinstance(form, FixedFormat):
+            for layout in form.layouts:
+                yield from (layout.prefix + name for name in layout.fields)
+        elif isinstance(form, DelimitedFormat) and not form.header:
+            yield from form.columns
+            for row in form.layouts:
+                yield from (row.prefix + name for name in row.columns)
+                if row.repeat:
+                    yield from (PIECE, *row.repeat.columns)
 
     def sources(self) -> tuple[str, ...]:
         """Return every source field that the feed reads, once, in a stable order."""
+        names = dict.fromkeys(self.mapped_sources())
+        if self.control:
+            names.update(dict.fromkeys(self.control.fields()))
+        return tuple(names)
+
+    def mapped_sources(self) -> tuple[str, ...]:
+        """Return the source fields that records are made of, control totals left out."""
         names: dict[str, None] = {}
         for rule in self.filter:
             names.update(dict.fromkeys(rule.when.sources()))
@@ -603,10 +812,8 @@ class FeedSpec(Spec):
             names.update(dict.fromkeys(k for k in self.dedup.key if not k.startswith("=")))
         if self.correlate:
             names.update(dict.fromkeys(k for k in self.correlate.key if not k.startswith("=")))
-        if self.control:
-            wanted = (self.control.records, self.control.total, self.control.of)
-            names.update(dict.fromkeys(name for name in wanted if name))
-        names.pop(FILE_NAME, None)
+        for given in (FILE_NAME, MEMBER):
+            names.pop(given, None)
         return tuple(names)
 
     @property
@@ -617,9 +824,16 @@ class FeedSpec(Spec):
 FILE_NAME = "$file"
 """Source field that every feed has: the base name of the file as it was delivered."""
 
+MEMBER = "$member"
+"""Source field that every feed has: the name of the archive's member; null without archive."""
+
+PIECE = "$piece"
+"""Source field of lines that hold several records: which of them it is, from 0."""
+
 RAW_COLUMNS = (
     "file_key",
     "file_name",
+    "member",
     "line_no",
     "received_at",
     "structure",

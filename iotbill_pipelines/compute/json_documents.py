@@ -1,0 +1,152 @@
+"""Records inside JSON documents: found by path, arrays exploded, numbers kept as written."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from iotbill_pipelines.compute.parts import UnreadableError
+
+_COMMENTS = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_STEP = re.compile(r'"([^"]*)"|(\*)|([^.\[\]"]+)|\[([0-9]+)\]|\[\*\]')
+_EVERY = object()
+
+
+class _Literal:
+    """A JSON number as it was written."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+_DECODER = json.JSONDecoder(parse_float=_Literal, parse_int=_Literal)
+
+
+def path_steps(path: str) -> tuple[object, ...]:
+    """Take ``a."b.c"[0].*`` apart: keys as texts, positions as numbers, and every-of markers."""
+    steps: list[object] = []
+    for match in _STEP.finditer(path):
+        quoted, _, key, position = match.groups()
+        if quoted is not None or key is not None:
+            steps.append(quoted if key is None else key)
+        elif position is not None:
+            steps.append(int(position))
+        else:
+            steps.append(_EVERY)
+    return tuple(steps)
+
+
+def documents(text: str) -> Iterator[object]:
+    """Yield the documents of a text that may have comments. Raises UnreadableError."""
+    bare = _COMMENTS.sub(lambda match: match[1] or " ", text)
+    position = 0
+    while True:
+        while position < len(bare) and bare[position].isspace():
+            position += 1
+        if position == len(bare):
+            return
+        try:
+            document, position = _DECODER.raw_decode(bare, position)
+        except (ValueError, RecursionError) as error:
+            line = bare.count("\n", 0, getattr(error, "pos", position)) + 1
+            raise UnreadableError(
+                "invalid_json", f"is not JSON at line {line}: {error}; it may be cut off"
+            ) from None
+        yield document
+
+
+def records(document: object, paths: Sequence[str], explode: Sequence[str]) -> Iterator[str]:
+    """Yield the records of a document as JSON text. Raises UnreadableError where there are none."""
+    for path in paths:
+        for found in _at(document, path_steps(path), path):
+            for item in found if isinstance(found, list) else [found]:
+                yield from pieces(item, explode)
+
+
+def pieces(item: object, explode: Sequence[str]) -> Iterator[str]:
+    """Yield one JSON text per element of the arrays at ``explode``, one inside another."""
+    if not explode:
+        yield dump(item)
+        return
+    first, *rest = explode
+    for piece in _exploded(item, path_steps(first)):
+        yield from pieces(piece, rest)
+
+
+def line_pieces(line: str, explode: Sequence[str]) -> list[str]:
+    """Explode a line; one that is no JSON is left as it is, for the reader to reject."""
+    try:
+        return list(pieces(_DECODER.decode(line), explode))
+    except (ValueError, RecursionError):
+        return [line]
+
+
+def context(document: object, paths: Sequence[str]) -> str:
+    """Return a JSON text with only what stands at ``paths``, for control totals and fields."""
+    kept: dict[str, Any] = {}
+    for path in paths:
+        value, target = document, kept
+        steps = path_steps(path)
+        for number, step in enumerate(steps):
+            if not isinstance(value, dict) or step not in value:
+                break
+            value = value[step]
+            if number == len(steps) - 1:
+                target[str(step)] = value
+            else:
+                target = target.setdefault(str(step), {})
+    return dump(kept)
+
+
+def _at(here: object, steps: tuple[object, ...], path: str) -> Iterator[object]:
+    if not steps:
+        yield here
+        return
+    step, rest = steps[0], steps[1:]
+    if step is _EVERY and isinstance(here, dict | list):
+        for inner in here.values() if isinstance(here, dict) else here:
+            yield from _at(inner, rest, path)
+    elif isinstance(here, dict) and step in here:
+        yield from _at(here[step], rest, path)
+    elif isinstance(here, list) and isinstance(step, int):
+        for inner in here[step : step + 1]:
+            yield from _at(inner, rest, path)
+    else:
+        raise UnreadableError(
+            "invalid_json", f"has nothing at {path!r}, where its records should be"
+        )
+
+
+def _exploded(item: object, steps: tuple[object, ...]) -> Iterator[object]:
+    """Put each element of an array in the array's place, in a copy of what holds it."""
+    if not steps:
+        if isinstance(item, list) and item:
+            yield from item
+        elif not isinstance(item, list):
+            yield item
+        else:
+            yield None
+        return
+    step, rest = steps[0], steps[1:]
+    if isinstance(item, dict) and isinstance(step, str) and step in item:
+        for inner in _exploded(item[step], rest):
+            yield {**item, step: inner}
+    else:
+        yield item
+
+
+def dump(value: object) -> str:
+    """Write JSON text with the numbers as they were read."""
+    if isinstance(value, _Literal):
+        return value.text
+    if isinstance(value, Mapping):
+        inside = ",".join(f"{json.dumps(k, ensure_ascii=False)}:{dump(v)}"
+                          for k, v in value.items())  # fmt: skip
+        return f"{{{inside}}}"
+    if isinstance(value, list):
+        return f"[{','.join(map(dump, value))}]"
+    return json.dumps(value, ensure_ascii=False)
