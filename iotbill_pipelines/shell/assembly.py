@@ -6,6 +6,7 @@ import dagster as dg
 
 from iotbill_pipelines.config.close import ClosePolicy
 from iotbill_pipelines.config.sources import Source
+from iotbill_pipelines.shell.alerting import send_alerts
 from iotbill_pipelines.shell.closing import close_assets, close_month, close_schedule
 from iotbill_pipelines.shell.receiving import (
     feed_file,
@@ -31,7 +32,7 @@ def build_definitions(
     return dg.Definitions(
         assets=[feed_file, usage_record, *close_assets],
         jobs=[receive_files, close_month],
-        sensors=[new_files, *map(source_sensor, sources)],
+        sensors=[new_files, send_alerts, *map(source_sensor, sources)],
         schedules=[close_schedule(policy.schedule)],
         resources={"workspace": workspace},
         executor=dg.in_process_executor,

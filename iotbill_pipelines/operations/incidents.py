@@ -1,0 +1,279 @@
+"""What is wrong now, by what is recorded: gates, runs, files, deliveries, sources, claims, margins.
+
+Every incident says what, how much, what to do and which command shows what it rests on. Nothing is
+remembered here: an incident that is no longer found has cleared (:mod:`operations.alerts`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from iotbill_pipelines.config.alerts import AlertPolicy, AlertSeverity
+from iotbill_pipelines.config.sources import load_sources
+from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.operations.deliveries import Missing, missing_files
+from iotbill_pipelines.operations.workspace import Workspace
+
+TOLD_ELSEWHERE = ("feeds", "data_quality")
+"""Gates whose findings are incidents of their own, file by file and day by day."""
+
+LONGEST_MESSAGE = 600
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Something wrong: ``code`` and ``subject`` (with the feed) tell one from another."""
+
+    code: str
+    severity: AlertSeverity
+    subject: str
+    message: str
+    figure: str
+    what_to_do: str
+    evidence: str
+    feed_id: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same trouble, whatever its figures are by now."""
+        told = "\n".join((self.code, self.feed_id or "", self.subject))
+        return hashlib.sha256(told.encode()).hexdigest()
+
+
+def find_incidents(ws: Workspace, policy: AlertPolicy, now: datetime) -> list[Incident]:
+    """Return everything that is wrong now, the worst first."""
+    with ws.engine.connect() as connection:
+        found = [
+            *_gates(connection),
+            *_runs(connection),
+            *_files(connection),
+            *_feed_days(connection),
+            *_sources(ws, connection, policy, now),
+            *_claims(connection, policy, now),
+            *_margins(connection),
+        ]
+    found += _deliveries(missing_files(ws, now))
+    unique = {incident.fingerprint: incident for incident in found}
+    return sorted(unique.values(), key=lambda i: (i.severity != "block", i.code, i.subject))
+
+
+def _rows(connection: sa.Connection, statement: str, **values: object) -> Iterator[Any]:
+    yield from connection.execute(sa.text(statement), values).mappings()
+
+
+def _short(text: str) -> str:
+    text = text.strip()
+    return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"
+
+
+# A period is settled when its books are closed in every entity: what they hold is accepted.
+_OPEN_PERIODS = """
+with settled as (
+  select period from period group by period having bool_and(state = 'closed')
+)
+"""
+
+_GATES = (
+    _OPEN_PERIODS
+    + """
+select distinct on (g.period, g.gate) g.period, g.gate, g.outcome, g.severity, g.figure, g.message,
+  g.what_to_do
+from gate_result as g
+where g.period not in (select period from settled) and g.gate <> all(:elsewhere)
+order by g.period, g.gate, g.gate_result_id desc
+"""
+)
+
+
+def _gates(connection: sa.Connection) -> Iterator[Incident]:
+    for row in _rows(connection, _GATES, elsewhere=list(TOLD_ELSEWHERE)):
+        if row["outcome"] == "failed" and row["severity"] != "info":
+            yield Incident(
+                row["gate"], row["severity"], row["period"],
+                _short(f"{row['period']}: {row['message']}"), row["figure"] or "",
+                _short(row["what_to_do"] or ""), f"iotbill status {row['period']}",
+            )  # fmt: skip
+
+
+_RUNS = (
+    _OPEN_PERIODS
+    + """
+select distinct on (r.period) r.period, r.run_id, r.status, r.detail
+from run as r
+where r.kind = 'close' and r.period is not null and r.period not in (select period from settled)
+order by r.period, r.started_at desc
+"""
+)
+
+
+def _runs(connection: sa.Connection) -> Iterator[Incident]:
+    for row in _rows(connection, _RUNS):
+        error = (row["detail"] or {}).get("error")
+        if row["status"] == "failed" and error:
+            stage = row["detail"].get("stage", "")
+            yield Incident(
+                "run_failed", "block", row["period"],
+                _short(f"the close of {row['period']} stopped at {stage}: {error}"), "1 run",
+                f"mend what the message names; `iotbill close {row['period']}` then goes on",
+                f"iotbill status {row['period']}",
+            )  # fmt: skip
+
+
+def _files(connection: sa.Connection) -> Iterator[Incident]:
+    statement = (
+        "select file_key, original_name, feed_id, state, error, size_bytes, received_day"
+        " from feed_file where state in ('quarantined', 'unrecognised') order by original_name"
+    )
+    for row in _rows(connection, statement):
+        name = row["original_name"]
+        if row["state"] == "quarantined":
+            yield Incident(
+                "file_quarantined", "warn", f"{name} ({row['file_key']})",
+                _short(f"{name} could not be used: {row['error']}"), f"{row['size_bytes']} bytes",
+                "correct the file or the feed, then land the new file or ingest this one again",
+                f"iotbill ingest --day {row['received_day']}", row["feed_id"],
+            )  # fmt: skip
+        else:
+            yield Incident(
+                "file_unrecognised", "warn", f"{name} ({row['file_key']})",
+                f"{name} is claimed by no feed", f"{row['size_bytes']} bytes",
+                "add its name pattern to a feed under configs/feeds",
+                f"iotbill ingest --day {row['received_day']}",
+            )  # fmt: skip
+
+
+def _feed_days(connection: sa.Connection) -> Iterator[Incident]:
+    statement = (
+        "select feed_id, day, expectation, severity, figure, message, what_to_do"
+        " from feed_day_failure where severity <> 'info' order by feed_id, day, expectation"
+    )
+    for row in _rows(connection, statement):
+        yield Incident(
+            "data_quality", row["severity"], f"{row['day']} {row['expectation']}",
+            _short(row["message"]), row["figure"], _short(row["what_to_do"]),
+            f"iotbill quality --day {row['day']}", row["feed_id"],
+        )  # fmt: skip
+
+
+def _deliveries(missing: list[Missing]) -> Iterator[Incident]:
+    runs: dict[tuple[str, object], list[Missing]] = {}
+    for one in missing:
+        runs.setdefault((one.feed_id, one.since), []).append(one)
+    for (feed_id, since), days in runs.items():
+        span = f"{since}" if len(days) == 1 else f"{since} to {days[-1].day}"
+        came, due = sum(day.came for day in days), sum(day.due for day in days)
+        numbers = [f"{day.day} no. {number}" for day in days for number in day.numbers]
+        told = f"{feed_id}: {came} of {due} files came for {span}"
+        if numbers:
+            told += f"; left out: {', '.join(numbers[:10])}{' ...' if len(numbers) > 10 else ''}"
+        yield Incident(
+            "delivery_missing", "warn", f"since {since}", told,
+            f"{len(numbers) or due - came} files",
+            "ask the carrier for them; change configs/deliveries.yaml if none are due",
+            "iotbill status", feed_id,
+        )  # fmt: skip
+
+
+def _sources(
+    ws: Workspace, connection: sa.Connection, policy: AlertPolicy, now: datetime
+) -> Iterator[Incident]:
+    configured = list(load_sources(ws.configs))
+    grace = timedelta(minutes=policy.source_grace_minutes)
+    statement = "select * from remote_source where source_id = any(:ids) order by source_id"
+    for row in _rows(connection, statement, ids=configured):
+        source, reached = row["source_id"], row["succeeded_at"]
+        if row["error"] and (reached is None or now - reached >= grace):
+            since = f"since {reached:%Y-%m-%d %H:%M} UTC" if reached else "never reached"
+            yield Incident(
+                "source_unreachable", "warn", source, _short(row["error"]), since,
+                f"check configs/sources/{source}.yaml and the server, then fetch again",
+                f"iotbill fetch {source}",
+            )  # fmt: skip
+        for name in row["refused"]:
+            yield Incident(
+                "source_name_refused", "warn", f"{source} {name}",
+                _short(f"{source} lists a name that no file may have: {name}"), "1 file",
+                "ask the carrier to rename the file", f"iotbill fetch {source}",
+            )  # fmt: skip
+    statement = (
+        "select source_id, path, problem, attempts from remote_file"
+        " where state = 'failed' and source_id = any(:ids) order by source_id, path"
+    )
+    for row in _rows(connection, statement, ids=configured):
+        yield Incident(
+            "source_file_failed", "warn", f"{row['source_id']} {row['path']}",
+            _short(row["problem"] or ""), f"{row['attempts']} attempts",
+            "see the message; the file is tried again by itself",
+            f"iotbill fetch {row['source_id']}",
+        )  # fmt: skip
+
+
+_CLAIMS = """
+select vendor_id, deadline, currency, count(*) as claims,
+  sum(difference_minor)::bigint as amount_minor, min(accounting_period) as period
+from dispute where status = 'open' and deadline <= :until
+group by vendor_id, deadline, currency order by deadline, vendor_id, currency
+"""
+
+
+def _claims(connection: sa.Connection, policy: AlertPolicy, now: datetime) -> Iterator[Incident]:
+    until = now.date() + timedelta(days=policy.dispute_days)
+    for row in _rows(connection, _CLAIMS, until=until):
+        late = row["deadline"] < now.date()
+        yield Incident(
+            "dispute_deadline", "block" if late else "warn",
+            f"{row['vendor_id']} {row['deadline']} {row['currency']}",
+            f"{row['claims']} claims against {row['vendor_id']} "
+            f"{'had to be' if late else 'must be'} sent by {row['deadline']}",
+            _money(row["amount_minor"], row["currency"]),
+            "send the dispute file of the reconciliation to the vendor",
+            f"iotbill status {row['period']}",
+        )  # fmt: skip
+
+
+# A service's cost is set against its customer's revenue where both are in one currency.
+_MARGINS = (
+    _OPEN_PERIODS
+    + """
+, open_charge as (
+  select * from booked_charge where accounting_period not in (select period from settled)
+), customer as (
+  select distinct on (accounting_period, service_id) accounting_period, service_id, account_id
+  from open_charge where level = 'retail' order by accounting_period, service_id, id
+)
+select b.accounting_period as period, c.account_id, min(b.currency) as currency,
+  sum(case b.level when 'retail' then b.amount_minor
+      when 'vendor' then -b.amount_minor else 0 end)::bigint as margin_minor
+from open_charge as b
+join customer as c using (accounting_period, service_id)
+group by b.accounting_period, c.account_id
+having count(distinct b.currency) = 1 and sum(case b.level when 'retail' then b.amount_minor
+  when 'vendor' then -b.amount_minor else 0 end) < 0
+order by 1, 2
+"""
+)
+
+
+def _margins(connection: sa.Connection) -> Iterator[Incident]:
+    for row in _rows(connection, _MARGINS):
+        yield Incident(
+            "margin_negative", "warn", f"{row['period']} {row['account_id']}",
+            f"{row['period']}: account {row['account_id']} costs more than it pays",
+            _money(row["margin_minor"], row["currency"]),
+            "compare its offers with the vendor's prices, or correct the prices",
+            f"iotbill status {row['period']}",
+        )  # fmt: skip
+
+
+def _money(minor: int, currency: str) -> str:
+    digits = minor_digits(currency)
+    sign, whole = "-" if minor < 0 else "", f"{abs(minor):0{digits + 1}d}"
+    return (
+        f"{currency} {sign}{whole[:-digits]}.{whole[-digits:]}" if digits else f"{currency} {minor}"
+    )
