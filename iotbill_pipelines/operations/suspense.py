@@ -459,20 +459,27 @@ def retry(ws: Workspace, month: Month | None = None) -> Retried:
     return result
 
 
-def retry_due(ws: Workspace) -> list[Month]:
-    """Return the months with suspense if what is known changed since the last retry."""
-    months = suspended_months(ws)
-    if not months:
-        return []
+def retry_due(ws: Workspace) -> str | None:
+    """Return a key of the retry that is due, None if nothing waits or nothing changed.
+
+    Due it is when what is known changed since the last successful retry; until the next one
+    succeeds or more changes, the key stays.
+    """
+    if not suspended_months(ws):
+        return None
     select = (
-        sa.select(Run.detail)
+        sa.select(Run.run_id, Run.detail)
         .where(Run.kind == "suspense_retry", Run.status == "succeeded")
+        .where(Run.detail.has_key("knowledge"))
         .order_by(Run.finished_at.desc())
         .limit(1)
     )
     with ws.engine.connect() as connection:
-        detail = connection.execute(select).scalar()
-    return months if (detail or {}).get("knowledge") != knowledge_token(ws) else []
+        last = connection.execute(select).first()
+    token = knowledge_token(ws)
+    if last is not None and last.detail["knowledge"] == token:
+        return None
+    return f"{token} after {last.run_id if last else 'none'}"
 
 
 def knowledge_token(ws: Workspace) -> str:

@@ -16,6 +16,7 @@ from iotbill_pipelines.shell.receiving import (
     usage_record,
 )
 from iotbill_pipelines.shell.resources import WorkspaceResource
+from iotbill_pipelines.shell.retrying import changed_knowledge, retry_suspense
 
 
 def build_definitions(
@@ -31,8 +32,8 @@ def build_definitions(
     """
     return dg.Definitions(
         assets=[feed_file, usage_record, *close_assets],
-        jobs=[receive_files, close_month],
-        sensors=[new_files, send_alerts, *map(source_sensor, sources)],
+        jobs=[receive_files, close_month, retry_suspense],
+        sensors=[new_files, changed_knowledge, send_alerts, *map(source_sensor, sources)],
         schedules=[close_schedule(policy.schedule)],
         resources={"workspace": workspace},
         executor=dg.in_process_executor,

@@ -92,7 +92,7 @@ def test_an_address_of_nothing_is_told(ws: Workspace, address: str) -> None:
 
 def test_an_owner_that_is_added_frees_what_waited_for_it(ws: Workspace) -> None:
     suspense.retry(ws)
-    assert suspense.retry_due(ws) == []
+    assert suspense.retry_due(ws) is None
     waiting = suspense.list_suspense(ws, Wanted(reason="no_owner"), 1000).records
     kind, _, value = waiting[0].uid.partition(":")
     mine = sum(record.uid == waiting[0].uid for record in waiting)
@@ -111,13 +111,13 @@ def test_an_owner_that_is_added_frees_what_waited_for_it(ws: Workspace) -> None:
             session, "service_identifier", pa.Table.from_pylist([row], schema=schema),
             datetime.now(UTC), "test",
         )  # fmt: skip
-    assert suspense.retry_due(ws) == [OCTOBER]
+    assert suspense.retry_due(ws)
     result = suspense.retry(ws.for_run(f"retry-{uuid.uuid4()}"))
     assert str(OCTOBER) in result.months
     assert sum(result.fixed.values()) + sum(result.still.values()) > 0
     left = suspense.list_suspense(ws, Wanted(reason="no_owner"), 1000).records
     assert len(left) == len(waiting) - mine
-    assert suspense.retry_due(ws) == []
+    assert suspense.retry_due(ws) is None
     again = suspense.retry(ws.for_run(f"retry-{uuid.uuid4()}"))
     assert again.months == [] and again.fixed == {}
 
@@ -283,3 +283,38 @@ def test_the_command_line_tells_suspense(
     told = json.loads(capsys.readouterr().out)
     command.show(settings, told["records"][0]["address"], as_json=False)
     assert "what to do" in capsys.readouterr().out
+
+
+def test_the_sensor_asks_once_for_each_change_of_what_is_known(ws: Workspace) -> None:
+    import dagster as dg
+
+    from iotbill_pipelines.shell.resources import WorkspaceResource
+    from iotbill_pipelines.shell.retrying import changed_knowledge, retry_suspense
+
+    resource = WorkspaceResource(
+        home=str(ws.home), configs=str(ws.configs), database_url=ws.database_url
+    )
+    products = ws.configs / "catalog" / "products.yaml"
+    original = products.read_text("utf-8")
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def tick() -> object:
+            context = dg.build_sensor_context(instance=instance, resources={"workspace": resource})
+            return changed_knowledge(context)
+
+        suspense.retry(ws)
+        assert isinstance(tick(), dg.SkipReason)
+        products.write_text(original.replace("name: Data", "name: Mobile data", 1), "utf-8")
+        asked = tick()
+        assert isinstance(asked, dg.RunRequest) and asked.run_key
+        again = tick()
+        assert isinstance(again, dg.RunRequest) and again.run_key == asked.run_key
+        done = retry_suspense.execute_in_process(
+            resources={"workspace": resource}, instance=instance
+        )
+        assert done.success
+        assert isinstance(tick(), dg.SkipReason)
+        products.write_text(original, "utf-8")
+        back = tick()
+        assert isinstance(back, dg.RunRequest) and back.run_key != asked.run_key
+    suspense.retry(ws.for_run(f"retry-{uuid.uuid4()}"))
