@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iotbill_pipelines.cli.feed import feed_app
 from iotbill_pipelines.cli import period
+from iotbill_pipelines.cli.feed import feed_app
 from iotbill_pipelines.shell.environment import (
     CONFIGS_VARIABLE,
     DATABASE_VARIABLE,
@@ -49,12 +49,17 @@ channel failed; 2 wrong usage or configuration.""",
 )
 scenario_app = typer.Typer(no_args_is_help=True, help="Small businesses in YAML, as tests.")
 app.add_typer(scenario_app, name="scenario")
-app.add_typer(feed_app, name="feed")
+alerts_app = typer.Typer(
+    no_args_is_help=True,
+    help="What is wrong now, and who is told of it (configs/alerts.yaml).",
+)
+app.add_typer(alerts_app, name="alerts")
+app.add_typer(period.app, name="period")
 suspense_app = typer.Typer(
     no_args_is_help=True, help="Usage that waits for an owner, an offer, a price or a decision."
 )
 app.add_typer(suspense_app, name="suspense")
-app.add_typer(period.app, name="period")
+app.add_typer(feed_app, name="feed")
 
 
 @dataclass(frozen=True)
