@@ -46,7 +46,8 @@ class Company:
             "insert into feed_file (file_key, sha256, feed_id, original_name, size_bytes,"
             " landed_at, received_day, state, error, archive_path)"
             " values (:key, :sha, :feed, :name, 10, :at, :day, :state, 'bad_footer: line 7', 'x')"
-            " on conflict (file_key) do update set state = excluded.state, records_in = 0, kept = 0, ignored = 0, rejected = 0",
+            " on conflict (file_key) do update set state = excluded.state,"
+            " records_in = 0, kept = 0, ignored = 0, rejected = 0",
             key=key, sha=f"{key}", feed=feed, name=name, state=state, at=self.times[-1],
             day=self.times[-1].date(),
         )  # fmt: skip
