@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,6 +29,17 @@ from iotbill_pipelines.cli.main import main
 sys.argv = ["iotbill", *sys.argv[1:]]
 main()
 """
+
+
+@cache
+def _compiled() -> str:
+    """A folder for compiled code: the program starts dozens of times, it is compiled once."""
+    return tempfile.mkdtemp(prefix="iotbill-e2e-")
+
+
+def _environment() -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPYCACHEPREFIX": _compiled()}
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,7 @@ class Company:
             text=True,
             check=False,
             cwd=self.home.parent,
+            env=_environment(),
         )
 
     def rows(self, statement: str) -> list[tuple[object, ...]]:
@@ -101,6 +117,13 @@ def _copy_database(url: str, name: str) -> str:
     with admin.connect() as connection:
         connection.execute(sa.text(f"create database {name} template {template.database}"))
     return template.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled() -> Iterator[None]:
+    """Remove the compiled code when the tests are over."""
+    yield
+    shutil.rmtree(_compiled(), ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
