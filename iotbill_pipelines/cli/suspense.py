@@ -35,18 +35,22 @@ def tell(settings: Settings, filters: Filters, most_records: int, *, as_json: bo
     if not found.records_total:
         console.out.print("nothing is suspended")
         return
+    notes = {basis: n for n, basis in enumerate(dict.fromkeys(g.basis for g in found.groups), 1)}
     console.table(
         "Suspended usage",
         ("month", "reason", "feed", "class", "account", "records", "waived", "quantity",
-         "days", "estimate", "estimated by"),
+         "days", "estimate", "by"),
         (
             (
                 g.usage_month, g.reason, g.feed, g.usage_class, g.account or "-", g.records,
-                g.waived, g.quantity, g.oldest_days, _money(g.estimate, g.currency), g.basis,
+                g.waived, g.quantity, g.oldest_days, _money(g.estimate, g.currency),
+                f"[{notes[g.basis]}]",
             )
             for g in found.groups
         ),
     )  # fmt: skip
+    for basis, number in notes.items():
+        console.out.print(f"  {escape(f'[{number}]')} {escape(basis)}")
     console.table(
         "Totals",
         ("reason", "records", "waived", "oldest, days", "estimate", "records without estimate"),
@@ -59,18 +63,15 @@ def tell(settings: Settings, filters: Filters, most_records: int, *, as_json: bo
             for t in found.totals
         ),
     )  # fmt: skip
-    console.table(
-        f"Records: {len(found.records)} of {found.records_total:,}",
-        ("record", "file", "event (UTC)", "identifier", "class", "quantity", "reason", "days",
-         "waived by"),
-        (
-            (
-                r.address, r.file_name, r.event_start, r.uid, r.usage_class, r.quantity,
-                r.reason, r.age_days, r.waived_by,
-            )
-            for r in found.records
-        ),
-    )  # fmt: skip
+    if found.records:
+        console.out.print(f"Records: {len(found.records)} of {found.records_total:,}")
+    for r in found.records:
+        waived = f", waived by {r.waived_by}" if r.waived_by else ""
+        console.out.print(
+            f"  [bold]{r.address}[/] {escape(r.file_name)} {r.event_start} UTC {escape(r.uid)} "
+            f"{r.usage_class} {r.quantity:,}: {r.reason}, {r.age_days} days{escape(waived)}",
+            soft_wrap=True,
+        )
 
 
 def show(settings: Settings, address: str, *, as_json: bool) -> None:

@@ -62,6 +62,13 @@ def _apart(
             ("id",), f"{spec.id!r} is also the id of {documents[spec.id].path.name}; choose another"
         )
     for other in feeds.values():
+        told, others = spec.dedup, other.dedup
+        if told and others and spec.family == other.family and told.restating != others.restating:
+            raise document.error(
+                ("dedup",),
+                f"feed {other.id} of the same scope is {'' if others.restating else 'not '}"
+                "restating; let both be, or neither",
+            )
         for number, pattern in enumerate(spec.files):
             if pattern in other.files:
                 raise document.error(

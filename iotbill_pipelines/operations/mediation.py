@@ -316,7 +316,7 @@ def _file_versions(ws: Workspace, feeds: Feeds) -> pa.Table:
         files = connection.execute(select).all()
     ordered = []
     for key, feed_id, name, landed_at in files:
-        dedup = restating[feed_id].dedup
+        dedup = restating[feed_id or ""].dedup
         match = re.search(dedup.version, name) if dedup and dedup.version else None
         version = (match[1] or "") if match else ""
         ordered.append((version, landed_at, key))
@@ -330,19 +330,20 @@ def _file_versions(ws: Workspace, feeds: Feeds) -> pa.Table:
 def late_arrivals(ws: Workspace, month: Month, feeds: Feeds) -> list[dict[str, Any]]:
     """Files with usage of a UTC month that landed after a usage period around it was closed."""
     with ws.engine.connect() as connection:
-        closed = connection.execute(
+        found = connection.execute(
             sa.select(Run.period, sa.func.min(Run.finished_at).label("closed_at"))
             .where(Run.kind == "close", Run.status == "succeeded", Run.finished_at.is_not(None))
             .where(Run.period.in_([str(month - 1), str(month), str(month + 1)]))
             .group_by(Run.period)
             .order_by(Run.period)
         ).all()
+        closed = [(period, at) for period, at in found if at is not None]
         if not closed:
             return []
         files = connection.execute(
             sa.select(FeedFile.file_key, FeedFile.feed_id, FeedFile.landed_at)
             .where(sa.literal(str(month)) == sa.any_(FeedFile.usage_months))
-            .where(FeedFile.landed_at > min(row.closed_at for row in closed))
+            .where(FeedFile.landed_at > min(at for _, at in closed))
             .order_by(FeedFile.file_key)
         ).all()
     rows = []

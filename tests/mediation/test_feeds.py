@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from iotbill_pipelines.config.documents import ConfigError
+from iotbill_pipelines.config.feeds import load_feeds
 from iotbill_pipelines.operations.mediation import policy_row
 from tests.feeds.harness import feed, ingest_bytes
 
@@ -123,3 +126,14 @@ def test_a_correlation_that_cannot_work_is_told(before: str, after: str, said: s
     assert before in CALLS
     with pytest.raises(ConfigError, match=said):
         feed(CALLS.replace(before, after))
+
+
+def test_feeds_of_a_family_agree_on_what_a_repeated_key_means(tmp_path: Path) -> None:
+    shared = CALLS.replace("dedup: {key", "dedup: {scope: sip_calls, key")
+    (tmp_path / "a.yaml").write_text(shared, "utf-8")
+    other = shared.replace("id: sip", "id: sip_archive").replace("*.csv", "*.txt")
+    (tmp_path / "b.yaml").write_text(other, "utf-8")
+    assert {spec.family for spec in load_feeds(tmp_path).values()} == {"sip_calls"}
+    (tmp_path / "b.yaml").write_text(other.replace("scope:", "restating: true, scope:"), "utf-8")
+    with pytest.raises(ConfigError, match="let both be, or neither"):
+        load_feeds(tmp_path)
