@@ -39,7 +39,7 @@ class Policies:
     def combines(self) -> bool:
         """Whether any feed delivers parts of sessions or readings of counters."""
         column = self.feed_policy["combine"]
-        return column.null_count < len(column)
+        return bool(column.null_count < len(column))
 
 
 PLAIN = Policies()
