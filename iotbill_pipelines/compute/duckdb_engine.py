@@ -22,6 +22,24 @@ create or replace macro ceil_div(a, b) as
 create or replace macro half_up_div(n, d) as
   case when n < 0 then -((2 * -cast(n as hugeint) + cast(d as hugeint)) // (2 * cast(d as hugeint)))
        else (2 * cast(n as hugeint) + cast(d as hugeint)) // (2 * cast(d as hugeint)) end;
+create or replace macro rounded_div(n, d, mode) as
+  case when n < 0 then -1 else 1 end * (
+    abs(cast(n as hugeint)) // cast(d as hugeint)
+    + case mode
+        when 'half_up' then
+          case when abs(cast(n as hugeint)) % cast(d as hugeint) >= (cast(d as hugeint) + 1) // 2
+               then 1 else 0 end
+        when 'up' then
+          case when abs(cast(n as hugeint)) % cast(d as hugeint) > 0 then 1 else 0 end
+        when 'half_even' then
+          case when 2 * (abs(cast(n as hugeint)) % cast(d as hugeint)) > cast(d as hugeint)
+                 or (2 * (abs(cast(n as hugeint)) % cast(d as hugeint)) = cast(d as hugeint)
+                     and abs(cast(n as hugeint)) // cast(d as hugeint) % 2 = 1)
+               then 1 else 0 end
+        else 0 end);
+create or replace macro as_e12(x) as
+  cast(replace(cast(cast(x as decimal(38,12)) as varchar), '.', '') as hugeint);
+create or replace macro json_text(x, key) as json_extract_string(x, '$."' || key || '"');
 create or replace macro fits(x, pattern) as regexp_full_match(x, pattern);
 create or replace macro has(x, pattern) as regexp_matches(x, pattern);
 create or replace macro find(x, pattern, part) as regexp_extract(x, pattern, part);

@@ -255,8 +255,13 @@ def _unreachable(
 
 
 def _covers(first: Price, later: Price, cores: Mapping[str, CoreState]) -> bool:
-    if first.zone is not None and first.zone != later.zone:
-        return False
+    for mine, other in (
+        (first.zone, later.zone),
+        (first.time, later.time),
+        (first.when, later.when),
+    ):
+        if mine is not None and mine != other:
+            return False
     if first.state != later.state and not (
         first.state is None and later.state and cores.get(later.state) is CoreState.ACTIVE
     ):

@@ -242,6 +242,12 @@ class UsageEvent(_Part):
     times: int = Field(1, ge=1, le=5_000_000)
     plmn: str | None = Field(None, pattern=r"^[0-9]{3}(-?[0-9]{2,3})?$")
     region: str | None = None
+    apn: str | None = None
+    rat: str | None = None
+    peer_number: str | None = None
+    cost: Money | None = None
+    cost_currency: str = "EUR"
+    attributes: dict[str, str | int | Decimal] | None = None
     session: str | None = None
     key: str | None = None
     feed: str = "feed"
@@ -481,7 +487,9 @@ class Scenario(_Part):
                 payer = use.payer or (
                     account
                     if level == "retail"
-                    else self._only_account((*path, "offers"), "vendor")
+                    else self._only_account(
+                        (*path, "offers"), "vendor" if level == "vendor" else "reseller"
+                    )
                 )
                 yield (
                     "service_offer",
@@ -556,6 +564,14 @@ def _record(
         "mnc": plmn[3:] or None,
         "region": event.region,
         "session_id": event.session,
+        "apn": event.apn,
+        "rat": event.rat,
+        "peer_number": event.peer_number,
+        "vendor_cost": None if event.cost is None else event.cost.quantize(Decimal("1e-12")),
+        "vendor_currency": None if event.cost is None else event.cost_currency,
+        "attributes": None
+        if event.attributes is None
+        else json.dumps(event.attributes, default=str, sort_keys=True),
     }
     key = event.key if event.key is not None else f"line {default_key}/{repeat}"
     return {

@@ -7,6 +7,9 @@ every implementation's prelude defines:
 ``floor_div(a, b)``    integer quotient of non-negative integers, b > 0
 ``ceil_div(a, b)``     the same, rounded up
 ``half_up_div(n, d)``  n / d rounded half away from zero; n of any sign, d > 0
+``rounded_div(n, d, mode)``  the same, by mode: half_up, half_even, up (away from zero) or down
+``as_e12(x)``            a decimal with 12 places times 10^12, as the widest integer
+``json_text(x, key)``  the text under a key of a JSON object, null when there is none
 ``fits(x, pattern)``   does the whole text match the regular expression (RE2)?
 ``has(x, pattern)``    does the pattern match somewhere in the text?
 ``find(x, pattern, n)``  group n of the first match, empty when there is none

@@ -404,6 +404,55 @@ CATALOG = {
             key="zone_set_id specificity mcc mnc region",
         ),
         _table(
+            "time_window",
+            "Windows of the local clock that prices may be for (RT-18..21).",
+            """
+            window_no     INTEGER from 1: place in the text of a band
+            window_id     VARCHAR name
+            days          VARCHAR kinds of days: mon tue ... sun holiday
+            starts_minute INTEGER minute of the local day, inclusive
+            ends_minute   INTEGER exclusive; not after the start: the window passes midnight
+            calendar_id   VARCHAR? holidays that count as days of kind holiday
+            """,
+            key="window_no",
+        ),
+        _table(
+            "holiday",
+            "Days of holiday calendars.",
+            """
+            calendar_id VARCHAR calendar
+            day         VARCHAR YYYY-MM-DD, or MM-DD for every year
+            """,
+            key="calendar_id day",
+        ),
+        _table(
+            "record_attribute",
+            "Attributes of records that conditions may ask for.",
+            """
+            name VARCHAR key of the record's attributes
+            kind VARCHAR text, number or list
+            """,
+            key="name",
+        ),
+        _table(
+            "usage_condition",
+            "Conditions on records, see engine.conditions.",
+            """
+            condition_no INTEGER from 1: place in the text of a record's traits
+            expression   VARCHAR as written
+            """,
+            key="condition_no",
+        ),
+        _table(
+            "price_condition",
+            "Conditions that must all hold for a price to apply.",
+            """
+            price_id     VARCHAR price
+            condition_no INTEGER condition
+            """,
+            key="price_id condition_no",
+        ),
+        _table(
             "offer",
             "Prices of products for a channel at a level of the seller chain.",
             """
@@ -443,11 +492,20 @@ CATALOG = {
             external_code        VARCHAR? charge code on the vendor's invoice
             usage_class          VARCHAR? for usage and overage
             unit_size            BIGINT  class units per priced unit: 1000000 for a decimal MB
+            counts               VARCHAR quantity, events (records) or cost (what the record cost)
+            time_policy          VARCHAR start_time, or split: a duration is cut at window borders
+            aggregation          VARCHAR sum, peak or distinct, over the records of a period
+            usage_key            VARCHAR? what records are told apart by: session, network, ...
+            scope                VARCHAR service, or account: its services counted together
             increment_initial    BIGINT  first increment, class units
             increment_subsequent BIGINT  further increments, class units
             increment_point      VARCHAR record, session, service_period or pool_period
             allowance_quantity   BIGINT  free units per service and period, before tiers
+            allowance_events     BIGINT  free records per service and period, the earliest
+            allowance_minor      BIGINT  free amount per service and period, before the least amount
             pooled               BOOLEAN usage draws from the offer's share plan
+            rounding_mode        VARCHAR of the amount to minor units: half_up, half_even, up, down
+            minimum_at_zero      BOOLEAN the least amount is charged on nothing too
             minimum_minor        BIGINT? least amount per service, charge and period
             maximum_minor        BIGINT? greatest amount per service, charge and period
             billing              VARCHAR advance or arrears
@@ -465,10 +523,22 @@ CATALOG = {
             charge_id  VARCHAR charge
             priority   INTEGER order of trial
             zone       VARCHAR? zone it is for; null = any
+            window_no  INTEGER? time window it is for; null = any time
             state      VARCHAR? service state it is for (recurring); null = every core-active state
             valid_from DATE    local date, inclusive
             valid_to   DATE?   exclusive; null = open
             model      VARCHAR price model, see terms.Price
+            edge       VARCHAR inclusive: a count that ends at a tier's bound is inside; exclusive
+            package_rounding VARCHAR up: a started package counts; down: only whole ones
+            counted    VARCHAR what tiers count over: period, day, session or record
+            count_group VARCHAR prices of a charge and group count on from one another
+            at_zero    BOOLEAN the first tier's fee is due for a count of zero
+            connect_e12 DECIMAL(38,0) fee of every record or session that used something x 10^12
+            connect_per VARCHAR record or session
+            least_e12  DECIMAL(38,0)? least amount of one record, session or day x 10^12
+            most_e12   DECIMAL(38,0)? greatest amount of one of them x 10^12
+            rounding_mode VARCHAR? of the price's amount before it joins the charge; null = exact
+            rounding_digits INTEGER? decimals it is rounded to
             """,
             key="price_id",
         ),
@@ -478,9 +548,10 @@ CATALOG = {
             """
             price_id       VARCHAR price
             tier_no        INTEGER from 1
-            lower_quantity BIGINT  exclusive lower bound
-            upper_quantity BIGINT? inclusive upper bound; null = no end
-            rate_e12       DECIMAL(38,0) price of a unit (of a package for model package) x 10^12
+            lower_quantity BIGINT  lower bound, exclusive unless the price's edge is exclusive
+            upper_quantity BIGINT? upper bound, inclusive likewise; null = no end
+            block_quantity BIGINT  units count in started blocks of this size; 0 = one by one
+            rate_e12       DECIMAL(38,0) price of a unit, a block or a package x 10^12
             flat_e12       DECIMAL(38,0) fee when the tier is entered (volume: reached) x 10^12
             """,
             key="price_id tier_no",
@@ -498,6 +569,7 @@ RATED_USAGE = _table(
     """
     file_key       BIGINT    landed file
     line_no        BIGINT    line
+    part_no        INTEGER   1; more where a duration was split over time windows (RT-18)
     feed_id        VARCHAR   feed
     usage_month    VARCHAR   UTC month; the lake's partition
     usage_period   VARCHAR   month of the event in the payer's billing zone (RULEBOOK §0.4)
@@ -510,13 +582,13 @@ RATED_USAGE = _table(
     charge_id      VARCHAR   charge
     price_id       VARCHAR   price version
     usage_class    VARCHAR   class
-    session_key    VARCHAR   session, or the record itself, for increment_point session
+    session_key    VARCHAR   session, or the record itself, or what the charge counts differences of
     quantity       BIGINT    as used
-    rated_quantity BIGINT    after record-level increments
+    rated_quantity BIGINT    what is counted: after record-level increments; or cost x 10^12, or 1
     pooled         BOOLEAN   draws from the offer's share plan
     flags          VARCHAR?  space-separated: late, timeout_release, counter_reset, ...
     """,
-    key="file_key line_no level",
+    key="file_key line_no level part_no",
     partition_by="usage_month",
 )
 

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
+from itertools import combinations
 from typing import Annotated, Literal
 
 import pyarrow as pa
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from iotbill_pipelines.engine.calendars import ProrationBasis
+from iotbill_pipelines.engine.conditions import RECORD_FIELDS, ConditionError, Kind, parse
 from iotbill_pipelines.engine.money import RATE_SCALE, minor_digits, to_minor
 from iotbill_pipelines.engine.schemas import CATALOG
 
@@ -60,6 +62,9 @@ UNIT_SIZES: Mapping[str, int] = {
 ``per`` also takes a whole number of them: ``100 count``, ``720 thousand``, ``6 second``.
 """
 
+_CLOCK = r"^(([01][0-9]|2[0-3]):(00|15|30|45)|24:00)$"
+_ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_HOLIDAY = r"^([0-9]{4}-)?(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
 _MULTIPLE = re.compile(r"([1-9][0-9]*) +([A-Za-z]+)")
 
 
@@ -100,38 +105,97 @@ class ZoneSet(Terms):
     rules: list[ZoneRule]
 
 
+class RoundingMode(StrEnum):
+    """How a fraction is rounded; every mode treats a credit as the mirror of a charge (RT-27)."""
+
+    HALF_UP = "half_up"
+    HALF_EVEN = "half_even"
+    UP = "up"
+    DOWN = "down"
+
+
+class Rounding(Terms):
+    """Rounding of a price's amount before it joins the charge: mode and decimals (RT-13)."""
+
+    mode: RoundingMode = RoundingMode.HALF_UP
+    digits: int = Field(ge=0, le=12)
+
+
 class Tier(Terms):
-    """A tier up to and including ``up_to`` priced units; the last one is open."""
+    """A tier up to ``up_to`` priced units (see ``edge``); the last one is open.
+
+    ``rate`` is for one priced unit. With ``block``, units of the tier count in started blocks of
+    that many priced units, at ``rate`` a unit or ``block_price`` a block. ``percent`` is a rate in
+    hundredths, for classes that count amounts.
+    """
 
     up_to: Rate | None = None
     rate: Rate = Decimal(0)
+    percent: Rate | None = None
     flat: Rate = Decimal(0)
+    block: Rate | None = Field(None, gt=0)
+    block_price: Rate | None = None
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> Tier:
+        if sum([bool(self.rate), self.percent is not None, self.block_price is not None]) > 1:
+            raise ValueError("give one of rate, percent and block_price")
+        if self.block_price is not None and self.block is None:
+            raise ValueError("block_price needs the size of its block")
+        return self
 
 
 class Price(Terms):
-    """A dated, conditional price; either ``rate`` or ``tiers``."""
+    """A dated, conditional price: one of ``rate``, ``percent``, ``markup`` and ``tiers``.
+
+    ``percent`` is a rate in hundredths of a counted amount, ``markup`` hundredths on top of cost.
+    ``counted`` says what the tiers, packages, bounds and rounding are for: all units of the period
+    (RULEBOOK §6: aggregated tiers rate at period end), or each day, session or record by itself.
+    ``time`` names a time window, ``when`` is a condition on the record (engine.conditions).
+    ``edge`` says whether a count that ends exactly at ``up_to`` is still inside the tier (RT-06).
+    """
 
     id: str | None = None
     model: Literal[
         "flat", "graduated", "volume", "package", "stairstep", "threshold_excess", "threshold_all"
     ] = "flat"
     rate: Rate | None = None
+    percent: Rate | None = None
+    markup: Rate | None = None
     tiers: list[Tier] = []
+    edge: Literal["inclusive", "exclusive"] = "inclusive"
+    packages: Literal["up", "down"] = "up"
+    counted: Literal["period", "day", "session", "record"] = "period"
+    at_zero: bool = False
+    connect_fee: Rate = Decimal(0)
+    connect_per: Literal["record", "session"] = "record"
+    least: Rate | None = None
+    most: Rate | None = None
+    rounding: Rounding | None = None
     zone: str | None = None
+    time: str | None = None
+    when: str | None = None
     state: str | None = None
     valid_from: date = date(1970, 1, 1)
     valid_to: date | None = None
 
     @model_validator(mode="after")
     def _shape(self) -> Price:
-        if (self.rate is None) == (not self.tiers):
-            raise ValueError("give either rate or tiers")
+        given = [self.rate is not None, self.percent is not None, self.markup is not None]
+        if sum([*given, bool(self.tiers)]) != 1:
+            raise ValueError("give one of rate, percent, markup and tiers")
+        if self.least is not None and self.most is not None and self.most < self.least:
+            raise ValueError("most must not be below least")
+        if self.packages == "down" and self.model != "package":
+            raise ValueError("packages: down is for model package")
+        if self.connect_per == "session" and self.counted == "record":
+            raise ValueError("a price that counts each record connects per record")
         bounds = [tier.up_to for tier in self.tiers]
         if bounds and (bounds[-1] is not None or None in bounds[:-1]):
             raise ValueError("only the last tier is open: leave up_to out there and nowhere else")
         if self.model == "stairstep" and any(tier.rate for tier in self.tiers):
             raise ValueError("a stairstep charges the flat price of the step; write flat, not rate")
-        if self.model == "stairstep" and self.rate is not None:
+        if self.model == "stairstep" and not self.tiers:
             raise ValueError("a stairstep needs tiers with a flat price each")
         numbers = [bound for bound in bounds if bound is not None]
         if numbers != sorted(set(numbers)):
@@ -149,8 +213,50 @@ class Increment(Terms):
     point: Literal["record", "session", "service_period", "pool_period"] = "record"
 
 
+class TimeWindow(Terms):
+    """A window of the local clock: ``starts`` inclusive, ``ends`` exclusive, on days of some kinds.
+
+    A window that ends at or before its start passes midnight and belongs to the day it begins on.
+    With ``holidays`` the dates of that calendar are days of kind ``holiday`` and of no other.
+    """
+
+    id: str
+    days: list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday"]] = [
+        "mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday"
+    ]  # fmt: skip
+    starts: str = Field("00:00", pattern=_CLOCK)
+    ends: str = Field("24:00", pattern=_CLOCK)
+    holidays: str | None = None
+
+
+class HolidayCalendar(Terms):
+    """Holidays by date, ``2026-04-03``, or for every year, ``12-25``."""
+
+    id: str
+    days: list[Annotated[str, Field(pattern=_HOLIDAY)]]
+
+
+class Surcharge(Terms):
+    """More per unit, or in hundredths of the price with all unit surcharges (RT-24)."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    when: str
+    unit: Rate = Decimal(0)
+    percent: Rate = Decimal(0)
+
+
 class Charge(Terms):
-    """A priced item of an offer."""
+    """A priced item of an offer.
+
+    ``counts`` is what a usage charge prices: the quantity, the number of records, or the cost that
+    the record brought with it (RT-29). ``aggregation`` makes one number of a period's records:
+    their sum, the greatest of them (capacity), or how many different values ``distinct`` has.
+    ``scope: account`` takes the services of an account together: tiers, least and greatest amount
+    then hold for all of them, and the charge stands on service ``""``.
+
+    ``time_policy`` says what a record that lasts beyond a time window is rated by: its start, or
+    split at the border, the default for durations (RT-18).
+    """
 
     id: str
     product: str
@@ -158,10 +264,22 @@ class Charge(Terms):
     kind: Literal["usage", "recurring", "transition", "overage"]
     external_code: str | None = None
     increment: Increment = Increment()
+    counts: Literal["quantity", "events", "cost"] = "quantity"
+    aggregation: Literal["sum", "peak", "distinct"] = "sum"
+    distinct: (
+        Literal["network", "country", "apn", "peer_number", "identifier", "day", "service"] | None
+    ) = None
+    scope: Literal["service", "account"] = "service"
     allowance: Rate = Decimal(0)
+    allowance_events: int = Field(0, ge=0)
+    allowance_amount: Money | None = None
     pooled: bool = False
     minimum: Money | None = None
+    minimum_at_zero: bool = False
     maximum: Money | None = None
+    rounding: RoundingMode = RoundingMode.HALF_UP
+    time_policy: Literal["start_time", "split"] | None = None
+    surcharges: list[Surcharge] = Field([], max_length=8)
     billing: Literal["advance", "arrears"] = "arrears"
     basis: ProrationBasis = ProrationBasis.ACTUAL
     transition: tuple[str, str] | None = None
@@ -212,6 +330,9 @@ class Catalog(Terms):
     initial_states: list[str]
     products: list[Product]
     zone_sets: list[ZoneSet] = []
+    attributes: dict[str, Kind] = {}
+    time_windows: list[TimeWindow] = []
+    holidays: list[HolidayCalendar] = []
     share_plans: list[SharePlan] = []
     offers: list[Offer]
 
@@ -231,6 +352,8 @@ class _Compiler:
         self.share_plans = {plan.id: plan for plan in catalog.share_plans}
         self.charge_ids: set[str] = set()
         self.price_ids: set[str] = set()
+        self.windows = {window.id: no for no, window in enumerate(catalog.time_windows, 1)}
+        self.conditions: dict[str, int] = {}
 
     def tables(self) -> dict[str, pa.Table]:
         catalog = self.catalog
@@ -240,6 +363,7 @@ class _Compiler:
         _unique(("zone_sets",), (zones.id for zones in catalog.zone_sets))
         _unique(("states",), (definition.state for definition in catalog.states))
         self._states()
+        self._time()
         for product in catalog.products:
             self.rows["product"].append(
                 {
@@ -267,6 +391,49 @@ class _Compiler:
             name: pa.Table.from_pylist(rows, schema=CATALOG[name].arrow_schema)
             for name, rows in self.rows.items()
         }
+
+    def _time(self) -> None:
+        catalog = self.catalog
+        _unique(("time_windows",), (window.id for window in catalog.time_windows))
+        _unique(("holidays",), (calendar.id for calendar in catalog.holidays))
+        calendars = {calendar.id for calendar in catalog.holidays}
+        for number, window in enumerate(catalog.time_windows):
+            if window.holidays is not None:
+                self._known(
+                    ("time_windows", number, "holidays"), window.holidays, calendars, "calendar"
+                )
+            self.rows["time_window"].append(
+                {
+                    "window_no": number + 1,
+                    "window_id": window.id,
+                    "days": " ".join(window.days),
+                    "starts_minute": _minute(window.starts),
+                    "ends_minute": _minute(window.ends),
+                    "calendar_id": window.holidays,
+                }
+            )
+        for number, calendar in enumerate(catalog.holidays):
+            _unique(("holidays", number, "days"), calendar.days)
+            self.rows["holiday"] += [
+                {"calendar_id": calendar.id, "day": day} for day in calendar.days
+            ]
+        for name, kind in catalog.attributes.items():
+            if name in RECORD_FIELDS or not _ATTRIBUTE.fullmatch(name):
+                raise TermsError(
+                    ("attributes", name), "not a name, or the name of a field that records have"
+                )
+            self.rows["record_attribute"].append({"name": name, "kind": kind})
+
+    def _condition(self, path: tuple[str | int, ...], text: str) -> int:
+        """Return the number of a condition; the same text has the same number."""
+        try:
+            parse(text, self.catalog.attributes)
+        except ConditionError as error:
+            raise TermsError(path, str(error)) from None
+        number = self.conditions.setdefault(text, len(self.conditions) + 1)
+        if number == len(self.rows["usage_condition"]) + 1:
+            self.rows["usage_condition"].append({"condition_no": number, "expression": text})
+        return number
 
     def _states(self) -> None:
         for number, definition in enumerate(self.catalog.states):
@@ -404,6 +571,9 @@ class _Compiler:
         if (charge.kind == "transition") != (charge.transition is not None):
             raise TermsError((*path, "transition"), "a transition charge, and no other, has one")
         size = self._unit((*path, "per"), charge.per)
+        if charge.counts == "cost":
+            size = COST_SIZE
+        self._counting(path, charge)
         start, end = charge.transition or (None, None)
         self.rows["charge"].append(
             {
@@ -414,11 +584,23 @@ class _Compiler:
                 "external_code": charge.external_code,
                 "usage_class": usage_class,
                 "unit_size": size,
+                "counts": charge.counts,
+                "time_policy": self._time_policy(path, charge, usage_class),
+                "aggregation": charge.aggregation,
+                "usage_key": _usage_key(charge),
+                "scope": charge.scope,
                 "increment_initial": charge.increment.initial,
                 "increment_subsequent": charge.increment.subsequent,
                 "increment_point": charge.increment.point,
                 "allowance_quantity": _whole((*path, "allowance"), charge.allowance * size),
+                "allowance_events": charge.allowance_events,
+                "allowance_minor": _minor(
+                    (*path, "allowance_amount"), charge.allowance_amount, currency
+                )
+                or 0,
                 "pooled": charge.pooled,
+                "rounding_mode": charge.rounding.value,
+                "minimum_at_zero": charge.minimum_at_zero,
                 "minimum_minor": _minor((*path, "minimum"), charge.minimum, currency),
                 "maximum_minor": _minor((*path, "maximum"), charge.maximum, currency),
                 "billing": charge.billing,
@@ -429,56 +611,176 @@ class _Compiler:
         )
         if charge.kind in ("usage", "overage"):
             self._fallback(path, charge)
+        _unique((*path, "surcharges"), (surcharge.id for surcharge in charge.surcharges))
         for number, price in enumerate(charge.prices):
             where = (*path, "prices", number)
+            if charge.kind != "usage" and (price.time or price.when or charge.surcharges):
+                raise TermsError(where, "times, conditions and surcharges are for usage")
             if price.zone is not None:
                 known = {rule.zone for rule in zones.rules} if zones else set()
                 self._known((*where, "zone"), price.zone, known, "zone")
             if price.state is not None:
                 self._known((*where, "state"), price.state, self.states, "state")
+            if price.time is not None:
+                self._known((*where, "time"), price.time, self.windows, "time window")
             self._price(where, charge, number, price, size)
 
+    @staticmethod
+    def _counting(path: tuple[str | int, ...], charge: Charge) -> None:
+        """Refuse ways of counting that contradict each other."""
+        if charge.kind != "usage":
+            return
+        if (charge.aggregation == "distinct") != (charge.distinct is not None):
+            raise TermsError((*path, "distinct"), "aggregation distinct, and no other, names it")
+        plain = charge.counts == "quantity" and charge.aggregation == "sum"
+        if not plain and charge.increment != Increment():
+            raise TermsError(
+                (*path, "increment"), "increments round a sum of quantities; remove one of the two"
+            )
+        if charge.pooled and not (plain and charge.scope == "service"):
+            raise TermsError(
+                (*path, "pooled"), "a pool takes sums of quantities per service, nothing else"
+            )
+        if charge.increment.point == "pool_period":
+            raise TermsError(
+                (*path, "increment", "point"),
+                "pool_period rounds a pool's overage; write it on the share plan's overage charge",
+            )
+        for number, price in enumerate(charge.prices):
+            where = (*path, "prices", number)
+            if (price.markup is not None) != (charge.counts == "cost") and not price.tiers:
+                raise TermsError(
+                    (*where, "markup"), "markup is for charges that count cost, and only for them"
+                )
+            single = price.counted == "period"
+            if single and (price.least is not None or price.most is not None):
+                raise TermsError(
+                    (*where, "counted"),
+                    "least and most bound the price of one record, session or day; say which",
+                )
+            if not single and (
+                charge.pooled
+                or charge.allowance
+                or charge.aggregation != "sum"
+                or charge.increment.point != "record"
+            ):
+                raise TermsError(
+                    (*where, "counted"),
+                    f"a price that counts each {price.counted} knows neither pools, free units, "
+                    "peaks nor increments of longer spans",
+                )
+            if price.connect_fee and charge.pooled:
+                raise TermsError((*where, "connect_fee"), "pooled usage pays no connect fee")
+
     def _fallback(self, path: tuple[str | int, ...], charge: Charge) -> None:
-        open_prices = [p for p in charge.prices if p.zone is None]
+        open_prices = [
+            p for p in charge.prices if p.zone is None and p.time is None and p.when is None
+        ]
         if not open_prices:
             raise TermsError(
                 (*path, "prices"), "no unconditional price; add one without zone (RULEBOOK §6)"
             )
 
+    def _time_policy(
+        self, path: tuple[str | int, ...], charge: Charge, usage_class: str | None
+    ) -> str:
+        unit = self.catalog.usage_classes.get(usage_class or "")
+        timed = any(price.time is not None for price in charge.prices)
+        if charge.time_policy == "split" and unit != "second":
+            raise TermsError(
+                (*path, "time_policy"), "only durations, in seconds, can be split over time"
+            )
+        whole = charge.counts != "quantity" or charge.aggregation != "sum"
+        if charge.time_policy is None:
+            return "split" if timed and unit == "second" and not whole else "start_time"
+        if charge.time_policy == "split" and whole:
+            raise TermsError((*path, "time_policy"), "only a sum of durations can be split")
+        return charge.time_policy if timed else "start_time"
+
     def _price(
         self, path: tuple[str | int, ...], charge: Charge, number: int, price: Price, size: int
     ) -> None:
+        """One row a price; with surcharges, one for every set of them that may come together.
+
+        A set comes before the sets it contains, so the first that matches is what applies.
+        """
         price_id = price.id or f"{charge.id}#{number + 1}"
+        sets = [
+            chosen
+            for count in range(len(charge.surcharges), -1, -1)
+            for chosen in combinations(range(len(charge.surcharges)), count)
+        ]
+        for place, chosen in enumerate(sets, 1):
+            self._price_row(
+                path,
+                charge,
+                "+".join([price_id, *(charge.surcharges[n].id for n in chosen)]),
+                number * len(sets) + place,
+                price,
+                size,
+                chosen,
+            )
+
+    def _price_row(
+        self,
+        path: tuple[str | int, ...],
+        charge: Charge,
+        price_id: str,
+        priority: int,
+        price: Price,
+        size: int,
+        chosen: tuple[int, ...],
+    ) -> None:
         if price_id in self.price_ids:
             raise TermsError((*path, "id"), f"price {price_id!r} is defined twice")
         self.price_ids.add(price_id)
+        conditions = [] if price.when is None else [self._condition((*path, "when"), price.when)]
+        for n in chosen:
+            where = (*path[:-2], "surcharges", n, "when")
+            conditions.append(self._condition(where, charge.surcharges[n].when))
+        self.rows["price_condition"] += [
+            {"price_id": price_id, "condition_no": condition} for condition in sorted({*conditions})
+        ]
+        more = sum((charge.surcharges[n].unit for n in chosen), Decimal(0))
+        factor = 1 + sum((charge.surcharges[n].percent for n in chosen), Decimal(0)) / 100
         self.rows["price"].append(
             {
                 "price_id": price_id,
                 "charge_id": charge.id,
-                "priority": number + 1,
+                "priority": priority,
                 "zone": price.zone,
+                "window_no": None if price.time is None else self.windows[price.time],
                 "state": price.state,
                 "valid_from": price.valid_from,
                 "valid_to": price.valid_to,
                 "model": price.model,
+                "edge": price.edge,
+                "package_rounding": price.packages,
+                "counted": price.counted,
+                "count_group": f"{price.zone or ''}|{price.time or ''}|{price.when or ''}",
+                "at_zero": price.at_zero,
+                "connect_e12": _e12(path, price.connect_fee * factor),
+                "connect_per": price.connect_per,
+                "least_e12": None if price.least is None else _e12(path, price.least),
+                "most_e12": None if price.most is None else _e12(path, price.most),
+                "rounding_mode": price.rounding.mode.value if price.rounding else None,
+                "rounding_digits": price.rounding.digits if price.rounding else None,
             }
         )
         lower = 0
-        for tier_no, tier in enumerate(price.tiers or [Tier(rate=price.rate or Decimal(0))], 1):
-            upper = (
-                None
-                if tier.up_to is None
-                else _whole((*path, "tiers", tier_no - 1, "up_to"), tier.up_to * size)
-            )
+        for tier_no, tier in enumerate(price.tiers or [Tier(rate=_single_rate(price))], 1):
+            where = (*path, "tiers", tier_no - 1)
+            upper = None if tier.up_to is None else _whole((*where, "up_to"), tier.up_to * size)
+            block = 0 if tier.block is None else _whole((*where, "block"), tier.block * size)
             self.rows["price_tier"].append(
                 {
                     "price_id": price_id,
                     "tier_no": tier_no,
                     "lower_quantity": lower,
                     "upper_quantity": upper,
-                    "rate_e12": tier.rate.scaleb(RATE_SCALE).quantize(Decimal(1)),
-                    "flat_e12": tier.flat.scaleb(RATE_SCALE).quantize(Decimal(1)),
+                    "block_quantity": block,
+                    "rate_e12": _e12(where, _tier_rate(tier, more, price) * factor),
+                    "flat_e12": _e12(where, tier.flat * factor),
                 }
             )
             lower = upper or 0
@@ -496,6 +798,52 @@ class _Compiler:
         count, name = (int(multiple[1]), multiple[2]) if multiple else (1, name)
         self._known(path, name, UNIT_SIZES, "unit")
         return count * UNIT_SIZES[name]
+
+
+COST_SIZE = 10**12
+"""Class units of one currency unit, where a charge counts cost: cost is exact to 12 decimals."""
+
+
+def _usage_key(charge: Charge) -> str | None:
+    """What records of one kind have in common, where a charge has to tell them apart."""
+    if charge.distinct is not None:
+        return charge.distinct
+    by_session = charge.increment.point == "session" or any(
+        price.counted == "session" or (price.connect_fee and price.connect_per == "session")
+        for price in charge.prices
+    )
+    return "session" if by_session else None
+
+
+def _single_rate(price: Price) -> Decimal:
+    if price.percent is not None:
+        return price.percent / 100
+    if price.markup is not None:
+        return 1 + price.markup / 100
+    return price.rate or Decimal(0)
+
+
+def _tier_rate(tier: Tier, more: Decimal, price: Price) -> Decimal:
+    """The rate of a priced unit with its unit surcharges; with a block, of one block."""
+    if price.model == "stairstep":
+        return Decimal(0)
+    if tier.block_price is not None:
+        assert tier.block is not None
+        return tier.block_price + more * tier.block
+    rate = (tier.rate if tier.percent is None else tier.percent / 100) + more
+    return rate if tier.block is None else rate * tier.block
+
+
+def _e12(path: tuple[str | int, ...], rate: Decimal) -> Decimal:
+    scaled = rate.scaleb(RATE_SCALE)
+    if scaled % 1:
+        raise TermsError(path, f"{rate} has more than {RATE_SCALE} decimals")
+    return scaled.quantize(Decimal(1))
+
+
+def _minute(clock: str) -> int:
+    hour, minute = clock.split(":")
+    return int(hour) * 60 + int(minute)
 
 
 def _unique(path: tuple[str | int, ...], names: Iterable[str]) -> None:

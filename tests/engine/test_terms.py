@@ -225,8 +225,8 @@ PRICE = f"{CHARGE}.prices.1"
 @pytest.mark.parametrize(
     ("path", "value", "rule"),
     [
-        (f"{PRICE}.rate", "1", "give either rate or tiers"),
-        (f"{PRICE}.tiers", [], "give either rate or tiers"),
+        (f"{PRICE}.rate", "1", "give one of rate, percent, markup and tiers"),
+        (f"{PRICE}.tiers", [], "give one of rate, percent, markup and tiers"),
         (f"{PRICE}.tiers", [{"up_to": 1, "rate": 1}], "only the last tier is open"),
         (f"{PRICE}.tiers", [{"rate": 1}, {"rate": 1}], "only the last tier is open"),
         (f"{PRICE}.tiers", [{"up_to": 2}, {"up_to": 1}, {"rate": 1}], "tiers must rise"),

@@ -29,7 +29,8 @@ def charge(compute: Compute) -> None:
     """
     define = _definer(compute)
     define("usage_slice", keep=True)
-    compute.define("usage_slice_priced", price_sql("usage_slice"), keep=True)
+    compute.define("usage_slice_priced", price_sql("usage_slice", "connections"), keep=True)
+    define("usage_priced", keep=True)
     define("usage_total", keep=True)
     define("usage_child")
     compute.define(

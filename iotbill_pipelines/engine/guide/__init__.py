@@ -15,6 +15,7 @@ import pyarrow as pa
 from iotbill_pipelines.engine.calendars import Month, local_quarters
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.statements import statement
+from iotbill_pipelines.engine.windows import band, read_windows
 
 _LOCAL_CALENDAR = pa.schema(
     [
@@ -22,6 +23,17 @@ _LOCAL_CALENDAR = pa.schema(
         ("quarter_utc", pa.timestamp("us")),
         ("local_date", pa.date32()),
         ("usage_period", pa.string()),
+        ("band", pa.string()),
+        ("band_no", pa.int64()),
+    ]
+)
+_BAND_INTERVAL = pa.schema(
+    [
+        ("billing_zone", pa.string()),
+        ("band_no", pa.int64()),
+        ("band", pa.string()),
+        ("from_utc", pa.timestamp("us")),
+        ("to_utc", pa.timestamp("us")),
     ]
 )
 _ZONE_DAY = pa.schema(
@@ -44,11 +56,13 @@ def define_day_intervals(compute: Compute) -> None:
 
 
 def load_calendar(compute: Compute, first: datetime | None, last: datetime | None) -> None:
-    """Load ``local_calendar``, ``zone_day`` and ``calendar_bound`` for every billing zone.
+    """Load ``local_calendar``, ``band_interval``, ``zone_day`` and ``calendar_bound``.
 
     ``first`` and ``last`` are the earliest and latest UTC instant of usage, or None without usage.
-    ``local_calendar`` has a row per zone and UTC quarter hour; ``zone_day`` the UTC instant at
-    which each local date begins (a date that a zone skipped begins where the next one does).
+    ``band_interval`` has the stretches of time in which the same time windows of the catalog hold,
+    numbered. ``local_calendar`` has a row per zone and UTC quarter hour, which lies in one of them;
+    ``zone_day`` the UTC instant at which each local date begins (a date that a zone skipped begins
+    where the next one does).
     Raises zoneinfo.ZoneInfoNotFoundError for a zone that IANA does not know.
     """
     zones: list[str] = compute.fetch("select distinct billing_zone from account")[
@@ -57,15 +71,27 @@ def load_calendar(compute: Compute, first: datetime | None, last: datetime | Non
     if first is None or last is None:
         first = last = datetime(1970, 1, 2)  # noqa: DTZ001 - UTC, naive, as everywhere in the engine
     margin = timedelta(days=2)
-    quarters: list[tuple[str, datetime, date, str]] = []
+    windows = read_windows(
+        compute.fetch("time_window").to_pylist(), compute.fetch("holiday").to_pylist()
+    )
+    quarters: list[tuple[str, datetime, date, str, str, int]] = []
+    bands: list[tuple[str, int, str, datetime, datetime]] = []
     days: list[tuple[str, date, datetime]] = []
     midnight = datetime.combine(first.date(), time()) - margin
     end = datetime.combine(last.date(), time()) + margin + timedelta(days=1)
     for zone in sorted(zones):
         begins: dict[date, datetime] = {}
-        for quarter, local_date, _ in local_quarters(zone, midnight, end):
-            quarters.append((zone, quarter, local_date, str(Month.of(local_date))))
+        since, held, band_no = midnight, "", 0
+        for quarter, local_date, minute in local_quarters(zone, midnight, end):
+            now = band(windows, local_date, minute) if windows else ""
+            if now != held:
+                if quarter > since:
+                    bands.append((zone, band_no, held, since, quarter))
+                since, held, band_no = quarter, now, band_no + 1
+            month = str(Month.of(local_date))
+            quarters.append((zone, quarter, local_date, month, now, band_no))
             begins.setdefault(local_date, quarter)
+        bands.append((zone, band_no, held, since, datetime(9999, 12, 31)))  # noqa: DTZ001
         later = max(begins.values())
         day, starts = max(begins), later
         while day >= min(begins):
@@ -73,6 +99,7 @@ def load_calendar(compute: Compute, first: datetime | None, last: datetime | Non
             days.append((zone, day, starts))
             day -= timedelta(days=1)
     compute.load("local_calendar", _rows(quarters, _LOCAL_CALENDAR))
+    compute.load("band_interval", _rows(bands, _BAND_INTERVAL))
     compute.load("zone_day", _rows(days, _ZONE_DAY))
     compute.load(
         "calendar_bound",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from iotbill_pipelines.engine.statements import statement
 
 
-def price_sql(slices: str) -> str:
+def price_sql(slices: str, connections: str = "0") -> str:
     """Return SQL that adds ``exact_e12`` to relation ``slices``.
 
     A row of ``slices`` prices the units in ``(from_quantity, to_quantity]`` of a count that ends
@@ -19,6 +19,10 @@ def price_sql(slices: str) -> str:
     whole (volume, stairstep, threshold_all) take the tier of ``total_quantity``; their flat fee
     goes to the slice that ends there.
 
+    ``connections`` names the column of ``slices`` with the number of connect fees that are due.
+    Least and most of the price, and its own rounding, hold for each slice.
+
     The amount in currency units is ``exact_e12 / (unit_size * 10^12)``, exactly.
     """
-    return statement("pricing", "price_slice").replace("price_slice_input", slices)
+    text = statement("pricing", "price_slice").replace("price_slice_input", slices)
+    return text.replace("connections_of_slice", connections)

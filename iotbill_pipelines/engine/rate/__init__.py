@@ -1,12 +1,14 @@
 """Rating: charge, zone, price and rated quantity of every record (RULEBOOK §6, §7).
 
-Prices are chosen once per distinct offer, usage class and network and joined back; records carry
+Prices are chosen once per distinct offer, usage class, network, set of conditions that hold and
+set of time windows that hold, and joined back; records carry
 integer quantities and the price version, never money. The second half sums a usage period.
 """
 
 from __future__ import annotations
 
 from iotbill_pipelines.engine.compute import Compute, conform
+from iotbill_pipelines.engine.conditions import trait_sql
 from iotbill_pipelines.engine.schemas import (
     RATED_USAGE,
     SUSPENDED_RECORD,
@@ -17,8 +19,9 @@ from iotbill_pipelines.engine.statements import statement
 
 
 def define_price_intervals(compute: Compute) -> None:
-    """Define ``price_interval``: the price of a charge by condition and local day."""
-    compute.define("price_interval", statement("rate", "price_interval"), keep=True)
+    """Define ``price_interval``: the price of what is priced by local day alone, by condition."""
+    compute.define("day_candidate", statement("rate", "day_candidate"))
+    compute.define("price_interval", _price_interval("day_candidate"), keep=True)
 
 
 def rate(compute: Compute) -> None:
@@ -27,7 +30,24 @@ def rate(compute: Compute) -> None:
     ``rated_usage`` is a view: writing it is the one pass over the records. A record is in it for
     every level of its service's chain, or it is suspended with the first thing that is missing.
     """
+    conditions = compute.fetch("select * from usage_condition order by condition_no")
+    attributes = {row["name"]: row["kind"] for row in compute.fetch("record_attribute").to_pylist()}
+    trait = trait_sql(conditions["expression"].to_pylist(), attributes)
+    compute.define("traced_usage", f"select *, {trait} as trait from unique_usage")
+    # kinds of usage: without conditions every record can tell them, which spares mediating twice
+    source = "unique_usage" if conditions.num_rows else "usage_record"
+    compute.define("kind_source", f"select *, {trait} as trait from {source}")
+    compute.define("usage_kind", statement("rate", "usage_kind"), keep=True)
+    compute.define("usage_candidate", statement("rate", "usage_candidate"))
+    compute.define("usage_price_interval", _price_interval("usage_candidate"), keep=True)
     compute.define("rate_choice", statement("rate", "rate_choice"), keep=True)
+    compute.define("guided_usage", statement("rate", "guided_usage"))
+    compute.define("whole_usage", "select * from guided_usage")
+    compute.define("split_charge", statement("rate", "split_charge"), keep=True)
+    if compute.fetch("split_charge").num_rows:
+        compute.define("timed_usage", statement("rate", "split_usage"))
+    else:
+        compute.define("timed_usage", _UNSPLIT)
     compute.define("rating_attempt", statement("rate", "rating_attempt"))
     compute.define(
         "suspended_record",
@@ -38,13 +58,28 @@ def rate(compute: Compute) -> None:
     compute.define("usage_outcome", conform(statement("rate", "usage_outcome"), USAGE_OUTCOME))
 
 
+def _price_interval(candidates: str) -> str:
+    return statement("rate", "price_interval").replace("candidate_input", candidates)
+
+
+_UNSPLIT = """
+select *, cast(1 as integer) as part_no, quantity as part_quantity, true as is_last_part
+from whole_usage
+""".strip()
+
+
 def sum_period(compute: Compute) -> None:
     """Define ``usage_aggregate`` of the period in ``settled_period`` from ``rated_usage``.
 
     Rounds sessions and service periods, and gives every charge's own allowance to the earliest
-    units. Also defines ``usage_free`` (the same rows with the first event) and ``usage_entry``
-    (the units in order of time), for later steps that draw down.
+    units, free records to the earliest records. Also defines ``usage_free`` (the same rows with
+    the first event) and ``usage_entry`` (the units in order of time), for later steps that draw
+    down.
     """
+    compute.define("free_event", statement("rate", "free_event"), keep=True)
+    compute.define("period_usage", statement("rate", "period_usage"))
+    compute.define("usage_connection", statement("rate", "usage_connection"), keep=True)
+    compute.define("usage_unit", statement("rate", "usage_unit"), keep=True)
     compute.define("usage_by_price", statement("rate", "usage_by_price"), keep=True)
     compute.define("usage_rounded", statement("rate", "usage_rounded"), keep=True)
     compute.define("usage_entry", statement("rate", "usage_entry"))

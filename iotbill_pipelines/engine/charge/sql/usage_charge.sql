@@ -7,14 +7,16 @@ with used as (
   group by u.usage_period, u.level, u.account_id, u.service_id, u.charge_id
 ),
 curved as (
-  select charge_id, max(case when model = 'flat' then 0 else 1 end) as curves
+  select charge_id, max(case when model = 'flat' and counted = 'period' and rounding_mode is null
+      and connect_e12 = 0 then 0 else 1 end) as curves
   from price
   group by charge_id
 )
 select u.usage_period, u.usage_period as billing_period, u.level, u.account_id, u.service_id,
   u.charge_id, 'usage' as kind,
   v.curves = 0 and c.allowance_quantity = 0 and c.minimum_minor is null
-    and c.maximum_minor is null and c.increment_point <> 'service_period' as linear,
+    and c.maximum_minor is null and c.increment_point <> 'service_period' and c.aggregation = 'sum'
+    and c.scope = 'service' and c.allowance_events = 0 and c.allowance_minor = 0 as linear,
   u.records, u.quantity, u.currency, coalesce(t.amount_minor, 0) as amount_minor
 from used as u
 join charge as c on c.charge_id = u.charge_id

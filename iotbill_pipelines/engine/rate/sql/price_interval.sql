@@ -1,35 +1,9 @@
--- Which price of a charge holds on a day, [from_date, to_date), by condition: the state for
--- recurring charges; for usage and overage the zone, or '' where no zone has a price of its own;
--- '' for transitions. First match by priority (RULEBOOK §6); adjacent spans of one price are one.
-with asked as (
-  select c.charge_id, c.kind, '' as condition_key
-  from charge as c
-  where c.kind <> 'recurring'
-  union all
-  select distinct c.charge_id, c.kind, p.zone
-  from charge as c
-  join price as p on p.charge_id = c.charge_id
-  where c.kind in ('usage', 'overage') and p.zone is not null
-  union all
-  select c.charge_id, c.kind, s.state
-  from charge as c
-  cross join state as s
-  where c.kind = 'recurring' and s.core_state <> 'cancelled'
-),
-candidate as (
-  select a.charge_id, a.condition_key, p.price_id, p.priority, p.valid_from,
-    coalesce(p.valid_to, date '9999-12-31') as valid_to
-  from asked as a
-  join price as p on p.charge_id = a.charge_id
-  left join state as s on s.state = a.condition_key
-  where case when a.kind = 'recurring'
-             then p.state = a.condition_key or (p.state is null and s.core_state = 'active')
-             else p.zone is null or p.zone = a.condition_key end
-),
-bound as (
-  select charge_id, condition_key, valid_from as at_date from candidate
+-- Which price of a charge holds on a day, [from_date, to_date), by condition: of the candidates that
+-- fit a condition the first by priority (RULEBOOK §6); adjacent spans of one price are one.
+with bound as (
+  select charge_id, condition_key, valid_from as at_date from candidate_input
   union
-  select charge_id, condition_key, valid_to from candidate
+  select charge_id, condition_key, valid_to from candidate_input
 ),
 span as (
   select charge_id, condition_key, at_date as from_date,
@@ -43,7 +17,7 @@ ranked as (
       partition by s.charge_id, s.condition_key, s.from_date
       order by c.priority asc nulls last, c.price_id asc nulls last) as rank_
   from span as s
-  join candidate as c on c.charge_id = s.charge_id and c.condition_key = s.condition_key
+  join candidate_input as c on c.charge_id = s.charge_id and c.condition_key = s.condition_key
     and c.valid_from <= s.from_date and c.valid_to >= s.to_date
 ),
 chosen as (

@@ -1,44 +1,13 @@
--- Charge and price decided once for every distinct kind of usage, for records to join by equality:
--- offer, usage class and visited network, and the days on which the price holds.
--- Zone by longest match: network > country > region > any (RULEBOOK §6, RT-22).
-with network as (
-  select distinct usage_class, coalesce(mcc, '') as mcc, coalesce(mnc, '') as mnc,
-    coalesce(region, '') as region
-  from usage_record
-),
-zoned as (
-  select m.zone_set_id, n.usage_class, n.mcc, n.mnc, n.region, m.zone,
-    row_number() over (
-      partition by m.zone_set_id, n.usage_class, n.mcc, n.mnc, n.region
-      order by m.specificity desc nulls last, m.zone asc nulls last) as rank_
-  from network as n
-  join zone_member as m
-    on (m.specificity = 3 and m.mcc = n.mcc and m.mnc = n.mnc)
-    or (m.specificity = 2 and m.mcc = n.mcc)
-    or (m.specificity = 1 and m.region = n.region)
-    or m.specificity = 0
-),
-priced_zone as (
-  select distinct charge_id, condition_key from price_interval where condition_key <> ''
-),
-usage_charge as (
-  select offer_id, usage_class, min(charge_id) as charge_id
-  from charge
-  where kind = 'usage'
-  group by offer_id, usage_class
-)
-select o.offer_id, n.usage_class, n.mcc, n.mnc, n.region,
-  c.charge_id, i.price_id, c.pooled, c.increment_point,
+-- Charge and price decided once for every distinct kind of usage and band, for records to join by
+-- equality, and the days on which the price holds.
+select k.offer_id, k.usage_class, k.mcc, k.mnc, k.region, k.trait, b.band, k.currency,
+  c.charge_id, i.price_id, c.pooled, c.counts, c.usage_key,
   case when c.increment_point = 'record' then c.increment_initial else 1 end as record_initial,
   case when c.increment_point = 'record' then c.increment_subsequent else 1 end
     as record_subsequent,
   i.from_date, i.to_date
-from network as n
-join usage_charge as u on u.usage_class = n.usage_class
-join charge as c on c.charge_id = u.charge_id
-join offer as o on o.offer_id = u.offer_id
-left join zoned as z on z.rank_ = 1 and z.zone_set_id = o.zone_set_id
-  and z.usage_class = n.usage_class and z.mcc = n.mcc and z.mnc = n.mnc and z.region = n.region
-left join priced_zone as p on p.charge_id = c.charge_id and p.condition_key = z.zone
-join price_interval as i on i.charge_id = c.charge_id
-  and i.condition_key = coalesce(p.condition_key, '')
+from usage_kind as k
+cross join (select distinct band from local_calendar) as b
+join charge as c on c.charge_id = k.charge_id
+join usage_price_interval as i on i.charge_id = k.charge_id
+  and i.condition_key = k.zone || '|' || k.trait || '|' || b.band

@@ -20,6 +20,10 @@ select file_key, line_no, feed_id, usage_month, event_start, uid_type, uid_value
       || 'check its states'
     when 'no_offer' then 'service ' || service_id || ' has no '
       || coalesce(level || ' ', '') || 'offer at that time; add it to the contracts'
+    when 'no_cost' then 'charge ' || charge_id || ' marks up the cost of the record, which tells '
+      || 'none; ask the carrier, or price ' || usage_class || ' in offer ' || offer_id || ' otherwise'
+    when 'foreign_cost' then 'charge ' || charge_id || ' marks up a cost in ' || currency
+      || ', the record tells it in ' || vendor_currency || '; price it in that currency'
     when 'late' then 'came ' || cast(late_days as varchar) || ' days after the close of '
       || usage_period || ', more than its feed bills by itself; decide'
     else 'offer ' || offer_id || ' has no price for ' || usage_class || ' on '

@@ -28,7 +28,7 @@ select e.usage_period, e.level, e.pool_id, e.share_plan_id, e.pool_account_id, e
          else wide(c.increment_initial)
            + ceil_div(greatest(e.overage - c.increment_initial, 0), c.increment_subsequent)
            * c.increment_subsequent end - c.allowance_quantity) as bigint) as billed_quantity,
-  c.unit_size, c.minimum_minor, c.maximum_minor, i.price_id,
+  c.unit_size, c.rounding_mode, c.minimum_minor, c.maximum_minor, i.price_id,
   row_number() over (order by e.level, e.pool_id) as slice_no
 from exceeded as e
 join charge as c on c.charge_id = e.charge_id

@@ -1,0 +1,22 @@
+-- What prices count by itself: each day, session or record; alike ones are one row that repeats.
+with single as (
+  select r.level, r.account_id, case when c.scope = 'account' then '' else r.service_id end
+      as service_id, r.price_id, p.counted, p.connect_per,
+    case p.counted
+      when 'day' then cast(r.local_date as varchar)
+      when 'session' then r.session_key
+      else cast(r.file_key as varchar) || '/' || cast(r.line_no as varchar) || '/'
+        || cast(r.part_no as varchar) end as unit_key,
+    sum(r.rated_quantity) as unit_quantity,
+    sum(case when r.connects then 1 else 0 end) as connections
+  from period_usage as r
+  join price as p on p.price_id = r.price_id and p.counted <> 'period'
+  join charge as c on c.charge_id = p.charge_id
+  group by 1, 2, 3, 4, 5, 6, 7
+)
+select level, account_id, service_id, price_id, cast(unit_quantity as bigint) as unit_quantity,
+  cast(case when connect_per = 'session' then least(connections, 1) else connections end as bigint)
+    as connections,
+  cast(count(*) as bigint) as repeats
+from single
+group by 1, 2, 3, 4, 5, 6
