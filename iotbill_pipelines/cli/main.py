@@ -427,6 +427,29 @@ def waive(
     closing.waive(context.obj, gate, _month(month), by=by, reason=reason)
 
 
+@app.command()
+def quality(
+    context: typer.Context,
+    month: Annotated[
+        str | None, typer.Option("--period", metavar="MONTH", help="A month, as in 2026-10.")
+    ] = None,
+    day: Annotated[
+        str | None, typer.Option(help="One UTC day of usage.", metavar="YYYY-MM-DD")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Hold every day of every feed against what its feed expects; without options, last month's.
+
+    Volume against the same weekday of the weeks before, rejects, missing values, SIMs, quantities,
+    files that have not come. Writes pages to out/MONTH/data_docs. A close does the same.
+
+    Example: `iotbill quality --day 2026-10-13`
+    """
+    from iotbill_pipelines.cli import checking
+
+    checking.quality(context.obj, _month(month) if month else None, day, as_json=json)
+
+
 @alerts_app.command("list")
 def alerts_list(
     context: typer.Context,

@@ -75,6 +75,8 @@ class ClosePolicy(Terms):
     suspense: SuspensePolicy = SuspensePolicy()
     files: FilePolicy = FilePolicy()
     reference_data: Verdict = "warn"
+    data_quality: Verdict = "warn"
+    """What a feed-day that breaks its feed's expectations does to the close."""
     schedule: SchedulePolicy = SchedulePolicy()
 
     @model_validator(mode="after")

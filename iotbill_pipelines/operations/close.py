@@ -71,12 +71,25 @@ _OPERATIONS = "iotbill_pipelines.operations"
 
 CLOSE_STAGES: tuple[Stage, ...] = (
     Stage(
+        "check_feeds",
+        f"{_OPERATIONS}.data_quality",
+        "Check data quality",
+        "feed_day_profile",
+        "1_receive",
+        ("usage_record",),
+        ("duckdb", "greatexpectations"),
+        (
+            Gate("data_quality", "every day of every feed is as its feed expects"),
+            Gate("table_schema", "records keep the schema of their table"),
+        ),
+    ),
+    Stage(
         "rate_usage",
         f"{_OPERATIONS}.usage",
         "Rate usage",
         "rated_usage",
         "2_rate",
-        ("usage_record",),
+        ("usage_record", "feed_day_profile"),
         ("duckdb", "deltalake"),
         (
             Gate("conservation", "in = kept + ignored + duplicate + rejected + suspended"),

@@ -1,42 +1,67 @@
-"""Data quality of a period's feeds: expectations of each feed-day, with Data Docs to look at.
+"""Data quality of a month's feeds: expectations of each feed-day, with Data Docs to look at.
 
-Great Expectations runs on the profile of a feed-day, once per close: importing it takes longer
-than everything it checks. What it expects stands under ``expect`` in each feed. Its findings are
-warnings; what must not be billed was rejected record by record before.
+A feed-day is a UTC day of a feed's usage. Its profile is made by one pass over the month's records
+and kept in PostgreSQL, where the days of later months are compared with it. What is expected stands
+under ``expect`` in each feed; what must not be billed was rejected record by record before.
+
+Great Expectations runs on the profile, once per close and only if something changed: importing it
+takes longer than everything it checks (:mod:`operations.expectations`).
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from pathlib import Path
+from statistics import median_low
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from sqlalchemy import any_, select
-from sqlalchemy.orm import Session
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
+from iotbill_pipelines.config.close import read_close_policy
 from iotbill_pipelines.config.feeds import load_feeds
 from iotbill_pipelines.engine.feeds.spec import FeedSpec
 from iotbill_pipelines.engine.schemas import USAGE_RECORD, Table
-from iotbill_pipelines.engine.validate.profile import LANDED_FILE, profile
-from iotbill_pipelines.operations.stages import Finding, StageResult
+from iotbill_pipelines.engine.validate.profile import LANDED_FILE, OPTIONAL, profile
+from iotbill_pipelines.operations import fingerprints, runs
+from iotbill_pipelines.operations.deliveries import missing_files
+from iotbill_pipelines.operations.stages import Finding, Severity, StageResult
 from iotbill_pipelines.operations.table_schema import pandera_schema
-from iotbill_pipelines.storage.models import FeedFile
+from iotbill_pipelines.storage.models import FeedDayFailure, FeedDayProfile, FeedFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from iotbill_pipelines.engine.calendars import Month
     from iotbill_pipelines.operations.workspace import Workspace
 
+STAGE = "check_feeds"
+DOCS = "data_docs"
 SAMPLE_ROWS = 20_000
-"""Records that pandera sees of a period: a bounded batch, whatever its size."""
+"""Records that pandera sees of a month: a bounded batch, whatever its size."""
+
+
+@dataclass(frozen=True)
+class FeedDay:
+    """The profile of a feed on a UTC day. ``quantities`` are (records, sum, greatest) by class.
+
+    ``missing`` tells which files of a due delivery have not come; empty if all have.
+    """
+
+    feed_id: str
+    day: date
+    files: int = 0
+    records: int = 0
+    rejected: int = 0
+    ignored: int = 0
+    reject_per_million: int = 0
+    identifiers: int = 0
+    nulls: Mapping[str, int] | None = None
+    quantities: Mapping[str, tuple[int, int, int]] | None = None
+    volume_percent: int | None = None
+    usual_records: int | None = None
+    missing: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,193 +74,418 @@ class Expectation:
     words: str
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A feed-day that breaks an expectation, with the value it has."""
+
+    feed_id: str
+    day: date
+    column: str
+    value: int
+    words: str
+
+
+def check_quality(ws: Workspace, period: Month) -> StageResult:
+    """Check the feed-days of a UTC month outside of a close, as a run of its own."""
+    runs.start(ws, "quality", period)
+    with runs.stage_lock(ws, period):
+        try:
+            result = check_feeds(ws, period)
+        except Exception as error:
+            runs.finish(ws, "failed", {"stage": STAGE, "error": str(error)})
+            raise
+    runs.finish(ws, "succeeded", None)
+    return result
+
+
 def check_feeds(ws: Workspace, period: Month) -> StageResult:
-    """Check the feed-days that brought usage of ``period``; write Data Docs beside its report."""
+    """Check every feed-day of the UTC month ``period``; write Data Docs beside its report.
+
+    Findings: ``data_quality`` per feed-day and expectation (configs/close.yaml decides whether
+    they block), ``table_schema`` (block) for records that break their table's schema. The same
+    inputs again give what was found before, at once.
+    """
     feeds = load_feeds(ws.configs / "feeds")
-    landed = _landed(ws, str(period))
-    classes = sorted({name for spec in feeds.values() for name in spec.expect.max_quantity})
-    with ws.compute() as compute:
-        compute.load("landed_file", landed)
-        keys = set(landed["file_key"].to_pylist())
-        files = [
-            path
-            for key in sorted(keys)
-            for path in ws.lake.files(USAGE_RECORD, file_key=str(key))
-        ]  # fmt: skip
-        compute.scan(USAGE_RECORD, files)
-        days = profile(compute, classes)
-        sample = compute.fetch(
-            f"select * from usage_record order by md5(file_key || ':' || line_no) "
-            f"limit {SAMPLE_ROWS}"
+    severity = read_close_policy(ws.configs).data_quality
+    landed = _landed(ws, period)
+    missing = {
+        (one.feed_id, one.day): max(one.due - one.came, len(one.numbers))
+        for one in missing_files(ws, ws.clock(), since=period.start)
+        if one.day < period.end
+    }
+    detail = _inputs(ws, period, feeds, severity, landed, missing)
+    index = ws.out(period) / DOCS / "index.html"
+    unchanged = fingerprints.recorded(ws, STAGE).get(period) == fingerprints.fingerprint(detail)
+    if unchanged and index.is_file():
+        stored = _stored_days(ws, period)
+        return _result(stored, _stored_findings(ws, period), [index], changed=False)
+    fingerprints.forget(ws, STAGE, period)
+    days, sample = _profiled(ws, period, landed)
+    days = _with_missing_days(days, missing)
+    judged = _compared(ws, days, feeds)
+    failures: list[Failure] = []
+    if any(day.feed_id in feeds for day in judged):
+        from iotbill_pipelines.operations.expectations import run_expectations  # noqa: PLC0415
+
+        failures = run_expectations(
+            [day for day in judged if day.feed_id in feeds],
+            {feed_id: expectations(spec) for feed_id, spec in feeds.items()},
+            index.parent,
         )
-    docs = ws.out(period) / "data_docs"
-    findings = run_expectations(days, feeds, docs)
+    findings = [_finding(failure, severity) for failure in failures]
     # feeds that deliver credits are exempt by their own bounds, checked record by record
     credits = any(spec.bounds.allow_negative for spec in feeds.values())
-    findings += check_table(USAGE_RECORD, sample, allow_negative=credits)
-    return StageResult(
-        rows={"feed-days": days.num_rows, "expectations failed": len(findings)},
-        preview=days.select(
-            [name for name in days.column_names if not name.startswith("nulls_")]
-        ).slice(0, 50),
-        files=[docs / "index.html"] if (docs / "index.html").is_file() else [],
-        findings=findings,
+    broken = check_table(USAGE_RECORD, sample, allow_negative=credits)
+    with ws.engine.begin() as connection:
+        _store(connection, ws, period, judged, failures, findings)
+        if not broken:
+            fingerprints.remember(connection, ws, STAGE, period, detail)
+    return _result(judged, [*findings, *broken], [index] if index.is_file() else [])
+
+
+def of_day(result: StageResult, day: date) -> StageResult:
+    """Return what a month's result says of one day."""
+    preview = result.preview
+    if preview is not None:
+        preview = preview.filter(pa.array([value == day for value in preview["day"].to_pylist()]))
+    return replace(
+        result,
+        rows={"feed-days": preview.num_rows if preview is not None else 0},
+        preview=preview,
+        findings=[found for found in result.findings if f" {day}: " in found.message],
     )
 
 
-def _landed(ws: Workspace, month: str) -> pa.Table:
-    wanted = select(FeedFile).where(
-        FeedFile.state == "ingested", any_(FeedFile.usage_months) == month
+# ------------------------------------------------------------------------------ the profile
+
+
+def _landed(ws: Workspace, period: Month) -> pa.Table:
+    """The files whose rejected records count in this month: the first that they touch."""
+    first_month = FeedFile.usage_months[1] == str(period)
+    no_month = sa.func.coalesce(sa.func.cardinality(FeedFile.usage_months), 0) == 0
+    received = FeedFile.received_day.between(period.start, period.end - timedelta(days=1))
+    select = (
+        sa.select(
+            FeedFile.file_key,
+            FeedFile.feed_id,
+            FeedFile.received_day,
+            sa.func.coalesce(FeedFile.records_in, 0).label("records_in"),
+            sa.func.coalesce(FeedFile.ignored, 0).label("ignored"),
+            sa.func.coalesce(FeedFile.rejected, 0).label("rejected"),
+        )
+        .where(FeedFile.state == "ingested", first_month | (no_month & received))
+        .where(FeedFile.feed_id.in_(_usage_feeds(ws)))
+        .order_by(FeedFile.file_key)
     )
-    with Session(ws.engine) as session:
-        rows = [
-            {
-                "file_key": row.file_key,
-                "feed_id": row.feed_id,
-                "received_day": row.received_day,
-                "records_in": row.records_in or 0,
-                "ignored": row.ignored or 0,
-                "rejected": row.rejected or 0,
-            }
-            for row in session.execute(wanted.order_by(FeedFile.file_key)).scalars()
-        ]
+    with ws.engine.connect() as connection:
+        rows = [dict(row) for row in connection.execute(select).mappings()]
     return pa.Table.from_pylist(rows, schema=LANDED_FILE)
+
+
+def _usage_feeds(ws: Workspace) -> list[str]:
+    feeds = load_feeds(ws.configs / "feeds")
+    return [feed_id for feed_id, spec in feeds.items() if spec.target == USAGE_RECORD.name]
+
+
+def _inputs(
+    ws: Workspace,
+    period: Month,
+    feeds: Mapping[str, FeedSpec],
+    severity: str,
+    landed: pa.Table,
+    missing: Mapping[tuple[str, date], int],
+) -> dict[str, Any]:
+    files = ws.lake.files(USAGE_RECORD, usage_month=str(period))
+    return {
+        "files": [str(Path(file).relative_to(ws.lake.root)) for file in files],
+        "landed": [[str(value) for value in row.values()] for row in landed.to_pylist()],
+        "missing": sorted(f"{feed} {day} {count}" for (feed, day), count in missing.items()),
+        "expect": {id_: spec.expect.model_dump_json() for id_, spec in sorted(feeds.items())},
+        "severity": severity,
+        "history": _history_digest(ws, period),
+    }
+
+
+def _history_digest(ws: Workspace, period: Month) -> str:
+    """A hash of the earlier days that this month's are compared with."""
+    select = sa.text(
+        "select md5(coalesce(string_agg(feed_id || ' ' || day || ' ' || records, ','"
+        " order by feed_id, day), '')) from feed_day_profile where day < :start and day >= :first"
+    )
+    values = {"start": period.start, "first": period.start - timedelta(weeks=26)}
+    with ws.engine.connect() as connection:
+        return str(connection.execute(select, values).scalar_one())
+
+
+def _profiled(ws: Workspace, period: Month, landed: pa.Table) -> tuple[list[FeedDay], pa.Table]:
+    """The feed-days of the month, and a bounded sample of its records, always the same one."""
+    with ws.compute() as compute:
+        compute.load("landed_file", landed)
+        ws.lake.scan(compute, USAGE_RECORD, usage_month=str(period))
+        days, classes = profile(compute)
+        sample = compute.fetch(
+            f"select {USAGE_RECORD.column_list} from usage_record "
+            f"order by hash(file_key, line_no), file_key, line_no limit {SAMPLE_ROWS}"
+        )
+    return feed_days(days, classes), sample
+
+
+def feed_days(days: pa.Table, classes: pa.Table) -> list[FeedDay]:
+    """Make feed-days of the two tables of a profile."""
+    quantities: dict[tuple[str, date], dict[str, tuple[int, int, int]]] = {}
+    for row in classes.to_pylist():
+        quantities.setdefault((row["feed_id"], row["day"]), {})[row["usage_class"]] = (
+            row["records"], int(row["quantity"]), row["greatest"],
+        )  # fmt: skip
+    return [
+        FeedDay(
+            feed_id=row["feed_id"],
+            day=row["day"],
+            files=row["files"],
+            records=row["accepted"],
+            rejected=row["rejected"],
+            ignored=row["ignored"],
+            reject_per_million=row["reject_per_million"],
+            identifiers=row["identifiers"],
+            nulls={name: row[f"nulls_{name}"] for name in OPTIONAL if row[f"nulls_{name}"]},
+            quantities=quantities.get((row["feed_id"], row["day"]), {}),
+        )
+        for row in days.to_pylist()
+    ]
+
+
+def _with_missing_days(
+    days: Sequence[FeedDay], missing: Mapping[tuple[str, date], int]
+) -> list[FeedDay]:
+    """Add the days whose files have not come: nothing delivered must be seen, not skipped."""
+    known = {(day.feed_id, day.day) for day in days}
+    made = [replace(day, missing=missing.get((day.feed_id, day.day), 0)) for day in days]
+    made += [
+        FeedDay(feed_id, day, nulls={}, quantities={}, missing=count)
+        for (feed_id, day), count in missing.items()
+        if (feed_id, day) not in known
+    ]
+    return sorted(made, key=lambda one: (one.feed_id, one.day))
+
+
+def _compared(
+    ws: Workspace, days: Sequence[FeedDay], feeds: Mapping[str, FeedSpec]
+) -> list[FeedDay]:
+    """Set each day against the same weekday of the weeks before, this month's days included."""
+    if not days:
+        return []
+    first = min(day.day for day in days)
+    select = sa.select(FeedDayProfile.feed_id, FeedDayProfile.day, FeedDayProfile.records).where(
+        FeedDayProfile.day < first, FeedDayProfile.day >= first - timedelta(weeks=26)
+    )
+    with ws.engine.connect() as connection:
+        history = {(row.feed_id, row.day): row.records for row in connection.execute(select)}
+    history |= {(day.feed_id, day.day): day.records for day in days}
+    return [compared(day, history, feeds.get(day.feed_id)) for day in days]
+
+
+def compared(
+    day: FeedDay, history: Mapping[tuple[str, date], int], spec: FeedSpec | None
+) -> FeedDay:
+    """Return a feed-day with its volume in percent of the median of its weekday before it."""
+    volume = spec.expect.volume if spec else None
+    if volume is None:
+        return day
+    weeks = [
+        history[day.feed_id, before]
+        for number in range(1, volume.weeks + 1)
+        if (day.feed_id, before := day.day - timedelta(weeks=number)) in history
+    ]
+    usual = median_low(weeks) if len(weeks) >= volume.min_weeks else 0
+    if not usual:
+        return day
+    return replace(day, usual_records=usual, volume_percent=day.records * 100 // usual)
+
+
+# ------------------------------------------------------------------------- the expectations
 
 
 def expectations(spec: FeedSpec) -> list[Expectation]:
     """Return what a feed's ``expect`` section means for the columns of its profile."""
     expect = spec.expect
     made = [
+        Expectation("missing_files", None, 0, "every file that is due has come"),
         Expectation(
-            "reject_per_million", 0, int(expect.max_reject_percent * 10_000),
+            "reject_per_million", None, int(expect.max_reject_percent * 10_000),
             f"at most {expect.max_reject_percent} % of the records are rejected",
-        )
+        ),
     ]  # fmt: skip
+    if expect.volume is not None:
+        low, high = expect.volume.min_percent, expect.volume.max_percent
+        words = f"between {low} % and {high} % of the weekday's usual records"
+        made.append(Expectation("volume_percent", low, high, words))
     if expect.min_records is not None or expect.max_records is not None:
+        words = f"at least {expect.min_records or 0}"
+        if expect.max_records is not None:
+            words += f" and at most {expect.max_records}"
         made.append(
-            Expectation("records_in", expect.min_records, expect.max_records,
-                        f"between {expect.min_records or 0} and "
-                        f"{'any number of' if expect.max_records is None else expect.max_records}"
-                        " records a day")
-        )  # fmt: skip
+            Expectation("records", expect.min_records, expect.max_records, f"{words} records a day")
+        )
     if expect.min_identifiers is not None:
         words = f"at least {expect.min_identifiers} SIMs or devices a day"
         made.append(Expectation("identifiers", expect.min_identifiers, None, words))
     for column, percent in sorted(expect.max_null_percent.items()):
         made.append(
-            Expectation(f"null_per_million_{column}", 0, int(percent * 10_000),
+            Expectation(f"null_per_million_{column}", None, int(percent * 10_000),
                         f"at most {percent} % of the records lack {column}")
         )  # fmt: skip
     for usage_class, most in sorted(expect.max_quantity.items()):
         made.append(Expectation(f"quantity_{usage_class}", None, most,
                                 f"at most {most} units of {usage_class} a day"))  # fmt: skip
+    for usage_class, most in sorted(expect.max_record_quantity.items()):
+        made.append(Expectation(f"greatest_{usage_class}", None, most,
+                                f"at most {most} units of {usage_class} a record"))  # fmt: skip
     return made
 
 
-def run_expectations(
-    days: pa.Table, feeds: Mapping[str, FeedSpec], directory: Path
-) -> list[Finding]:
-    """Run each feed's expectations on its days; write Data Docs into ``directory``."""
-    rows = days.to_pylist()
-    present = [feed_id for feed_id in sorted({r["feed_id"] for r in rows}) if feed_id in feeds]
-    if not present:
-        return []
-    findings: list[Finding] = []
-    with _great_expectations(directory) as (gx, context):
-        source = context.data_sources.add_pandas("feed_day_profile")
-        for feed_id in present:
-            frame = _frame([row for row in rows if row["feed_id"] == feed_id])
-            batch = source.add_dataframe_asset(feed_id).add_batch_definition_whole_dataframe("days")
-            suite = context.suites.add(gx.ExpectationSuite(name=feed_id))
-            wanted = expectations(feeds[feed_id])
-            for expectation in wanted:
-                suite.add_expectation(
-                    gx.expectations.ExpectColumnValuesToBeBetween(
-                        column=expectation.column,
-                        min_value=expectation.low,
-                        max_value=expectation.high,
-                        notes=expectation.words,
-                    )
-                )
-            definition = context.validation_definitions.add(
-                gx.ValidationDefinition(name=feed_id, data=batch, suite=suite)
-            )
-            result = definition.run(
-                batch_parameters={"dataframe": frame},
-                result_format={
-                    "result_format": "COMPLETE",
-                    "unexpected_index_column_names": ["day"],
-                },
-            )
-            findings += _findings(feed_id, wanted, result.results)
-        context.build_data_docs(site_names=["feeds"])
-    return findings
-
-
-def _frame(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Return the profile of one feed as a frame, with null rates worked out in integers."""
-    import pandas as pd  # noqa: PLC0415 - comes with Great Expectations
-
-    made = []
-    for row in rows:
-        numbers: dict[str, object] = {"day": str(row["day"])}
-        for name, value in row.items():
-            if name.startswith("nulls_"):
-                rate = value * 1_000_000 // row["accepted"] if row["accepted"] else 0
-                numbers[f"null_per_million_{name.removeprefix('nulls_')}"] = rate
-            elif isinstance(value, int | Decimal):
-                numbers[name] = int(value)
-        made.append(numbers)
-    return pd.DataFrame(made)
-
-
-def _findings(feed_id: str, wanted: Sequence[Expectation], results: Sequence[Any]) -> list[Finding]:
-    words = {expectation.column: expectation.words for expectation in wanted}
-    found = []
-    for result in results:
-        if result.success:
-            continue
-        column = result.expectation_config.kwargs["column"]
-        days = result.result.get("unexpected_index_list") or []
-        listed = ", ".join(f"{day['day']}: {day.get(column)}" for day in days[:5])
-        more = f" and {len(days) - 5} more days" if len(days) > 5 else ""
-        found.append(
-            Finding(
-                "feed_day_expectation", "warn",
-                f"{feed_id}: expected {words[column]}; {column} was {listed}{more}",
-                f"{len(days)} days",
-                f"look at the rejected records of {feed_id}, or ask the carrier; "
-                "change expect in its feed if this is normal",
-            )
-        )  # fmt: skip
+def numbers(day: FeedDay, wanted: Iterable[Expectation]) -> dict[str, int | None]:
+    """Return the columns that expectations look at, in integers; None is not judged."""
+    found: dict[str, int | None] = {
+        "files": day.files,
+        "records": day.records,
+        "rejected": day.rejected,
+        "identifiers": day.identifiers,
+        "missing_files": day.missing,
+        "reject_per_million": day.reject_per_million,
+        "volume_percent": day.volume_percent,
+    }
+    for expectation in wanted:
+        kind, _, name = expectation.column.partition("_")
+        if expectation.column.startswith("null_per_million_"):
+            name = expectation.column.removeprefix("null_per_million_")
+            nulls = (day.nulls or {}).get(name, 0)
+            found[expectation.column] = nulls * 1_000_000 // day.records if day.records else None
+        elif kind in ("quantity", "greatest"):
+            _, total, greatest = (day.quantities or {}).get(name, (0, 0, 0))
+            found[expectation.column] = total if kind == "quantity" else greatest
     return found
 
 
-@contextmanager
-def _great_expectations(directory: Path) -> Iterator[tuple[Any, Any]]:
-    """Import Great Expectations and open a throw-away context that writes docs to a directory."""
-    # It reports usage to its makers unless told not to before it is imported.
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import great_expectations as gx  # noqa: PLC0415 - takes 10 s and more
+def _finding(failure: Failure, severity: Severity) -> Finding:
+    value = f"{failure.value:,}"
+    if "per_million" in failure.column:
+        value = f"{failure.value / 10_000:.2f} %"
+    elif failure.column == "volume_percent":
+        value = f"{failure.value} %"
+    elif failure.column == "missing_files":
+        value = f"{failure.value} files"
+    return Finding(
+        "data_quality", severity,
+        f"{failure.feed_id} {failure.day}: expected {failure.words}; {failure.column} is {value}",
+        value,
+        f"look at the day's files and rejected records of {failure.feed_id}, or ask the carrier; "
+        "change expect in its feed if this is normal",
+    )  # fmt: skip
 
-        logging.getLogger("great_expectations").setLevel(logging.ERROR)
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = {"globally": False, "metric_calculations": False}
-        directory.mkdir(parents=True, exist_ok=True)
-        context.add_data_docs_site(
-            site_name="feeds",
-            site_config={
-                "class_name": "SiteBuilder",
-                "store_backend": {
-                    "class_name": "TupleFilesystemStoreBackend",
-                    "base_directory": str(directory),
-                },
-                "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+
+# ------------------------------------------------------------------------------ what is kept
+
+
+def _store(
+    connection: sa.Connection,
+    ws: Workspace,
+    period: Month,
+    days: Sequence[FeedDay],
+    failures: Sequence[Failure],
+    findings: Sequence[Finding],
+) -> None:
+    connection.execute(sa.delete(FeedDayProfile).where(_within(FeedDayProfile.day, period)))
+    now = ws.clock()
+    rows = [
+        {
+            "feed_id": day.feed_id,
+            "day": day.day,
+            "files": day.files,
+            "records": day.records,
+            "rejected": day.rejected,
+            "ignored": day.ignored,
+            "identifiers": day.identifiers,
+            "nulls": dict(day.nulls or {}),
+            "quantities": {
+                name: {"records": str(n), "quantity": str(total), "greatest": str(greatest)}
+                for name, (n, total, greatest) in (day.quantities or {}).items()
             },
-        )
-        yield gx, context
+            "profiled_at": now,
+            "run_id": ws.run_id,
+        }
+        for day in days
+    ]
+    if rows:
+        connection.execute(insert(FeedDayProfile), rows)
+    told = [
+        {
+            "feed_id": failure.feed_id,
+            "day": failure.day,
+            "expectation": failure.column,
+            "severity": finding.severity,
+            "figure": finding.figure,
+            "message": finding.message,
+            "what_to_do": finding.what_to_do,
+            "checked_at": now,
+        }
+        for failure, finding in zip(failures, findings, strict=True)
+    ]
+    if told:
+        connection.execute(insert(FeedDayFailure), told)
+
+
+def _within(column: Any, period: Month) -> sa.ColumnElement[bool]:
+    return sa.and_(column >= period.start, column < period.end)
+
+
+def _stored_days(ws: Workspace, period: Month) -> list[FeedDay]:
+    select = sa.select(FeedDayProfile).where(_within(FeedDayProfile.day, period))
+    with ws.engine.connect() as connection:
+        rows = connection.execute(select.order_by(FeedDayProfile.feed_id, FeedDayProfile.day)).all()
+    return [
+        FeedDay(row.feed_id, row.day, row.files, row.records, row.rejected, row.ignored,
+                identifiers=row.identifiers)
+        for row in rows
+    ]  # fmt: skip
+
+
+def _stored_findings(ws: Workspace, period: Month) -> list[Finding]:
+    select = (
+        sa.select(FeedDayFailure)
+        .where(_within(FeedDayFailure.day, period))
+        .order_by(FeedDayFailure.feed_id, FeedDayFailure.day, FeedDayFailure.expectation)
+    )
+    with ws.engine.connect() as connection:
+        return [
+            Finding("data_quality", row.severity, row.message, row.figure, row.what_to_do)
+            for row in connection.execute(select)
+        ]
+
+
+def _result(
+    days: Sequence[FeedDay], findings: list[Finding], files: list[Path], *, changed: bool = True
+) -> StageResult:
+    return StageResult(
+        rows={
+            "feed-days": len(days),
+            "records": sum(day.records for day in days),
+            "expectations failed": len(findings),
+        },
+        preview=pa.table(
+            {
+                "feed": [day.feed_id for day in days],
+                "day": pa.array([day.day for day in days], pa.date32()),
+                "files": [day.files for day in days],
+                "records": [day.records for day in days],
+                "rejected": [day.rejected for day in days],
+                "ignored": [day.ignored for day in days],
+                "SIMs": [day.identifiers for day in days],
+            }
+        ),
+        files=files,
+        findings=findings,
+        changed=changed,
+    )
 
 
 def check_table(

@@ -28,11 +28,14 @@ class Missing:
     numbers: tuple[int, ...] = ()
 
 
-def missing_files(ws: Workspace, now: datetime) -> list[Missing]:
-    """Return the days, by feed, whose files are due and not there; an unread file has come."""
+def missing_files(ws: Workspace, now: datetime, since: date | None = None) -> list[Missing]:
+    """Return the days, by feed, whose files are due and not there; an unread file has come.
+
+    Looks back to ``since``, or as far as configs/deliveries.yaml says.
+    """
     config = read_deliveries(ws.configs)
     wanted = {delivery.feed: delivery for delivery in config.deliveries}
-    oldest = now.date() - timedelta(days=config.look_back_days)
+    oldest = since or now.date() - timedelta(days=config.look_back_days)
     ours = FeedFile.feed_id.in_(list(wanted))
     recent = sa.select(FeedFile.feed_id, FeedFile.original_name).where(
         ours, FeedFile.received_day >= oldest - timedelta(days=1)

@@ -45,6 +45,8 @@ from iotbill_pipelines.storage.documents import write_bytes
 
 HTML_NAME = "close_report.html"
 WORKBOOK_NAME = "close_report.xlsx"
+DOCS = "data_docs"
+"""Pages of the data quality checks; the report leads to their index."""
 _FIGURES_NAME = ".close_report.json"
 
 
@@ -325,7 +327,10 @@ def _files(folder: Path) -> list[FileFigures]:
     found = [
         path
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in own and not path.name.startswith(".")
+        if path.is_file()
+        and path.name not in own
+        and not path.name.startswith(".")
+        and (DOCS not in path.parts or path == folder / DOCS / "index.html")
     ]
     return [
         FileFigures(path.relative_to(folder).as_posix(), path.stat().st_size)

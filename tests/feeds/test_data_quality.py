@@ -14,10 +14,13 @@ from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.engine.schemas import REFERENCE, TABLES, USAGE_RECORD
 from iotbill_pipelines.engine.validate.profile import LANDED_FILE, profile
 from iotbill_pipelines.operations.data_quality import (
+    FeedDay,
     check_table,
+    compared,
     expectations,
-    run_expectations,
+    feed_days,
 )
+from iotbill_pipelines.operations.expectations import run_expectations
 from tests.feeds.harness import CSV_FEED, feed
 
 
@@ -42,63 +45,101 @@ def make_profile():
          "ignored": 2, "rejected": 5},
         {"file_key": 2, "feed_id": "demo", "received_day": date(2026, 10, 6), "records_in": 1,
          "ignored": 0, "rejected": 0},
-        {"file_key": 3, "feed_id": "demo", "received_day": date(2026, 10, 7), "records_in": 0,
-         "ignored": 0, "rejected": 0},
+        {"file_key": 3, "feed_id": "demo", "received_day": date(2026, 10, 7), "records_in": 4,
+         "ignored": 1, "rejected": 3},
     ]  # fmt: skip
     rows = [
         usage(line_no=1, mcc="262"), usage(line_no=2, uid_value="2", quantity=7),
-        usage(line_no=3, flags="ambiguous_time", event_start=datetime(2026, 10, 1)),
+        usage(line_no=3, flags="ambiguous_time", event_start=datetime(2026, 10, 1, 23)),
         usage(file_key=2, usage_class="sms", quantity=1),
     ]  # fmt: skip
     with DuckDbCompute() as compute:
         compute.load("landed_file", pa.Table.from_pylist(files, schema=LANDED_FILE))
         compute.load("usage_record", table(USAGE_RECORD, *rows))
-        return profile(compute, ["data", "it's"])
+        return profile(compute)
 
 
-def test_profile_counts_by_feed_and_day():
-    full, empty = make_profile().to_pylist()
-    assert (full["feed_id"], full["day"], full["files"]) == ("demo", date(2026, 10, 6), 2)
-    assert (full["records_in"], full["accepted"], full["ignored"], full["rejected"]) == (
-        11,
-        4,
-        2,
-        5,
-    )
-    assert full["reject_per_million"] == 555_555  # 5 of 9: ignored records do not count
-    assert (full["identifiers"], full["flagged"], full["nulls_mcc"]) == (2, 1, 3)
-    assert (full["quantity_data"], full["quantity_it's"]) == (Decimal(17), Decimal(0))
-    assert (full["first_event"], full["last_event"]) == (
-        datetime(2026, 10, 1), datetime(2026, 10, 5),
-    )  # fmt: skip
-    assert (empty["records_in"], empty["accepted"], empty["reject_per_million"]) == (0, 0, 0)
+def test_profile_counts_by_feed_and_day_of_usage():
+    days, classes = make_profile()
+    early, main, empty = days.to_pylist()
+    assert [row["day"] for row in (early, main, empty)] == [
+        date(2026, 10, 1), date(2026, 10, 5), date(2026, 10, 7),
+    ]  # fmt: skip
+    assert (early["files"], early["accepted"], early["rejected"], early["flagged"]) == (1, 1, 0, 1)
+    assert (main["files"], main["accepted"], main["identifiers"], main["nulls_mcc"]) == (2, 3, 2, 2)
+    # both files lie mainly on the 5th; ignored records do not count
+    assert (main["records_in"], main["ignored"], main["rejected"]) == (11, 2, 5)
+    assert main["reject_per_million"] == 555_555
+    # nothing of the third file was accepted: it counts on the day it came
+    assert (empty["accepted"], empty["files"], empty["reject_per_million"]) == (0, 0, 1_000_000)
+    assert [tuple(row.values())[1:] for row in classes.to_pylist()] == [
+        (date(2026, 10, 1), "data", 1, Decimal(5), 5),
+        (date(2026, 10, 5), "data", 2, Decimal(12), 7),
+        (date(2026, 10, 5), "sms", 1, Decimal(1), 1),
+    ]
+
+
+def test_a_weekday_is_compared_with_the_median_of_its_weeks_before():
+    spec = feed(CSV_FEED + "expect: {volume: {weeks: 3, min_weeks: 2}}\n")
+    day = FeedDay("demo", date(2026, 10, 29), records=60)
+    weeks = {("demo", date(2026, 10, 22)): 100, ("demo", date(2026, 10, 1)): 9_000}
+    assert compared(day, weeks, spec).volume_percent is None  # a week, and one too old
+    weeks["demo", date(2026, 10, 8)] = 40
+    assert compared(day, weeks, spec).volume_percent == 150
+    weeks["demo", date(2026, 10, 15)] = 100_000
+    assert (found := compared(day, weeks, spec)).volume_percent == 60
+    assert found.usual_records == 100
+    weeks |= {("demo", date(2026, 10, number)): 0 for number in (15, 8)}
+    assert compared(day, weeks, spec).volume_percent is None  # usually nothing
+    silent = feed(CSV_FEED + "expect: {volume: null}\n")
+    assert compared(day, weeks, silent).volume_percent is None
 
 
 def test_expectations_come_from_the_feed(tmp_path):
     """Great Expectations itself: slow to import, so one test holds everything."""
     spec = feed(
         CSV_FEED
-        + "expect: {min_records: 1, max_reject_percent: 10, max_null_percent: {mcc: 80, mnc: 1},"
-        " max_quantity: {data: 10}}\n"
+        + "expect: {min_records: 2, max_reject_percent: 10, max_null_percent: {mcc: 80, mnc: 1},"
+        " max_quantity: {data: 11}, max_record_quantity: {data: 6}, min_identifiers: 1,"
+        " volume: {min_percent: 90}}\n"
     )
-    assert [e.column for e in expectations(spec)] == [
-        "reject_per_million", "records_in", "null_per_million_mcc", "null_per_million_mnc",
-        "quantity_data",
+    wanted = expectations(spec)
+    assert [e.column for e in wanted] == [
+        "missing_files", "reject_per_million", "volume_percent", "records", "identifiers",
+        "null_per_million_mcc", "null_per_million_mnc", "quantity_data", "greatest_data",
     ]  # fmt: skip
-    found = run_expectations(make_profile(), {"demo": spec}, tmp_path / "docs")
-    assert [(f.code, f.severity, f.figure) for f in found] == [
-        ("feed_day_expectation", "warn", "1 days")
-    ] * 4
-    assert [f.message for f in found] == [
-        "demo: expected at most 10 % of the records are rejected; "
-        "reject_per_million was 2026-10-06: 555555",
-        "demo: expected between 1 and any number of records a day; records_in was 2026-10-07: 0",
-        "demo: expected at most 1 % of the records lack mnc; "
-        "null_per_million_mnc was 2026-10-06: 1000000",
-        "demo: expected at most 10 units of data a day; quantity_data was 2026-10-06: 17",
+    days = feed_days(*make_profile())
+    huge = 10**17 + 1  # a binary fraction has no such number
+    days += [
+        FeedDay("demo", date(2026, 10, 8), records=5, identifiers=1, nulls={"mcc": 5},
+                quantities={"data": (5, huge, 6)}, volume_percent=89),
+        FeedDay("demo", date(2026, 10, 9), records=5, identifiers=1, nulls={},
+                quantities={}, missing=2, volume_percent=200),
+    ]  # fmt: skip
+    found = run_expectations(days, {"demo": wanted}, tmp_path / "docs")
+    assert [(f.day.day, f.column, f.value) for f in found] == [
+        (1, "null_per_million_mcc", 1_000_000),
+        (1, "null_per_million_mnc", 1_000_000),
+        (1, "records", 1),
+        (5, "greatest_data", 7),
+        (5, "null_per_million_mnc", 1_000_000),
+        (5, "quantity_data", 12),
+        (5, "reject_per_million", 555_555),
+        (7, "identifiers", 0),
+        (7, "records", 0),
+        (7, "reject_per_million", 1_000_000),
+        (8, "null_per_million_mcc", 1_000_000),
+        (8, "quantity_data", huge),
+        (8, "volume_percent", 89),
+        (9, "missing_files", 2),
     ]
+    assert {f.words for f in found if f.column == "greatest_data"} == {
+        "at most 6 units of data a record"
+    }
     assert (tmp_path / "docs" / "index.html").is_file()
     assert list((tmp_path / "docs" / "validations" / "demo").rglob("*.html"))
+    run_expectations(days[:1], {"demo": wanted}, tmp_path / "docs")
+    assert len(list((tmp_path / "docs" / "validations" / "demo").rglob("*.html"))) == 1
 
 
 def test_tables_that_keep_their_schema_pass():

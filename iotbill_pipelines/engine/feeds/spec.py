@@ -668,14 +668,28 @@ DEFAULT_MAX_QUANTITY: Mapping[str, int] = {
 """10 TB, a million messages, a week of talk: more in one record is an error of the feed."""
 
 
-class Expect(Spec):
-    """Expectations of a feed-day, checked on its profile at close; null = not expected."""
+class Volume(Spec):
+    """Records of a day, in percent of the median of the same weekday in the weeks before it."""
 
+    weeks: int = Field(4, ge=1, le=26)
+    min_weeks: int = Field(2, ge=1, description="fewer known weeks judge nothing")
+    min_percent: int = Field(50, ge=0)
+    max_percent: int = Field(200, ge=1)
+
+
+class Expect(Spec):
+    """Expectations of a feed-day, checked on its profile at close; null = not expected.
+
+    A day is a UTC day of usage. Quantities are in the unit of their class.
+    """
+
+    volume: Volume | None = Volume()
     min_records: int | None = Field(None, ge=0)
     max_records: int | None = Field(None, ge=0)
     max_reject_percent: Decimal = Field(Decimal(5), ge=0, le=100)
     max_null_percent: dict[str, Decimal] = {}
-    max_quantity: dict[str, int] = {}
+    max_quantity: dict[str, int] = Field({}, description="sum of a day, by usage class")
+    max_record_quantity: dict[str, int] = Field({}, description="of one record, by usage class")
     min_identifiers: int | None = Field(None, ge=0)
 
 
