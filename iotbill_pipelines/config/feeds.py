@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from iotbill_pipelines.config.documents import ConfigError, Document, Problem, parse, read_yaml
 from iotbill_pipelines.engine.feeds.mapping import compile_feed
-from iotbill_pipelines.engine.feeds.spec import FeedSpec
+from iotbill_pipelines.engine.feeds.spec import FeedSpec, LookupTable
 from iotbill_pipelines.engine.terms import TermsError
 
 
@@ -19,12 +22,54 @@ def load_feed(path: Path) -> FeedSpec:
 
 def parse_feed(document: Document) -> FeedSpec:
     """Make the feed of a document and check that it compiles. Raises ConfigError."""
-    spec = parse(FeedSpec, document)
+    spec = _with_tables(parse(FeedSpec, document), document)
     try:
         compile_feed(spec)
     except TermsError as error:
         raise document.error(document.locate(error.path), error.rule) from None
     return spec
+
+
+def _with_tables(spec: FeedSpec, document: Document) -> FeedSpec:
+    """Read the CSV files that a feed's tables name, from ``tables`` beside the feeds' folder."""
+    filled = {}
+    for name, table in spec.tables.items():
+        filled[name] = table
+        if table.file is None:
+            continue
+        path = Path(document.path).parent.parent / "tables" / table.file
+        try:
+            rows = _table_rows(path, table)
+            filled[name] = LookupTable.model_validate(
+                table.model_dump() | {"file": table.file, "rows": (*table.rows, *rows)}
+            )
+        except (OSError, ValueError, csv.Error) as error:
+            said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise document.error(("tables", name, "file"), f"{path}: {said}") from None
+    return spec.model_copy(update={"tables": filled})
+
+
+def _table_rows(path: Path, table: LookupTable) -> list[dict[str, str | None]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        wanted = [table.key, *table.value, *filter(None, (table.valid_from, table.valid_to))]
+        for column in wanted:
+            if column not in (reader.fieldnames or ()):
+                raise ValueError(f"has no column {column!r}")
+        rows: list[dict[str, str | None]] = []
+        for line in reader:
+            cells = {column: (line[column] or "").strip() for column in wanted}
+            if not cells[table.key] or not all(cells[name] for name in table.value):
+                continue
+            rows.append(
+                {
+                    "key": cells[table.key],
+                    "value": "-".join(cells[name] for name in table.value),
+                    "valid_from": cells.get(table.valid_from or "") or None,
+                    "valid_to": cells.get(table.valid_to or "") or None,
+                }
+            )
+        return rows
 
 
 def load_feeds(folder: Path) -> dict[str, FeedSpec]:

@@ -26,6 +26,7 @@ from iotbill_pipelines.config.feeds import feeds_of, load_feeds
 from iotbill_pipelines.engine.feeds.functions import ZONE_TABLE
 from iotbill_pipelines.engine.feeds.mapping import compile_feed
 from iotbill_pipelines.engine.feeds.spec import FeedSpec
+from iotbill_pipelines.engine.feeds.tables import LOOKUP_TABLE, lookup_rows
 from iotbill_pipelines.engine.feeds.zones import local_days
 from iotbill_pipelines.engine.schemas import (
     REFERENCE,
@@ -168,6 +169,7 @@ def ingest_files(
     faults = {fault.file_key: fault for fault in read_files(compute, spec, files)}
     compiled = compile_feed(spec)
     compute.load(ZONE_TABLE, _zone_table(spec, compiled.zones, files))
+    compute.load(LOOKUP_TABLE, lookup_rows(spec, compiled.tables))
     compute.load("file_fault", _fault_table(faults.values()))
     compute.define("outcome_record", compiled.select, keep=True)
     conflicts = _key_conflicts(spec)
@@ -194,7 +196,8 @@ from outcome_record as o left join file_fault as f on f.file_key = o.file_key"""
 select file_key, line_no, '{feed}' as feed_id, outcome, reason_code, fault_field as field,
   left(fault_value, 1000) as value,
   coalesce(fault_message, 'see reason_code')
-    || coalesce(' (in member ' || member || ' of the archive)', '') as message, measured_quantity as quantity,
+    || coalesce(' (in member ' || member || ' of the archive)', '') as message,
+  measured_quantity as quantity,
   left(raw_text, 20000) as raw_text
 from mapped_record where outcome <> 'accepted'
 union all by name

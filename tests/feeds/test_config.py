@@ -85,7 +85,7 @@ def test_the_feeds_that_ship_are_valid_and_apart():
             ("[trim, timestamp]", "[{timestamp: {format: dd.mm.yyyy}}]"),
             9,
             "fields.event_start.steps[0]",
-            "use iso, epoch_s, epoch_ms or one with % codes",
+            "excel_1904 or one with % codes",
         ),
         (
             ("  usage_class: {value: data}\n", ""),

@@ -10,8 +10,9 @@ To add a function: subclass :class:`Function`, name it in :data:`FUNCTIONS`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
@@ -38,6 +39,18 @@ class Context:
     zone: str | None
     """The feed's zone for times without an offset."""
     decimal_comma: bool = False
+    targets: Mapping[str, Value] = dataclass_field(default_factory=dict)
+    """Target fields mapped so far."""
+    tables: Mapping[str, bool] = dataclass_field(default_factory=dict)
+    """The feed's own tables, and whether their rows have dates."""
+    read: Callable[[str, Sequence[Step]], Value] | None = None
+    """Makes the value of another source field by steps."""
+
+    def other(self, name: str, steps: Sequence[Step]) -> Value:
+        """Return another source field's value. Raises ValueError where none can be read."""
+        if self.read is None:
+            raise ValueError(f"{name!r} cannot be read here")
+        return self.read(name, steps)
 
 
 class Function(Spec):
@@ -50,23 +63,28 @@ class Function(Spec):
     takes: ClassVar[Kind] = "text"
     gives: ClassVar[Kind] = "text"
 
+    def reads(self) -> Iterator[str]:
+        """Yield the source fields that are read besides the step's input."""
+        yield from ()
+
     @abstractmethod
     def apply(self, plan: Plan, value: Value, context: Context) -> Value:
         """Add the function to the plan and return its result."""
 
 
-def _reject(
+def reject(
     plan: Plan, context: Context, broken: sql.Expr, inputs: Iterable[Value], code: str, message: str
 ) -> None:
+    """Add a rule about the field that a step belongs to."""
     plan.reject(broken, inputs, code, context.field, context.source, message)
 
 
-def _checked(
+def checked(
     plan: Plan, context: Context, value: Value, pattern: str, code: str, message: str
 ) -> Value:
     """Keep a text that fits the pattern; reject another one."""
     ok = plan.add(sql.fits(value.read, pattern), [value], "boolean")
-    _reject(plan, context, sql.negate(ok.read), [ok], code, message)
+    reject(plan, context, sql.negate(ok.read), [ok], code, message)
     return plan.add(sql.when((ok.read, value.read)), [ok, value])
 
 
@@ -132,7 +150,7 @@ class Map(Function):
             branches.append((sql.is_set(value.read), sql.text(self.default)))
         result = plan.add(sql.when(*branches), [value])
         unknown = sql.every([sql.is_set(value.read), sql.is_null(result.read)])
-        _reject(plan, context, unknown, [value, result], "no_mapping",
+        reject(plan, context, unknown, [value, result], "no_mapping",
                 "is not in the table of this field; add it to the feed's map")  # fmt: skip
         return result
 
@@ -154,7 +172,7 @@ class Extract(Function):
             sql.call("nullif", sql.find(value.read, self.pattern), sql.text("")), [value]
         )
         missing = sql.every([sql.is_set(value.read), sql.is_null(found.read)])
-        _reject(plan, context, missing, [value, found], "pattern_mismatch",
+        reject(plan, context, missing, [value, found], "pattern_mismatch",
                 f"nothing in it matches {self.pattern}")  # fmt: skip
         return found
 
@@ -166,7 +184,7 @@ class Matches(Function):
     pattern: Pattern
 
     def apply(self, plan: Plan, value: Value, context: Context) -> Value:
-        return _checked(plan, context, value, self.pattern, "pattern_mismatch",
+        return checked(plan, context, value, self.pattern, "pattern_mismatch",
                         f"must match {self.pattern}")  # fmt: skip
 
 
@@ -234,7 +252,7 @@ def _parts(plan: Plan, value: Value, context: Context) -> _Parts:
     """Take a plain number's text apart and reject what is none (``invalid_number``)."""
     plain = value
     ok = plan.add(sql.fits(plain.read, NUMBER), [plain], "boolean")
-    _reject(plan, context, sql.negate(ok.read), [ok], "invalid_number", _NUMBER_RULE)
+    reject(plan, context, sql.negate(ok.read), [ok], "invalid_number", _NUMBER_RULE)
     simple = plan.add(sql.fits(plain.read, r"-?[0-9]+(\.[0-9]+)?"), [plain], "boolean")
     # What is not simply digits and a point (signs, exponents) is rare and goes the slower way.
     mantissa = plan.add(
@@ -358,11 +376,11 @@ def scaled(plan: Plan, value: Value, context: Context, factor: int, rounding: Ro
     )
     if rounding == "none":
         fraction_left = sql.ne(rest.read, sql.number(0))
-        _reject(plan, context, fraction_left, [rest], "not_whole",
+        reject(plan, context, fraction_left, [rest], "not_whole",
                 f"times {factor} it is not a whole number; check the unit, "
                 "or declare round in the feed")  # fmt: skip
     beyond = sql.every([number.ok.read, sql.some([sql.negate(fitting.read), sql.negate(in_range)])])
-    _reject(plan, context, beyond, [number.ok, fitting, size], "number_out_of_range",
+    reject(plan, context, beyond, [number.ok, fitting, size], "number_out_of_range",
             "has more digits than any quantity; check the column")  # fmt: skip
     if quick is None:
         return result
@@ -462,7 +480,7 @@ class DecimalNumber(Function):
             "boolean",
         )
         beyond = sql.every([number.ok.read, sql.negate(exact.read)])
-        _reject(plan, context, beyond, [number.ok, exact], "number_out_of_range",
+        reject(plan, context, beyond, [number.ok, exact], "number_out_of_range",
                 f"needs more than {RATE_SCALE} decimals or 18 digits")  # fmt: skip
         # within these bounds the cast loses nothing
         kind = f"decimal(30,{RATE_SCALE})"
@@ -481,15 +499,30 @@ _OFFSET = r"Z|z|UTC|[+-](?:0[0-9]|1[0-4]):?[0-5][0-9]|[+-](?:0[0-9]|1[0-4])"
 _ISO = rf"({_DAY})[T ]({_CLOCK}) ?({_OFFSET})?"
 
 
+_EPOCHS = {
+    "epoch_s": (11, "000000", "seconds"),
+    "epoch_ms": (14, "000", "milliseconds"),
+    "epoch_us": (17, "", "microseconds"),
+}
+"""Formats of instants since 1970: digits allowed, digits to microseconds, name."""
+_SERIALS = {"excel": 25_569, "excel_1904": 24_107}
+"""Formats of spreadsheets: days from their first day to 1970."""
+
+
 class _Time(Function):
-    format: str = Field("iso", min_length=1, description="iso, epoch_s, epoch_ms or %d.%m.%Y ...")
+    format: str = Field(
+        "iso",
+        min_length=1,
+        description="iso, epoch_s, epoch_ms, epoch_us, excel, excel_1904 or %d.%m.%Y ...",
+    )
 
     @model_validator(mode="after")
     def _format(self) -> _Time:
-        if self.format not in ("iso", "epoch_s", "epoch_ms"):
+        if self.format not in ("iso", *_EPOCHS, *_SERIALS):
             if "%" not in self.format:
                 raise ValueError(
-                    f"{self.format!r} is no format; use iso, epoch_s, epoch_ms or one with "
+                    f"{self.format!r} is no format; use iso, epoch_s, epoch_ms, epoch_us, excel, "
+                    "excel_1904 or one with "
                     "% codes such as %d.%m.%Y %H:%M:%S"
                 )
             if "%z" in self.format.lower():
@@ -540,9 +573,19 @@ class _Time(Function):
                 "integer",
             )  # fmt: skip
             rule = "must be a date and time such as 2026-10-01T12:00:00Z"
-        elif self.format in ("epoch_s", "epoch_ms"):
-            digits_allowed = 11 if self.format == "epoch_s" else 14
-            factor = "000000" if self.format == "epoch_s" else "000"
+        elif self.format in _SERIALS:
+            ok = plan.add(sql.fits(value.read, r"[0-9]{1,6}(\.[0-9]+)?"), [value], "boolean")
+            # a day's fraction in a spreadsheet is right to the millisecond, no further
+            days = sql.cast(sql.find(value.read, r"^([0-9]+(?:\.[0-9]{1,15})?)"), "decimal(21,15)")
+            since = sql.cast(sql.mul(days, sql.number(86_400_000)), "bigint")
+            millis = sql.sub(since, sql.number(_SERIALS[self.format] * 86_400_000))
+            local = plan.add(
+                sql.when((ok.read, sql.call("epoch_time", sql.mul(millis, sql.number(1000))))),
+                [ok, value], "timestamp",
+            )  # fmt: skip
+            rule = "must be a spreadsheet's number of days"
+        elif self.format in _EPOCHS:
+            digits_allowed, factor, unit = _EPOCHS[self.format]
             pattern = rf"[0-9]{{1,{digits_allowed}}}(\.[0-9]+)?"
             ok = plan.add(sql.fits(value.read, pattern), [value], "boolean")
             whole = plan.add(sql.find(value.read, r"^([0-9]+)"), [value])
@@ -557,7 +600,6 @@ class _Time(Function):
                 sql.when((ok.read, sql.call("epoch_time", micros))), [ok, whole, fine], "timestamp"
             )
             offset = plan.add(sql.when((ok.read, sql.number(0))), [ok], "integer")
-            unit = "seconds" if self.format == "epoch_s" else "milliseconds"
             rule = f"must be a number of {unit} since 1970"
         else:
             local = plan.add(
@@ -565,7 +607,7 @@ class _Time(Function):
             )
             rule = f"must be a date and time written as {self.format}"
         broken = sql.every([sql.is_set(value.read), sql.is_null(local.read)])
-        _reject(plan, context, broken, [value, local], "invalid_timestamp", rule)
+        reject(plan, context, broken, [value, local], "invalid_timestamp", rule)
         return local, offset
 
 
@@ -590,7 +632,7 @@ class Timestamp(_Time):
             if offset is None:
                 raise ValueError(f"{self.format!r} has no offset; give a zone here or for the feed")
             unknown = sql.every([sql.is_set(local.read), sql.is_null(offset.read)])
-            _reject(plan, context, unknown, [local, offset], "no_zone",
+            reject(plan, context, unknown, [local, offset], "no_zone",
                     "has no offset and the feed declares no zone")  # fmt: skip
             seconds = offset
             return self._utc(plan, local, seconds)
@@ -613,7 +655,7 @@ class Timestamp(_Time):
             flag = plan.add(sql.when((sql.is_null(offset.read), flag.read)), [offset, flag])
         plan.flags.append(flag)
         outside = sql.every([sql.is_set(local.read), sql.is_null(seconds.read)])
-        _reject(plan, context, outside, [local, seconds], "timestamp_out_of_range",
+        reject(plan, context, outside, [local, seconds], "timestamp_out_of_range",
                 "is outside the years that usage can come from")  # fmt: skip
         return self._utc(plan, local, seconds)
 
@@ -633,7 +675,7 @@ class LocalTime(_Time):
     def apply(self, plan: Plan, value: Value, context: Context) -> Value:
         local, offset = self._local(plan, value, context)
         if offset is not None:
-            _reject(plan, context, sql.is_set(offset.read), [offset], "unexpected_offset",
+            reject(plan, context, sql.is_set(offset.read), [offset], "unexpected_offset",
                     "a local time is expected here, without offset")  # fmt: skip
         return local
 
@@ -659,7 +701,7 @@ class Date(Function):
             result = plan.add(sql.cast(parsed, "date"), [value], "date")
         broken = sql.every([sql.is_set(value.read), sql.is_null(result.read)])
         shown = "YYYY-MM-DD" if self.format == "iso" else self.format
-        _reject(plan, context, broken, [value, result], "invalid_date",
+        reject(plan, context, broken, [value, result], "invalid_date",
                 f"must be a date written as {shown}")  # fmt: skip
         if not self.add_days:
             return result
@@ -709,7 +751,7 @@ class Iccid(Function):
             ),
             [value],
         )
-        digits = _checked(plan, context, bare, "89[0-9]{17,18}", "invalid_iccid",
+        digits = checked(plan, context, bare, "89[0-9]{17,18}", "invalid_iccid",
                           "must be 19 or 20 digits that begin with 89")  # fmt: skip
         for length in {"twentieth": (20,), "last": (19, 20), "none": ()}[self.luhn]:
             sized = plan.add(
@@ -718,7 +760,7 @@ class Iccid(Function):
                 [digits],
             )  # fmt: skip
             wrong = sql.every([sql.is_set(sized.read), sql.negate(luhn_ok(sized.read, length))])
-            _reject(plan, context, wrong, [sized], "iccid_check_digit",
+            reject(plan, context, wrong, [sized], "iccid_check_digit",
                     "the last digit is not the Luhn check digit of the others")  # fmt: skip
         return plan.add(sql.part(digits.read, 1, 19), [digits])
 
@@ -730,7 +772,7 @@ class Imsi(Function):
 
     def apply(self, plan: Plan, value: Value, context: Context) -> Value:
         bare = plan.add(sql.swap(value.read, r"\s", ""), [value])
-        return _checked(plan, context, bare, "[0-9]{15}", "invalid_imsi", "must be 15 digits")
+        return checked(plan, context, bare, "[0-9]{15}", "invalid_imsi", "must be 15 digits")
 
 
 class E164(Function):
@@ -760,7 +802,7 @@ class E164(Function):
             branches.append((sql.fits(bare.read, r"[0-9]{3,6}"), bare.read))
         result = plan.add(sql.when(*branches), [bare])
         broken = sql.every([sql.is_set(value.read), sql.is_null(result.read)])
-        _reject(plan, context, broken, [value, result], "invalid_phone_number",
+        reject(plan, context, broken, [value, result], "invalid_phone_number",
                 "must be a number with country code (7 to 15 digits), or a short code")  # fmt: skip
         return result
 
@@ -772,14 +814,14 @@ class Imei(Function):
 
     def apply(self, plan: Plan, value: Value, context: Context) -> Value:
         bare = plan.add(sql.swap(value.read, r"[\s-]", ""), [value])
-        digits = _checked(plan, context, bare, "[0-9]{14,16}", "invalid_imei",
+        digits = checked(plan, context, bare, "[0-9]{14,16}", "invalid_imei",
                           "must be 14 to 16 digits")  # fmt: skip
         sized = plan.add(
             sql.when((sql.eq(sql.call("length", digits.read), sql.number(15)), digits.read)),
             [digits],
         )
         wrong = sql.every([sql.is_set(sized.read), sql.negate(luhn_ok(sized.read, 15))])
-        _reject(plan, context, wrong, [sized], "imei_check_digit",
+        reject(plan, context, wrong, [sized], "imei_check_digit",
                 "the last digit is not the Luhn check digit of the others")  # fmt: skip
         return digits
 
@@ -791,7 +833,7 @@ class Eid(Function):
 
     def apply(self, plan: Plan, value: Value, context: Context) -> Value:
         bare = plan.add(sql.swap(value.read, r"\s", ""), [value])
-        return _checked(plan, context, bare, "89[0-9]{30}", "invalid_eid",
+        return checked(plan, context, bare, "89[0-9]{30}", "invalid_eid",
                         "must be 32 digits that begin with 89")  # fmt: skip
 
 
@@ -802,7 +844,7 @@ class Eui64(Function):
 
     def apply(self, plan: Plan, value: Value, context: Context) -> Value:
         bare = plan.add(sql.call("upper", sql.swap(value.read, r"[\s:-]", "")), [value])
-        return _checked(plan, context, bare, "[0-9A-F]{16}", "invalid_eui64",
+        return checked(plan, context, bare, "[0-9A-F]{16}", "invalid_eui64",
                         "must be 16 hexadecimal digits")  # fmt: skip
 
 
@@ -812,7 +854,7 @@ class Mcc(Function):
     name = "mcc"
 
     def apply(self, plan: Plan, value: Value, context: Context) -> Value:
-        return _checked(plan, context, value, "[2-79][0-9]{2}", "invalid_mcc",
+        return checked(plan, context, value, "[2-79][0-9]{2}", "invalid_mcc",
                         "must be 3 digits such as 262")  # fmt: skip
 
 
@@ -822,7 +864,7 @@ class Mnc(Function):
     name = "mnc"
 
     def apply(self, plan: Plan, value: Value, context: Context) -> Value:
-        return _checked(plan, context, value, "[0-9]{2,3}", "invalid_mnc",
+        return checked(plan, context, value, "[0-9]{2,3}", "invalid_mnc",
                         "must be 2 or 3 digits; keep leading zeros")  # fmt: skip
 
 
@@ -862,3 +904,6 @@ def lookup(step: Step) -> Function:
             for e in error.errors()
         )
         raise ValueError(f"{step.name}: {said}") from None
+
+
+import iotbill_pipelines.engine.feeds.normalise  # noqa: E402, F401 - adds its functions

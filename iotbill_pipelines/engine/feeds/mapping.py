@@ -27,6 +27,7 @@ from iotbill_pipelines.engine.feeds.spec import (
     Condition,
     FeedSpec,
     FieldSpec,
+    Step,
 )
 from iotbill_pipelines.engine.schemas import RATE, Column
 from iotbill_pipelines.engine.terms import TermsError
@@ -45,11 +46,16 @@ OUTCOME_COLUMNS = (
 
 @dataclass(frozen=True)
 class CompiledFeed:
-    """The SQL of a feed and what it needs: ``zones`` whose local days must be loaded."""
+    """The SQL of a feed and what it needs loaded: local days of ``zones``, built-in ``tables``.
+
+    :data:`engine.feeds.functions.ZONE_TABLE` and :data:`engine.feeds.tables.LOOKUP_TABLE` must be
+    there before it runs.
+    """
 
     spec: FeedSpec
     select: str
     zones: frozenset[str]
+    tables: frozenset[str] = frozenset()
 
 
 def compile_feed(spec: FeedSpec, source: str = "raw_record") -> CompiledFeed:
@@ -94,7 +100,10 @@ class _Compiler:
         }
         self._ranges()
         return CompiledFeed(
-            spec, sql.render(self._final(ignored, attributes)), frozenset(self.plan.zones)
+            spec,
+            sql.render(self._final(ignored, attributes)),
+            frozenset(self.plan.zones),
+            frozenset(self.plan.tables),
         )
 
     # ------------------------------------------------------------ fields
@@ -112,10 +121,10 @@ class _Compiler:
             start = self._start(at, branch)
             if len(field.branches()) > 1 or branch.when is not None:
                 start = self._chosen(start, conditions)
-            context = Context(label, origin, self.spec.zone, self.decimal_comma)
+            context = self._context(at, label, origin, start)
             results.append(self._steps(at, start, branch.steps, context))
         result = self._merge(path, field, conditions, results, origin, label)
-        context = Context(label, origin, self.spec.zone, self.decimal_comma)
+        context = self._context(path, label, origin, result)
         result = self._steps(path, result, field.steps, context)
         if column is None:
             if result.kind == "text":
@@ -133,6 +142,21 @@ class _Compiler:
                 path, f"the steps give a {result.kind}, the column {column.name} needs a {kind}"
             )
         return result
+
+    def _context(
+        self, path: tuple[str | int, ...], label: str, origin: Value, start: Value
+    ) -> Context:
+        def read(name: str, steps: Sequence[Step]) -> Value:
+            # another field counts only for records for which this way to a value is taken
+            found = self._source(path, name)
+            used = self.plan.add(sql.when((sql.is_set(start.read), found.read)), [start, found])
+            plain = Context(label, found, self.spec.zone, self.decimal_comma)
+            return self._steps(path, used, steps, plain)
+
+        tables = {name: table.dated for name, table in self.spec.tables.items()}
+        return Context(
+            label, origin, self.spec.zone, self.decimal_comma, self.targets, tables, read
+        )
 
     def _origin(self, field: FieldSpec) -> Value:
         """Return the text that rejects of this field show: its first non-empty source."""

@@ -58,6 +58,7 @@ class Plan:
         self.faults: list[Fault] = []
         self.flags: list[Value] = []
         self.zones: set[str] = set()
+        self.tables: set[str] = set()
         self._count = 0
 
     def given(self, name: str, kind: Kind = "text") -> Value:
@@ -82,18 +83,21 @@ class Plan:
     ) -> dict[str, Value]:
         """Left join ``relation`` (its columns ``on`` equal expressions) and return its columns.
 
-        ``where`` names of two columns ``low high`` that must hold the first input half-open.
+        ``where`` names of two columns ``low high`` that must hold the first input half-open, or
+        nothing.
         """
         inputs = list(inputs)
         depth = 1 + max(value.depth for value in inputs)
         self._reach(depth)
         alias = self._name()
         conditions = [sql.eq(sql.column(name, alias), value) for name, value in on.items()]
-        low, high = where
-        conditions += [
-            sql.ge(inputs[0].read, sql.column(low, alias)),
-            sql.lt(inputs[0].read, sql.column(high, alias)),
-        ]
+        bounds = list(where)
+        if bounds:
+            low, high = bounds
+            conditions += [
+                sql.ge(inputs[0].read, sql.column(low, alias)),
+                sql.lt(inputs[0].read, sql.column(high, alias)),
+            ]
         self.layers[depth - 1].joins.append(
             exp.Join(
                 this=exp.alias_(exp.to_table(relation), alias, table=True),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -511,10 +512,75 @@ class FieldSpec(Spec):
         return self.choose or (Branch.model_validate({"from": self.from_, "value": self.value}),)
 
     def sources(self) -> Iterator[str]:
+        """Yield the source fields that the field is made of, those that steps read included."""
+        from iotbill_pipelines.engine.feeds.functions import lookup  # noqa: PLC0415 - a cycle
+
         for branch in self.branches():
             yield from branch.from_
             if branch.when is not None:
                 yield from branch.when.sources()
+            for step in branch.steps:
+                yield from lookup(step).reads()
+        for step in self.steps:
+            yield from lookup(step).reads()
+
+
+class LookupRow(Spec):
+    """A translation, valid from a date up to another one (UTC, half-open)."""
+
+    key: Text
+    value: Text
+    valid_from: date | None = None
+    valid_to: date | None = None
+
+
+class LookupTable(Spec):
+    """A table for functions such as carrier and tadig: rows here, or a CSV file.
+
+    ``file`` is a file of configs/tables with a header; ``key`` and ``value`` name its columns
+    (several values are joined by ``-``: MCC and MNC), ``valid_from`` and ``valid_to`` those of
+    dates. Keys of functions that ignore case are written in small letters by ``fold``.
+    """
+
+    file: str | None = Field(None, pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+    key: str = "key"
+    value: tuple[str, ...] = Field(("value",), min_length=1)
+    valid_from: str | None = None
+    valid_to: str | None = None
+    fold: bool = False
+    rows: tuple[LookupRow, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_value(cls, value: object) -> object:
+        if isinstance(value, dict) and isinstance(value.get("value"), str):
+            return {**value, "value": (value["value"],)}
+        return value
+
+    @model_validator(mode="after")
+    def _apart(self) -> LookupTable:
+        if not self.rows and self.file is None:
+            raise ValueError("give rows, or a file of configs/tables")
+        if self.fold:
+            folded = tuple(
+                row.model_copy(update={"key": row.key.strip().lower()}) for row in self.rows
+            )
+            object.__setattr__(self, "rows", folded)
+        ends: dict[str, date | None] = {}
+        for row in sorted(self.rows, key=lambda row: (row.key, row.valid_from or date.min)):
+            if row.valid_to is not None and row.valid_from and row.valid_to <= row.valid_from:
+                raise ValueError(f"{row.key!r} ends before it begins")
+            if row.key in ends:
+                before = ends[row.key]
+                if before is None or row.valid_from is None or row.valid_from < before:
+                    raise ValueError(f"{row.key!r} has two values at one time; give them dates")
+            ends[row.key] = row.valid_to
+        return self
+
+    @property
+    def dated(self) -> bool:
+        """Does the time decide?"""
+        return any(row.valid_from or row.valid_to for row in self.rows)
 
 
 class Dedup(Spec):
@@ -716,6 +782,7 @@ class FeedSpec(Spec):
     correlate: Correlate | None = None
     late: Late = Late()
     control: Control | None = None
+    tables: dict[str, LookupTable] = {}
     bounds: Bounds = Bounds()
     expect: Expect = Expect()
 
