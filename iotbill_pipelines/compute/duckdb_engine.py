@@ -63,6 +63,7 @@ create or replace macro ten_to(n) as
   [cast(n as integer) + 1];
 create or replace macro quarter_hour(t) as
   make_timestamp(epoch_us(t) // 900000000 * 900000000);
+create or replace macro days_later(d, n) as cast(d + cast(n as integer) as date);
 create or replace macro days_between(a, b) as cast(b - a as bigint);
 """
 

@@ -20,6 +20,7 @@ every implementation's prelude defines:
 ``minus_seconds(t, s)``  a timestamp s seconds earlier
 ``seconds_up(a, b)``     seconds from a to b, a second that has begun counting whole
 ``quarter_hour(t)``    a timestamp cut to its quarter of an hour, for joining a local calendar
+``days_later(d, n)``   the date n days after date d
 ``days_between(a, b)`` whole days from date a to date b
 """
 

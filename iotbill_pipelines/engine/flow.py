@@ -65,8 +65,9 @@ def estimate_suspense(compute: Compute) -> None:
 def settle_period(compute: Compute, period: Month) -> None:
     """From ``rated_usage`` to ``desired_charge`` of one usage period, at every level.
 
-    Needs ``rated_usage`` holding at least every row of that ``usage_period`` (other periods are
-    left out here), and the reference and catalog relations. Defines ``usage_aggregate``,
+    Needs ``rated_usage`` holding at least every row of that ``usage_period``, and the reference and
+    catalog relations. Other periods are left out, but tell what services that wait for first use
+    have used before (RULEBOOK §2). Defines ``usage_aggregate``,
     ``pool_settlement``, ``pool_part``, ``charge_component``, ``desired_charge`` and
     ``charge_finding``.
 
@@ -79,6 +80,7 @@ def settle_period(compute: Compute, period: Month) -> None:
     compute.load("charge_period", pa.Table.from_pylist(rows, schema=_CHARGE_PERIOD))
     compute.define("settled_period", "select * from charge_period where not advance_only")
     guide.define_day_intervals(compute)
+    guide.activate_first_use(compute)
     rate.define_price_intervals(compute)
     compute.define("currency_unit", statement("pricing", "currency_unit"), keep=True)
     rate.sum_period(compute)

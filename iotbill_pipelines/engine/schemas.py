@@ -467,6 +467,44 @@ CATALOG = {
             key="offer_id",
         ),
         _table(
+            "first_use",
+            "Offers whose services wait for their first use (RULEBOOK §2).",
+            """
+            offer_id      VARCHAR offer
+            waiting_state VARCHAR state in which a service waits
+            active_state  VARCHAR state that first use, or the end of the window, puts it in
+            policy        VARCHAR split or next_event
+            window_days   BIGINT? days after which it is active anyway
+            """,
+            key="offer_id",
+        ),
+        _table(
+            "first_use_threshold",
+            "How much use of a class makes a waiting service active.",
+            """
+            offer_id           VARCHAR offer
+            usage_class        VARCHAR class
+            threshold_quantity BIGINT  class units; reaching it counts
+            """,
+            key="offer_id usage_class",
+        ),
+        _table(
+            "price_override",
+            "Offers that price usage instead of a service's own, by level and date (RT-32).",
+            """
+            override_id VARCHAR id
+            scope       VARCHAR line_item, account_contract, bucket_tier, service, package, ...
+            scope_rank  INTEGER place of the scope, from 1; the service's own offer follows package
+            priority    INTEGER order of trial over all overrides
+            target_id   VARCHAR service, account, share plan or offer that it is for
+            level       VARCHAR level of the seller chain
+            offer_id    VARCHAR offer whose usage charges hold
+            valid_from  DATE    local date, inclusive
+            valid_to    DATE?   exclusive; null = open
+            """,
+            key="override_id",
+        ),
+        _table(
             "share_plan",
             "A pool plan; one pool per plan and share-level account (RULEBOOK §3).",
             """
@@ -512,6 +550,8 @@ CATALOG = {
             basis                VARCHAR proration basis
             transition_from      VARCHAR? state left, for kind transition
             transition_to        VARCHAR? state entered, for kind transition
+            transition_after_months BIGINT whole months in the state left, at least
+            transition_after_days BIGINT days in the state left, at least
             """,
             key="charge_id",
         ),

@@ -283,6 +283,8 @@ class Charge(Terms):
     billing: Literal["advance", "arrears"] = "arrears"
     basis: ProrationBasis = ProrationBasis.ACTUAL
     transition: tuple[str, str] | None = None
+    after_months: int = Field(0, ge=0)
+    after_days: int = Field(0, ge=0)
     prices: list[Price] = Field(min_length=1)
 
 
@@ -303,6 +305,60 @@ class SharePlan(Terms):
     overage: Charge
 
 
+class FirstUseThreshold(Terms):
+    usage_class: str
+    quantity: Rate = Field(gt=0)
+    per: str = "count"
+
+
+class FirstUse(Terms):
+    """A service waits in ``waiting`` until it is used, or the window is over (RULEBOOK §2).
+
+    Reaching any threshold activates it: ``split`` bills what exceeds the threshold, ``next_event``
+    nothing up to it and everything after. What was used before is free.
+    """
+
+    waiting: str
+    active: str
+    policy: Literal["split", "next_event"] = "split"
+    thresholds: list[FirstUseThreshold] = []
+    window_days: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _ends(self) -> FirstUse:
+        if not self.thresholds and self.window_days is None:
+            raise ValueError("give thresholds, window_days or both, or it waits for ever")
+        return self
+
+
+SCOPES = ("line_item", "account_contract", "bucket_tier", "service", "package", "account", "owner")
+"""Levels at which a rate is looked up, the most specific first (RULEBOOK §6)."""
+
+
+class PriceOverride(Terms):
+    """Usage charges of another offer for a service, an account, a pool plan or an offer (RT-32).
+
+    ``target`` is a service (line_item, service), an account (account_contract, account), a share
+    plan (bucket_tier), an offer (package), or a parent account or legal entity (owner). Classes
+    that ``offer`` does not price stay with the next level.
+    """
+
+    id: str
+    scope: Literal[
+        "line_item", "account_contract", "bucket_tier", "service", "package", "account", "owner"
+    ]
+    target: str
+    offer: str
+    valid_from: date = date(1970, 1, 1)
+    valid_to: date | None = None
+
+    @model_validator(mode="after")
+    def _dates(self) -> PriceOverride:
+        if self.valid_to is not None and self.valid_to <= self.valid_from:
+            raise ValueError("valid_to must be after valid_from (the interval is half-open)")
+        return self
+
+
 class Offer(Terms):
     """Prices of products at a level of the seller chain."""
 
@@ -313,6 +369,7 @@ class Offer(Terms):
     zone_set: str | None = None
     share_plan: str | None = None
     contribution: Rate = Decimal(0)
+    first_use: FirstUse | None = None
     charges: list[Charge]
 
 
@@ -335,6 +392,7 @@ class Catalog(Terms):
     holidays: list[HolidayCalendar] = []
     share_plans: list[SharePlan] = []
     offers: list[Offer]
+    price_overrides: list[PriceOverride] = []
 
 
 def compile_catalog(catalog: Catalog) -> dict[str, pa.Table]:
@@ -381,6 +439,7 @@ class _Compiler:
             self._share_plan(("share_plans", number), plan)
         for number, offer in enumerate(catalog.offers):
             self._offer(("offers", number), offer)
+        self._overrides()
         for currency in sorted(
             {offer.currency for offer in catalog.offers} | {p.currency for p in catalog.share_plans}
         ):
@@ -468,6 +527,69 @@ class _Compiler:
         )
         self.rows["zone_member"] += [{"zone_set_id": zones.id, **member} for member in members]
 
+    def _overrides(self) -> None:
+        _unique(("price_overrides",), (override.id for override in self.catalog.price_overrides))
+        offers = {offer.id: offer for offer in self.catalog.offers}
+        ranked = sorted(
+            enumerate(self.catalog.price_overrides),
+            key=lambda item: (SCOPES.index(item[1].scope), item[0]),
+        )
+        # the service's own offer comes between the overrides of its package and of its account
+        for number, override in ranked:
+            path = ("price_overrides", number)
+            self._known((*path, "offer"), override.offer, offers, "offer")
+            if override.scope == "bucket_tier":
+                self._known((*path, "target"), override.target, self.share_plans, "share plan")
+            if override.scope == "package":
+                self._known((*path, "target"), override.target, offers, "offer")
+            rank = SCOPES.index(override.scope) + 1
+            self.rows["price_override"].append(
+                {
+                    "override_id": override.id,
+                    "scope": override.scope,
+                    "scope_rank": rank,
+                    "priority": rank * OVERRIDES_A_SCOPE + number,
+                    "target_id": override.target,
+                    "level": offers[override.offer].level,
+                    "offer_id": override.offer,
+                    "valid_from": override.valid_from,
+                    "valid_to": override.valid_to,
+                }
+            )
+
+    def _first_use(self, path: tuple[str | int, ...], offer: Offer) -> None:
+        policy = offer.first_use
+        if policy is None:
+            return
+        for key, state in (("waiting", policy.waiting), ("active", policy.active)):
+            self._known((*path, "first_use", key), state, self.states, "state")
+        _unique((*path, "first_use", "thresholds"), (t.usage_class for t in policy.thresholds))
+        self.rows["first_use"].append(
+            {
+                "offer_id": offer.id,
+                "waiting_state": policy.waiting,
+                "active_state": policy.active,
+                "policy": policy.policy,
+                "window_days": policy.window_days,
+            }
+        )
+        for number, threshold in enumerate(policy.thresholds):
+            where = (*path, "first_use", "thresholds", number)
+            self._known(
+                (*where, "usage_class"),
+                threshold.usage_class,
+                self.catalog.usage_classes,
+                "usage class",
+            )
+            size = self._unit((*where, "per"), threshold.per)
+            self.rows["first_use_threshold"].append(
+                {
+                    "offer_id": offer.id,
+                    "usage_class": threshold.usage_class,
+                    "threshold_quantity": _whole((*where, "quantity"), threshold.quantity * size),
+                }
+            )
+
     def _share_plan(self, path: tuple[str | int, ...], plan: SharePlan) -> None:
         size = self._unit((*path, "per"), plan.per)
         self._known(
@@ -518,6 +640,7 @@ class _Compiler:
                 "pool_contribution": contribution,
             }
         )
+        self._first_use(path, offer)
         priced_classes: dict[str, str] = {}
         for number, charge in enumerate(offer.charges):
             where = (*path, "charges", number)
@@ -607,6 +730,8 @@ class _Compiler:
                 "basis": charge.basis.value,
                 "transition_from": start,
                 "transition_to": end,
+                "transition_after_months": charge.after_months,
+                "transition_after_days": charge.after_days,
             }
         )
         if charge.kind in ("usage", "overage"):
@@ -799,6 +924,9 @@ class _Compiler:
         self._known(path, name, UNIT_SIZES, "unit")
         return count * UNIT_SIZES[name]
 
+
+OVERRIDES_A_SCOPE = 100_000_000
+"""Priorities of one scope of overrides end where those of the next begin."""
 
 COST_SIZE = 10**12
 """Class units of one currency unit, where a charge counts cost: cost is exact to 12 decimals."""

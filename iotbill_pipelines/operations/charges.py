@@ -54,7 +54,8 @@ def settle_charges(ws: Workspace, period: Month) -> StageResult:
     changed, findings = [], []
     policy = read_close_policy(ws.configs)
     for settled in scope:
-        usage.rate_months(ws, usage.months_with_usage(ws, usage.around(settled)), snapshot)
+        months = usage_months(ws, settled, snapshot)
+        usage.rate_months(ws, usage.months_with_usage(ws, months), snapshot)
         detail = _inputs(ws, settled, snapshot)
         if known.get(settled) != fingerprints.fingerprint(detail):
             _settle(ws, settled, snapshot, detail, next_is_settled=settled + 1 in known)
@@ -75,6 +76,15 @@ def settle_charges(ws: Workspace, period: Month) -> StageResult:
     )
 
 
+def usage_months(ws: Workspace, period: Month, snapshot: Snapshot) -> list[Month]:
+    """The UTC months whose usage decides on a period: those around it, and where services wait for
+    their first use, every month before (RULEBOOK §2)."""
+    months = set(usage.around(period))
+    if snapshot.rows.get("first_use"):
+        months |= {month for month in usage.months_with_usage(ws) if month < period}
+    return sorted(months)
+
+
 def settled_periods(ws: Workspace, period: Month) -> list[Month]:
     """The usage periods that a close of ``period`` answers for: it, and those settled before it."""
     earlier = {month for month in fingerprints.recorded(ws, STAGE) if month < period}
@@ -84,7 +94,7 @@ def settled_periods(ws: Workspace, period: Month) -> list[Month]:
 def _inputs(ws: Workspace, period: Month, snapshot: Snapshot) -> dict[str, Any]:
     rated = fingerprints.recorded(ws, usage.STAGE)
     return {
-        "rated": {str(m): rated[m] for m in usage.around(period) if m in rated},
+        "rated": {str(m): rated[m] for m in usage_months(ws, period, snapshot) if m in rated},
         "snapshot": snapshot.id,
         "code": code_version(),
     }
@@ -104,7 +114,7 @@ def _settle(
         load_snapshot(compute, snapshot)
         files = [
             file
-            for month in usage.around(period)
+            for month in usage_months(ws, period, snapshot)
             for file in ws.lake.files(RATED_USAGE, usage_month=str(month))
         ]
         compute.scan(RATED_USAGE, files)

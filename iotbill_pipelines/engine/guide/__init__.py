@@ -36,6 +36,16 @@ _BAND_INTERVAL = pa.schema(
         ("to_utc", pa.timestamp("us")),
     ]
 )
+_FIRST_USE_ROW = pa.schema(
+    [
+        ("file_key", pa.int64()),
+        ("line_no", pa.int64()),
+        ("part_no", pa.int32()),
+        ("level", pa.string()),
+        ("billed_quantity", pa.int64()),
+        ("pooled", pa.bool_()),
+    ]
+)
 _ZONE_DAY = pa.schema(
     [
         ("billing_zone", pa.string()),
@@ -47,12 +57,35 @@ _ZONE_DAY = pa.schema(
 
 def define_day_intervals(compute: Compute) -> None:
     """Define ``service_state_interval`` and ``service_offer_interval``, disjoint by local day."""
-    compute.define(
-        "service_state_interval", statement("guide", "service_state_interval"), keep=True
-    )
+    _define_states(compute, "service_state")
     compute.define(
         "service_offer_interval", statement("guide", "service_offer_interval"), keep=True
     )
+
+
+def _define_states(compute: Compute, source: str) -> None:
+    text = statement("guide", "service_state_interval").replace("state_source", source)
+    compute.define("service_state_interval", text, keep=True)
+
+
+def activate_first_use(compute: Compute) -> None:
+    """Define ``known_state`` and ``first_use_row``: who became active by using it (RULEBOOK §2).
+
+    ``known_state`` is ``service_state`` with the changes that first use or the end of its window
+    brings about; ``service_state_interval`` is made of it anew. ``first_use_row`` says for every
+    record of a service that waits, or waited, how much of it is billed and whether it draws from
+    pools. Needs :func:`define_day_intervals` and ``rated_usage`` since the services were added:
+    a late record moves the date, as long as what it moves is settled again.
+    """
+    if not compute.fetch("first_use").num_rows:
+        compute.define("known_state", "select service_id, changed_at, state from service_state")
+        compute.load("first_use_row", _FIRST_USE_ROW.empty_table())
+        return
+    for step in ("first_use_wait", "first_use_event", "first_use_activation"):
+        compute.define(step, statement("guide", step), keep=True)
+    compute.define("first_use_row", statement("guide", "first_use_row"), keep=True)
+    compute.define("known_state", statement("guide", "known_state"), keep=True)
+    _define_states(compute, "known_state")
 
 
 def load_calendar(compute: Compute, first: datetime | None, last: datetime | None) -> None:

@@ -42,7 +42,13 @@ def rate(compute: Compute) -> None:
     compute.define("usage_price_interval", _price_interval("usage_candidate"), keep=True)
     compute.define("rate_choice", statement("rate", "rate_choice"), keep=True)
     compute.define("guided_usage", statement("rate", "guided_usage"))
-    compute.define("whole_usage", "select * from guided_usage")
+    if compute.fetch("select count(*) as overrides from price_override")["overrides"][0].as_py():
+        compute.define("override_candidate", statement("rate", "override_candidate"))
+        intervals = _price_interval("override_candidate")
+        compute.define("override_interval", intervals, keep=True)
+        compute.define("whole_usage", statement("rate", "override_usage"))
+    else:
+        compute.define("whole_usage", "select * from guided_usage")
     compute.define("split_charge", statement("rate", "split_charge"), keep=True)
     if compute.fetch("split_charge").num_rows:
         compute.define("timed_usage", statement("rate", "split_usage"))

@@ -15,6 +15,7 @@ select o.usage_period, o.level, o.account_id, o.service_id, o.offer_id, o.change
 from offered as o
 join charge as c on c.offer_id = o.offer_id and c.kind = 'transition'
   and c.transition_from = o.from_state and c.transition_to = o.to_state
+  and o.state_months >= c.transition_after_months and o.state_days >= c.transition_after_days
 left join price_interval as n on n.charge_id = c.charge_id and n.condition_key = ''
   and n.from_date <= o.local_date and n.to_date > o.local_date
 left join price_tier as r on r.price_id = n.price_id and r.tier_no = 1

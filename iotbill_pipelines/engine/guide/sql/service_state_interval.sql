@@ -6,7 +6,7 @@ with ranked as (
       partition by c.service_id, cast(c.changed_at as date)
       order by c.changed_at desc nulls last
     ) as rank_
-  from service_state as c
+  from state_source as c
 )
 select r.service_id, r.state, coalesce(s.core_state, 'unknown') as core_state, r.from_date,
   coalesce(

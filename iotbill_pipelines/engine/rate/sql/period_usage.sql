@@ -1,9 +1,16 @@
--- Rated usage of the period as it is billed: free records count nothing.
+-- Rated usage of the period as it is billed: free records count nothing, nor does what a service
+-- uses before it is active by first use.
 select r.file_key, r.line_no, r.part_no, r.local_date, r.event_start, r.level, r.account_id,
-  r.service_id, r.charge_id, r.offer_id, r.price_id, r.pooled, r.session_key, r.quantity,
-  case when f.file_key is null then r.rated_quantity else 0 end as rated_quantity,
-  f.file_key is null and r.part_no = 1 and r.quantity > 0 as connects
+  r.service_id, r.charge_id, r.offer_id, r.price_id, coalesce(u.pooled, r.pooled) as pooled,
+  r.session_key, r.quantity,
+  case when f.file_key is not null or u.billed_quantity = 0 then 0
+       when u.file_key is null then r.rated_quantity
+       else greatest(0, r.rated_quantity - (r.quantity - u.billed_quantity)) end as rated_quantity,
+  f.file_key is null and r.part_no = 1 and r.quantity > 0 and coalesce(u.billed_quantity > 0, true)
+    as connects
 from rated_usage as r
 join settled_period as p on p.usage_period = r.usage_period
 left join free_event as f on f.file_key = r.file_key and f.line_no = r.line_no
   and f.level = r.level
+left join first_use_row as u on u.file_key = r.file_key and u.line_no = r.line_no
+  and u.part_no = r.part_no and u.level = r.level
