@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export IOTBILL_HOME ?= $(CURDIR)/.iotbill
 MONTH ?= 2026-10
+# Without cached bytecode every process would compile all its imports again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test up bench lint lock clean
 

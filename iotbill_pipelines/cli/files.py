@@ -36,6 +36,14 @@ def sample(month: Month, services: int, seed: int, out: Path) -> None:
     console.table("", ("deviation", "times"), sorted(counted.items()))
 
 
+def lorawan_inventory(register: Path, since: Month, out: Path) -> None:
+    """Write the inventory of a LoRaWAN operator whose devices are active since a month."""
+    from iotbill_pipelines.operations.sample.lorawan import write_lorawan_inventory
+
+    written = write_lorawan_inventory(register, out, since.start)
+    console.out.print(f"{len(written)} files in {out}; land them with {register} and the uplinks")
+
+
 def land(settings: Settings, paths: list[Path], *, as_json: bool) -> None:
     """Land files and say what is new."""
     from iotbill_pipelines.operations.ingest import land as land_files

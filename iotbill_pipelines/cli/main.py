@@ -130,6 +130,15 @@ def sample(
     out: Annotated[Path, typer.Option(help="Folder to write; files in it are replaced.")] = Path(
         "sample"
     ),
+    lorawan_register: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the inventory of the devices in this LoRaWAN register (Name;DevEUI;...) "
+            "instead.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
 ) -> None:
     """Write the files that four carriers and our own inventory would deliver for a month.
 
@@ -139,7 +148,10 @@ def sample(
     """
     from iotbill_pipelines.cli import files
 
-    files.sample(_month(month), services, seed, out)
+    if lorawan_register is not None:
+        files.lorawan_inventory(lorawan_register, _month(month), out)
+    else:
+        files.sample(_month(month), services, seed, out)
 
 
 @app.command()

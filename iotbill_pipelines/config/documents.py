@@ -108,7 +108,7 @@ class Document:
         return tuple(path)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """SafeLoader without YAML 1.1's surprises (see the module's docstring)."""
 
 
@@ -124,7 +124,7 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
 
 
-def _decimal(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Decimal:
+def _decimal(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> Decimal:
     return Decimal(loader.construct_scalar(node))
 
 
@@ -156,7 +156,8 @@ def parse_yaml(text: str, path: Path) -> Document:
         return Document(path, loader.construct_document(node), lines)
     except ConfigError:
         raise
-    except yaml.YAMLError as error:
+    except yaml.YAMLError as fault:
+        error = _explained(text, fault)
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         said = getattr(error, "problem", None) or str(error)
         hint = "; indent with blanks" if "\\t" in said or "tab" in said else ""
@@ -166,6 +167,15 @@ def parse_yaml(text: str, path: Path) -> Document:
         raise ConfigError(str(path), (), 1, f"not valid YAML: {error}") from None
     finally:
         loader.dispose()
+
+
+def _explained(text: str, fault: yaml.YAMLError) -> yaml.YAMLError:
+    """The same fault in the words of the slower parser, which says what it expected."""
+    try:
+        yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as explained:
+        return explained
+    return fault
 
 
 def _collect(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], file: str) -> None:

@@ -39,7 +39,8 @@ class Stage:
     """A step of a close: what runs it, what it publishes, what it needs, what it must satisfy.
 
     ``asset`` is the table or document it publishes (its name in Dagster), ``reads`` the assets it
-    depends on. Findings whose code no gate names fall to the gate ``<name>_findings``.
+    depends on, ``tables`` what of its output stands on its own (an asset each). Findings whose
+    code no gate names fall to the gate ``<name>_findings``.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Stage:
     reads: tuple[str, ...]
     kinds: tuple[str, ...]
     gates: tuple[Gate, ...] = ()
+    tables: tuple[str, ...] = ()
 
     @property
     def operation(self) -> Operation:
@@ -174,6 +176,7 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         ("journal", "vendor_reconciliation"),
         ("dbt", "postgres"),
         (Gate("mart_tests", "the marts hold exactly what was booked"),),
+        ("revenue_by_product_account", "margin_by_service", "reconciliation_summary"),
     ),
     Stage(
         "write_report",

@@ -1,5 +1,6 @@
 """The close in Dagster: an asset per stage with its gates as checks, the job, the schedule."""
 
+from collections.abc import Iterator
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
@@ -20,17 +21,34 @@ CLOSE_TAG = "iotbill/close"
 
 
 def close_asset(stage: Stage) -> dg.AssetsDefinition:
-    """The asset of a stage: calls its operation and shows what it returned."""
+    """The asset of a stage, with its tables: calls its operation and shows what it returned."""
 
-    @dg.asset(
+    @dg.multi_asset(
         name=stage.asset,
-        group_name=f"{stage.group}",
-        description=f"{stage.title}: `{stage.module}.{stage.name}`. Safe to run again: it does "
-        "only what is missing.",
-        deps=list(stage.reads),
+        specs=[
+            dg.AssetSpec(
+                stage.asset,
+                group_name=stage.group,
+                description=f"{stage.title}: `{stage.module}.{stage.name}`. Safe to run again: it "
+                "does only what is missing.",
+                deps=stage.reads,
+                kinds=set(stage.kinds),
+                owners=OWNERS,
+            ),
+            *(
+                dg.AssetSpec(
+                    table,
+                    group_name=stage.group,
+                    description=f"`{table}` of {stage.asset}, with its own documentation and data "
+                    "tests in `dbt_project`.",
+                    deps=stage.reads,
+                    kinds=set(stage.kinds),
+                    owners=OWNERS,
+                )
+                for table in stage.tables
+            ),
+        ],
         partitions_def=accounting_months,
-        kinds=set(stage.kinds),
-        owners=OWNERS,
         check_specs=[
             dg.AssetCheckSpec(
                 gate.code,
@@ -44,13 +62,18 @@ def close_asset(stage: Stage) -> dg.AssetsDefinition:
     )
     def close_stage(
         context: dg.AssetExecutionContext, workspace: WorkspaceResource
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
         with workspace.open(context.run_id, _actor(context)) as ws:
             result = run_stage(ws, Month.parse(context.partition_key), stage)
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
+            asset_key=stage.asset,
             metadata=rendering.metadata(result),
             check_results=rendering.check_results(stage, result),
         )
+        for table in stage.tables:
+            yield dg.MaterializeResult(
+                asset_key=table, metadata={"dagster/row_count": result.rows.get(table, 0)}
+            )
 
     return close_stage
 
@@ -63,7 +86,7 @@ close_assets = [close_asset(stage) for stage in CLOSE_STAGES]
 
 close_month = dg.define_asset_job(
     CLOSE_JOB,
-    selection=dg.AssetSelection.assets(*(stage.asset for stage in CLOSE_STAGES)),
+    selection=dg.AssetSelection.assets(*close_assets),
     description="Close a month: rate, settle, book, invoice, reconcile, post, report.",
     tags={CLOSE_TAG: "month"},
 )
