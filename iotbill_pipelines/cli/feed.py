@@ -74,3 +74,28 @@ def test(
     raise typer.Exit(
         feeding.test(context.obj, spec, sample, lines or [], show, received, as_json=json)
     )
+
+
+@feed_app.command("new")
+def new(
+    sample: Annotated[Path, typer.Argument(metavar="SAMPLE", help="A file of the carrier.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="YAML file to write; must not exist yet.", show_default="the console"),
+    ] = None,
+    feed_id: Annotated[
+        str | None, typer.Option("--id", help="Id of the feed.", show_default="from the file name")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a first version of a feed from a sample file, and say what is not certain.
+
+    Container, encoding, delimiter or widths, header, times and zone, identifiers, units and usage
+    class are guessed from the values; each guess is told with how sure it is and why, here and in
+    the file's comments. Try the result with `iotbill feed test`.
+
+    Example: `iotbill feed new acme_20261001.csv --out configs/feeds/acme.yaml`
+    """
+    from iotbill_pipelines.cli import feeding
+
+    feeding.new(sample, out, feed_id, as_json=json)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -164,8 +166,11 @@ def _print_totals(trial: Trial) -> None:
         console.out.print(f"[red]the file would be quarantined[/]: {escape(trial.error)}")
     console.table(
         "Not accepted",
-        ("outcome", "reason", "records", "first line", "message"),
-        ((r.outcome, r.reason, r.records, r.first_line, r.message) for r in trial.reasons),
+        ("outcome", "reason", "field", "records", "first line", "message"),
+        (
+            (r.outcome, r.reason, r.field or "", r.records, r.first_line, r.message)
+            for r in trial.reasons
+        ),
     )
     console.table(
         "Accepted",
@@ -181,3 +186,35 @@ def _print_totals(trial: Trial) -> None:
             "one: they will be duplicates or conflicts when the month is rated"
         )
     console.out.print("nothing was stored")
+
+
+def new(sample: Path, out: Path | None, feed_id: str | None, *, as_json: bool) -> None:
+    """Write a scaffold, or print it; say what is not certain."""
+    from iotbill_pipelines.operations.feed_tools.scaffolding import scaffold
+
+    if out is not None and out.exists():
+        raise ValueError(f"{out} exists; choose another file for --out, or remove it")
+    if out is not None and feed_id is None:
+        feed_id = re.sub("[^a-z0-9_]", "_", out.stem.lower())
+    made = scaffold(sample, _moment(None), feed_id)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(made.text, encoding="utf-8")
+    if as_json:
+        console.print_json(made)
+        return
+    if out is None:
+        sys.stdout.write(made.text)
+    shown = console.out if out is not None else console.err
+    colours = {"unsure": "yellow", "likely": "blue", "sure": "green"}
+    for doubt in made.doubts:
+        shown.print(
+            f"[{colours[doubt.confidence]}]{doubt.confidence:>6}[/] {escape(doubt.about)} = "
+            f"{escape(doubt.taken)}: [dim]{escape(doubt.why)}[/]",
+            soft_wrap=True,
+        )
+    trial = made.trial
+    shown.print(
+        f"{trial.accepted:,} of {trial.records_in:,} records of the sample are accepted"
+        + (f"; {out} is written, now check it" if out is not None else "")
+    )

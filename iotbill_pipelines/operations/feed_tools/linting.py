@@ -509,11 +509,11 @@ def _accepted(feeds: Sequence[_Feed], notes: Sequence[Note]) -> tuple[list[Note]
                 note.what_to_do, found[1],
             )
         )  # fmt: skip
-    for (file, code), (line, _) in reasons.items():
+    for (file, code), (at, _) in reasons.items():
         if (file, code) not in used:
             kept.append(
                 Note(
-                    file, line, "", "warning", "useless_accept",
+                    file, at, "", "warning", "useless_accept",
                     f"{code} is accepted, but nothing here causes it", "remove the comment",
                 )
             )  # fmt: skip

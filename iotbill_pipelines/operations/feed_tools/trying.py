@@ -89,10 +89,11 @@ class Record:
 
 @dataclass(frozen=True)
 class Reason:
-    """How many records share an outcome and its reason, and the first line of them."""
+    """How many records share an outcome, its reason and field, and the first line of them."""
 
     outcome: str
     reason: str
+    field: str | None
     records: int
     first_line: int
     message: str
@@ -177,9 +178,10 @@ def try_sample(
 
 def _reasons(compute: DuckDbCompute) -> tuple[Reason, ...]:
     rows = compute.connection.execute(
-        """select outcome, coalesce(reason_code, ''), count(*), min(line_no),
+        """select outcome, coalesce(reason_code, ''), fault_field, count(*), min(line_no),
              coalesce(arg_min(fault_message, line_no), '')
-           from mapped_record where outcome <> 'accepted' group by 1, 2 order by 1, 3 desc, 2"""
+           from mapped_record where outcome <> 'accepted'
+           group by 1, 2, 3 order by 1, 4 desc, 2, 3"""
     ).fetchall()
     return tuple(Reason(*row) for row in rows)
 
