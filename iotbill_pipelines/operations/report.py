@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from iotbill_pipelines.storage.documents import write_bytes
 
 HTML_NAME = "close_report.html"
 WORKBOOK_NAME = "close_report.xlsx"
+_OWN_NAMES = (HTML_NAME, WORKBOOK_NAME)
 DOCS = "data_docs"
 """Pages of the data quality checks; the report leads to their index."""
 _FIGURES_NAME = ".close_report.json"
@@ -101,7 +102,9 @@ def write_report(ws: Workspace, period: Month) -> StageResult:
 def print_report(ws: Workspace, period: Month, console: Console) -> CloseFigures:
     """Print the report of ``period`` as it stands now, and return what it says."""
     figures = load_figures(ws, period)
-    console.print(render_console(figures))
+    folder = ws.out(period)
+    own = [_file(folder, folder / name) for name in _OWN_NAMES if (folder / name).is_file()]
+    console.print(render_console(replace(figures, files=[*own, *figures.files])))
     return figures
 
 
@@ -323,16 +326,16 @@ def _gates(stored: Sequence[sa.RowMapping]) -> list[GateFigures]:
 
 def _files(folder: Path) -> list[FileFigures]:
     """The documents of the close, but for the report itself."""
-    own = {HTML_NAME, WORKBOOK_NAME}
     found = [
         path
         for path in folder.rglob("*")
         if path.is_file()
-        and path.name not in own
+        and path.name not in _OWN_NAMES
         and not path.name.startswith(".")
         and (DOCS not in path.parts or path == folder / DOCS / "index.html")
     ]
-    return [
-        FileFigures(path.relative_to(folder).as_posix(), path.stat().st_size)
-        for path in sorted(found)
-    ]
+    return [_file(folder, path) for path in sorted(found)]
+
+
+def _file(folder: Path, path: Path) -> FileFigures:
+    return FileFigures(path.relative_to(folder).as_posix(), path.stat().st_size)
