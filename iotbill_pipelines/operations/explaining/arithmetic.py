@@ -152,10 +152,11 @@ def _usage(evidence: Evidence, unit: Unit, charge: Row) -> Result:
     if not records:
         raise Unexplained("no rated record of this charge is in the lake any more")
     steps: list[Step] = []
+    _refuse_unknown(f"charge {unit.charge_id}", charge, _PLAIN_CHARGE)
     used, entries = _rounded_use(records, charge, steps)
     _draw_allowance(used, entries, charge, steps, per)
     exact = Fraction(0)
-    zones: dict[str, list[_Used]] = defaultdict(list)
+    groups: dict[str, list[_Used]] = defaultdict(list)
     for part in used:
         price = _price(evidence, charge, part.price_id)
         if part.pooled:
@@ -167,9 +168,10 @@ def _usage(evidence: Evidence, unit: Unit, charge: Row) -> Result:
                 )
             )
         else:
-            zones[price["zone"] or ""].append(part)
-    for zone in sorted(zones):
-        parts = sorted(zones[zone], key=lambda part: (part.first, part.price_id))
+            # tiers count on over the dated versions of a price for the same usage
+            groups[price["count_group"]].append(part)
+    for group in sorted(groups):
+        parts = sorted(groups[group], key=lambda part: (part.first, part.price_id))
         total = sum(part.rated - part.free for part in parts)
         reached = 0
         for part in parts:
@@ -178,7 +180,7 @@ def _usage(evidence: Evidence, unit: Unit, charge: Row) -> Result:
             steps.append(
                 Step(
                     f"{part.records:,} records, {_count(units, charge, per)} at {_terms(price)}"
-                    + (f", zone {zone}" if zone else "")
+                    + (f", zone {price['zone']}" if price["zone"] else "")
                 )
             )
             cost, told = _cost(
@@ -270,6 +272,38 @@ def _draw_allowance(
     )
 
 
+_PLAIN_CHARGE: Mapping[str, object] = {
+    "counts": "quantity",
+    "aggregation": "sum",
+    "scope": "service",
+    "allowance_events": 0,
+    "allowance_minor": 0,
+    "rounding_mode": "half_up",
+    "minimum_at_zero": False,
+    "time_policy": "start_time",
+}
+_PLAIN_PRICE: Mapping[str, object] = {
+    "edge": "inclusive",
+    "package_rounding": "up",
+    "counted": "period",
+    "at_zero": False,
+    "connect_e12": 0,
+    "least_e12": None,
+    "most_e12": None,
+    "rounding_mode": None,
+}
+
+
+def _refuse_unknown(what: str, row: Row, plain: Mapping[str, object]) -> None:
+    """Say so where terms ask for arithmetic that is not retold here, rather than tell it wrong."""
+    for name, value in plain.items():
+        if name in row and row[name] != value:
+            raise Unexplained(
+                f"{what} has {name} {row[name]!r}; its arithmetic is not retold, "
+                "`iotbill trace` shows its components and records"
+            )
+
+
 _CUMULATIVE = ("flat", "graduated", "package", "threshold_excess")
 _WHOLE = ("volume", "stairstep", "threshold_all")
 
@@ -279,6 +313,9 @@ def _cost(
 ) -> tuple[Fraction, list[Step]]:
     """Price the units after ``start`` up to ``end`` of a count that ends at ``total``."""
     model, size = price["model"], charge["unit_size"]
+    _refuse_unknown(f"price {price['price_id']}", price, _PLAIN_PRICE)
+    for tier in tiers:
+        _refuse_unknown(f"a tier of price {price['price_id']}", tier, {"block_quantity": 0})
     if start >= end:
         return Fraction(0), []
     if model in _CUMULATIVE:
