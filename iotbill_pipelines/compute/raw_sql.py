@@ -2,8 +2,8 @@
 
 What a reader loads is relation ``raw_line`` (``part``, ``line_no``, ``raw_text`` and what the
 format needs) and ``raw_file``, one row per part. The selects made here give
-:data:`engine.feeds.spec.RAW_COLUMNS`, the source fields, and ``part`` and ``layout`` for the
-checks of control totals.
+:data:`engine.feeds.spec.RAW_COLUMNS`, the source fields, and ``part``, ``layout`` and ``piece``
+(0 for the first record of a line) for the checks of control totals.
 """
 
 from __future__ import annotations
@@ -76,13 +76,15 @@ def _outer(
 ) -> str:
     """Select the raw columns; ``order`` numbers records on where a line can hold several."""
     listed = "".join(f", {column}" for column in columns)
-    number = "line_no + f.line_offset"
+    number, piece = "line_no + f.line_offset", "0"
     if order:
+        piece = "l.piece"
         number = f"row_number() over (partition by f.file_key order by {order})"
     return f"""
 select f.file_key, f.file_name, f.member, f.received_at, {number} as line_no, structure,
   fault_code, cast(null as varchar) as fault_field, {fault_value} as fault_value,
-  {message or _message("fault_code")} as fault_message, raw_text, l.part, layout{listed}
+  {message or _message("fault_code")} as fault_message, raw_text, l.part, layout,
+  {piece} as piece{listed}
 from ({inner}) as l join raw_file as f on f.part = l.part""".strip()
 
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
 import numpy as np
@@ -149,7 +149,7 @@ class _Reader:
                 for name in sources
             )  # fmt: skip
             if isinstance(form, RoamingFormat):
-                decoded.records = _with_header(decoded)
+                decoded.records = _with_header(decoded.records, decoded.header)
             for number, batch in enumerate(record_batches(decoded, part.number, sources)):
                 loaded = batch
                 if isinstance(form, XmlFormat):
@@ -364,7 +364,7 @@ class _Reader:
             figures.append(f"max(case when {stated_at} then {column[stated]} end)")
             figures.append(_sum_of(column[summed], form.decimal_comma))
         rows = self.compute.connection.execute(
-            "select f.part, count(r.part), count(r.part) filter (structure is null)"
+            "select f.part, count(r.part), count(r.part) filter (structure is null and piece = 0)"
             + "".join(f", {figure}" for figure in counts + figures)
             + " from raw_file as f left join raw_record as r on r.part = f.part group by f.part"
         ).fetchall()
@@ -580,13 +580,13 @@ def _text(part: Part, spec: FeedSpec) -> str:
 # ---------------------------------------------------------------- decoders
 
 
-def _with_header(decoded: Decoded) -> Iterator[RawRecord]:
+def _with_header(
+    records: Iterator[RawRecord], header: Mapping[str, str | None]
+) -> Iterator[RawRecord]:
     """Let records know what stands outside of them, as ``header.<path>``."""
-    header = {f"{_HEADER}{name}": value for name, value in decoded.header.items()}
-    for record in decoded.records:
-        yield RawRecord(
-            record.line_no, {**header, **record.fields}, record.raw_text, record.problem
-        )
+    named = {f"{_HEADER}{name}": value for name, value in header.items()}
+    for record in records:
+        yield RawRecord(record.line_no, {**named, **record.fields}, record.raw_text, record.problem)
 
 
 def _decoded_row(part: int, line_no: int, cells: Sequence[str | None]) -> pa.RecordBatch:
