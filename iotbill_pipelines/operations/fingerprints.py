@@ -56,4 +56,3 @@ def remember(
             recorded_at=ws.clock(),
         )
     )
-
