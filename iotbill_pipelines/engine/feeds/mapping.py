@@ -150,8 +150,7 @@ class _Compiler:
             # another field counts only for records for which this way to a value is taken
             found = self._source(path, name)
             used = self.plan.add(sql.when((sql.is_set(start.read), found.read)), [start, found])
-            plain = Context(label, found, self.spec.zone, self.decimal_comma)
-            return self._steps(path, used, steps, plain)
+            return self._steps(path, used, steps, self._context(path, label, found, used))
 
         tables = {name: table.dated for name, table in self.spec.tables.items()}
         return Context(

@@ -22,6 +22,7 @@ from iotbill_pipelines.engine.feeds.functions import (
     Function,
     Rounding,
     checked,
+    lookup,
     luhn_ok,
     reject,
     scaled,
@@ -531,6 +532,8 @@ class _Pair(Function):
     def reads(self) -> Iterator[str]:
         if self.field is not None:
             yield self.field
+            for step in self.steps:
+                yield from lookup(step).reads()
 
     def _second(self, plan: Plan, context: Context) -> Value:
         if self.field is not None:

@@ -925,5 +925,5 @@ RAW_COLUMNS = (
     "raw_text",
 )
 """Columns of a raw relation besides its source fields ``s_0``, ``s_1``, ... in the order of
-:meth:`FeedSpec.sources`. ``structure`` is null for records, else header, trailer, blank, comment,
-skipped: lines of the file that are no records."""
+:meth:`FeedSpec.sources`. ``structure`` is null for records, else header, repeated_header, types,
+trailer, ignored, blank, comment, skipped: lines of the file that are no records."""
