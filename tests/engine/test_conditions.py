@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from datetime import date
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,8 @@ from iotbill_pipelines.engine.conditions import ConditionError, Kind, to_sql, tr
 from iotbill_pipelines.engine.windows import Window, band
 from iotbill_pipelines.operations.scenarios import run_tables
 
-from .business import Business, make_business, place, to_tables
+from .business import make_business, place, to_tables
+from .oracle import Business
 
 KINDS: dict[str, Kind] = {"firmware": "text", "features": "list", "size": "number"}
 RECORD = """
@@ -88,7 +90,7 @@ def test_a_night_belongs_to_the_day_it_begins_on() -> None:
 def conditional_business(seed: int) -> Business:
     """Windows, conditions, surcharges, and sessions that connect, over the usual messy usage."""
     business = make_business(seed, 300)
-    prices = [
+    prices: list[dict[str, Any]] = [
         {"id": "x.peak", "rate": "0.004", "time": "day", "connect_fee": "0.01"},
         {"id": "x.iot", "when": 'apn = "iot"', "model": "graduated",
          "tiers": [{"up_to": 20, "rate": "0.003"}, {"rate": "0.002"}]},
@@ -139,9 +141,9 @@ def test_order_and_files_never_matter_to_conditions(seed: int) -> None:
 def test_a_window_at_equal_prices_changes_nothing() -> None:
     """Cutting durations at a border that no price cares for costs the same."""
 
-    def calls(windows: list[dict[str, object]], prices: list[dict[str, object]]) -> object:
+    def calls(windows: list[dict[str, str]], prices: list[dict[str, str]]) -> object:
         business = make_business(310, 200)
-        offers = [
+        offers: list[dict[str, Any]] = [
             {"id": f"offer{n}", "name": "x", "currency": "EUR",
              "level": "vendor" if n == 4 else "retail",
              "charges": [{"id": f"c{n}", "product": "voice", "kind": "usage", "per": "minute",
