@@ -134,23 +134,26 @@ def write_bytes(path: Path, content: bytes) -> str:
 
 def write_csv(
     path: Path,
-    header: Sequence[str],
+    header: Sequence[str] | None,
     rows: Iterable[Sequence[Cell]],
     *,
     delimiter: str = ",",
     newline: str = "\r\n",
     byte_order_mark: bool = False,
 ) -> str:
-    """Write a CSV file in UTF-8; return its SHA-256.
+    """Write a CSV file in UTF-8, without a header row if that is None; return its SHA-256.
 
     Numbers are plain digits with a point, dates ISO 8601, null an empty field. Raises DocumentError
     for a row of another length, or a value that is no :data:`Cell`.
     """
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, delimiter=delimiter, lineterminator=newline)
-    writer.writerow([safe_text(title) for title in header])
+    width = None if header is None else len(header)
+    if header is not None:
+        writer.writerow([safe_text(title) for title in header])
     for number, row in enumerate(rows, 1):
-        _check_row(path.name, number, row, len(header))
+        width = len(row) if width is None else width
+        _check_row(path.name, number, row, width)
         writer.writerow([_csv_value(value, f"{path.name}, row {number}") for value in row])
     mark = "\ufeff" if byte_order_mark else ""
     return write_bytes(path, (mark + buffer.getvalue()).encode("utf-8"))

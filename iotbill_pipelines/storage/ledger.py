@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.engine.calendars import Month
@@ -27,11 +27,13 @@ from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.post.booking import booking
 from iotbill_pipelines.engine.post.export import (
+    ExportFile,
     ExportProblem,
     PostedJournal,
+    export_files,
     export_problems,
     export_rows,
-    file_name,
+    form_rows,
 )
 from iotbill_pipelines.engine.post.journals import (
     Cell,
@@ -39,6 +41,7 @@ from iotbill_pipelines.engine.post.journals import (
     Line,
     build_journals,
     external_id,
+    reversed_lines,
 )
 from iotbill_pipelines.engine.post.terms import Entity, ExportTarget, JournalType, LedgerTerms
 from iotbill_pipelines.engine.schemas import BOOKED_CHARGE, BOOKING
@@ -440,7 +443,8 @@ def post_journals(
             for row in session.execute(
                 sa.text(
                     "select cell_no, entity_id, currency, account_id, level, product_id, kind, "
-                    "gl_class, tax_code, charges, amount_minor from journal_cell order by cell_no"
+                    "gl_class, tax_code, unit, charges, amount_minor from journal_cell"
+                    " order by cell_no"
                 )
             ).mappings()
         ]
@@ -466,34 +470,71 @@ def post_journals(
     return JournalResult(sorted(built), sorted(unchanged), findings)
 
 
+_CHARGED = """
+  and b.level = :level and b.amount_minor <> 0
+  and not exists (select from journal_charge c join journal j using (journal_id)
+    where c.booked_charge_id = b.id and c.journal_type = :type and j.state <> 'built')"""
+
 _PENDING: Mapping[str, str] = {
     # What is on invoices of the period, in whatever period it was booked.
     "invoiced": """
-      from invoice i join invoice_line l using (invoice_id)
-      join booked_charge b on b.id = l.booked_charge_id
-      where i.accounting_period = :period""",
+select b.id, {columns}, {unit} as unit, b.amount_minor, 1 as sign
+from invoice i join invoice_line l using (invoice_id)
+join booked_charge b on b.id = l.booked_charge_id
+where i.accounting_period = :period"""
+    + _CHARGED,
     "booked": """
-      from booked_charge b
-      where b.accounting_period = :period""",
+select b.id, {columns}, {unit} as unit, b.amount_minor, 1 as sign
+from booked_charge b
+where b.accounting_period = :period"""
+    + _CHARGED,
+    # Usage up to the period that no invoice up to it carries, minus what accruals of the period
+    # say already: what was invoiced since is taken out again.
+    "unbilled": """
+select b.id, {columns}, {unit} as unit, b.amount_minor * (w.wanted - coalesce(p.posted, 0))
+  as amount_minor, w.wanted - coalesce(p.posted, 0) as sign
+from booked_charge b
+left join (
+  select c.booked_charge_id, sum(c.sign)::int as posted
+  from journal_charge c join journal j using (journal_id)
+  where c.journal_type = :type and c.accrued_in = :period and j.state <> 'built'
+  group by c.booked_charge_id) p on p.booked_charge_id = b.id
+cross join lateral (
+  select (b.usage_period <= :period and not exists (
+    select from invoice_line l join invoice i using (invoice_id)
+    where l.booked_charge_id = b.id and i.accounting_period <= :period))::int as wanted) w
+where b.accounting_period <= :period and b.level = :level and b.amount_minor <> 0
+  and w.wanted <> coalesce(p.posted, 0)""",
+    "estimated": """
+select b.estimate_id as id, {columns}, {unit} as unit, b.amount_minor, 1 as sign
+from accrual_estimate b
+where b.accounting_period = :period and b.level = :level
+  and not exists (select from journal_estimate e join journal j using (journal_id)
+    where e.estimate_id = b.estimate_id and j.journal_type = :type and j.state <> 'built')""",
 }
 
-_CELL_KEY = "entity_id, currency, account_id, level, product_id, kind, gl_class, tax_code"
+_UNITS: Mapping[str, str] = {"journal": "''", "account": "b.account_id", "invoice": "i.invoice_no"}
+
+_CELL_COLUMNS = "entity_id, currency, account_id, level, product_id, kind, gl_class, tax_code"
+_CELL_KEY = f"{_CELL_COLUMNS}, unit"
 
 
 def _collect_cells(session: Session, journal_type: JournalType, period: Month) -> None:
-    """Sum the charges that no exported journal of the type carries, by what GL rules ask."""
+    """Sum the charges that no exported journal of the type carries, by what GL rules ask.
+
+    What an entity closed is left alone: its journals stay as they are.
+    """
     values = {"period": str(period), "level": journal_type.level, "type": journal_type.type}
     session.execute(sa.text("drop table if exists pg_temp.journal_pending, pg_temp.journal_cell"))
-    qualified = ", ".join(f"b.{name}" for name in _CELL_KEY.split(", "))
+    pending = _PENDING[journal_type.source].format(
+        columns=", ".join(f"b.{name}" for name in _CELL_COLUMNS.split(", ")),
+        unit=_UNITS[journal_type.unit],
+    )
     session.execute(
         sa.text(
-            f"create temporary table journal_pending on commit drop as "
-            f"select b.id, {qualified}, b.amount_minor {_PENDING[journal_type.source]} "
-            f"and b.level = :level and b.amount_minor <> 0 "
-            f"and not exists (select from period p where p.entity_id = b.entity_id "
-            f"and p.period = :period and p.state = 'closed') and not exists ("
-            f"select from journal_charge c join journal j using (journal_id) "
-            f"where c.booked_charge_id = b.id and c.journal_type = :type and j.state <> 'built')"
+            f"create temporary table journal_pending on commit drop as {pending} "
+            "and not exists (select from period closed where closed.entity_id = b.entity_id "
+            "and closed.period = :period and closed.state = 'closed')"
         ),
         values,
     )
@@ -545,10 +586,11 @@ def _store(
         if journal is None:
             to_build.append((draft, None))
             continue
+        link = models.JournalEstimate if _is_estimate(journal_type) else models.JournalCharge
         carried = session.scalar(
             sa.select(sa.func.count())
-            .select_from(models.JournalCharge)
-            .where(models.JournalCharge.journal_id == journal.journal_id)
+            .select_from(link)
+            .where(link.journal_id == journal.journal_id)
         )
         if journal.content_hash == draft.content_hash and carried == sum(
             charges[cell_no] for cell_no in draft.cells
@@ -579,6 +621,7 @@ def _store(
                 memo=draft.memo,
                 content_hash=draft.content_hash,
                 built_at=built_at,
+                is_accrual=journal_type.reverses,
             )
         )
         session.flush()
@@ -589,9 +632,13 @@ def _store(
                 for line in draft.lines
             ],
         )
-        _link_charges(session, journal_id, draft)
+        _link_charges(session, journal_id, draft, journal_type)
         built.append(name)
     return _Stored(built, unchanged)
+
+
+def _is_estimate(journal_type: JournalType) -> bool:
+    return journal_type.source == "estimated"
 
 
 def _closed_entities(period: Month) -> sa.Select[str]:
@@ -611,7 +658,9 @@ def _next_revision(session: Session, draft: JournalDraft) -> int:
     return (newest or 0) + 1
 
 
-def _link_charges(session: Session, journal_id: int, draft: JournalDraft) -> None:
+def _link_charges(
+    session: Session, journal_id: int, draft: JournalDraft, journal_type: JournalType
+) -> None:
     connection = session.connection()
     numbers = sorted(draft.cells)
     session.execute(sa.text("drop table if exists pg_temp.cell_line"))
@@ -633,15 +682,30 @@ def _link_charges(session: Session, journal_id: int, draft: JournalDraft) -> Non
         ),
     )
     same = " and ".join(f"c.{name} = p.{name}" for name in _CELL_KEY.split(", "))
+    behind = (
+        f"from cell_line l join journal_cell c using (cell_no) join journal_pending p on {same}"
+    )
+    if _is_estimate(journal_type):
+        session.execute(
+            sa.text(
+                f"insert into journal_estimate (estimate_id, journal_id) "
+                f"select p.id, :journal_id {behind} order by p.id"
+            ),
+            {"journal_id": journal_id},
+        )
+        return
     session.execute(
         sa.text(
-            f"insert into journal_charge "
-            f"(booked_charge_id, journal_type, journal_id, debit_line_no, credit_line_no) "
-            f"select p.id, :type, :journal_id, l.debit_line_no, l.credit_line_no "
-            f"from cell_line l join journal_cell c using (cell_no) "
-            f"join journal_pending p on {same} order by p.id"
+            f"insert into journal_charge (booked_charge_id, journal_type, journal_id, "
+            f"debit_line_no, credit_line_no, accrued_in, sign) "
+            f"select p.id, :type, :journal_id, l.debit_line_no, l.credit_line_no, :accrued_in, "
+            f"p.sign {behind} order by p.id"
         ),
-        {"type": draft.journal_type, "journal_id": journal_id},
+        {
+            "type": draft.journal_type,
+            "journal_id": journal_id,
+            "accrued_in": str(draft.period) if journal_type.reverses else "",
+        },
     )
 
 
@@ -693,10 +757,12 @@ class ExportedFile:
 
 def posted_journals(session: Session, accounting_period: Month) -> list[PostedJournal]:
     """Return the period's journals with their lines, in the order of their external ids."""
+    return _posted(session, models.Journal.accounting_period == str(accounting_period))
+
+
+def _posted(session: Session, which: sa.ColumnElement[bool]) -> list[PostedJournal]:
     journals = session.scalars(
-        sa.select(models.Journal)
-        .where(models.Journal.accounting_period == str(accounting_period))
-        .order_by(models.Journal.external_id)
+        sa.select(models.Journal).where(which).order_by(models.Journal.external_id)
     ).all()
     lines: dict[int, list[Line]] = {journal.journal_id: [] for journal in journals}
     for row in session.scalars(
@@ -705,21 +771,17 @@ def posted_journals(session: Session, accounting_period: Month) -> list[PostedJo
         .order_by(models.JournalLine.journal_id, models.JournalLine.line_no)
     ):
         lines[row.journal_id].append(
-            Line(
-                line_no=row.line_no,
-                role=row.role,
-                is_suspense=row.is_suspense,
-                account=row.account,
-                account_name=row.account_name,
-                debit_minor=row.debit_minor,
-                credit_minor=row.credit_minor,
-                memo=row.memo,
-                name=row.name,
-                department=row.department,
-                class_name=row.class_name,
-                location=row.location,
+            Line(**{name: getattr(row, name) for name in Line.__dataclass_fields__})
+        )
+    ids = {journal.reverses_id for journal in journals if journal.reverses_id is not None}
+    reversed_ids = {
+        row.journal_id: row.external_id
+        for row in session.execute(
+            sa.select(models.Journal.journal_id, models.Journal.external_id).where(
+                models.Journal.journal_id.in_(ids)
             )
         )
+    }
     return [
         PostedJournal(
             external_id=journal.external_id,
@@ -730,8 +792,32 @@ def posted_journals(session: Session, accounting_period: Month) -> list[PostedJo
             journal_date=journal.journal_date,
             memo=journal.memo,
             lines=tuple(lines[journal.journal_id]),
+            revision=journal.revision,
+            state=journal.state,
+            is_accrual=journal.is_accrual,
+            reverses=reversed_ids.get(journal.reverses_id or 0),
         )
         for journal in journals
+    ]
+
+
+def lint_journals(
+    session: Session,
+    accounting_period: Month,
+    terms: LedgerTerms,
+    targets: Sequence[str] | None = None,
+) -> list[LedgerFinding]:
+    """Return every rule of a target that a journal of the period breaks, without writing files.
+
+    ``targets`` are all that are configured if left out, also those that a close does not write.
+    Raises TermsError for a target that is not configured.
+    """
+    chosen = terms.targets if targets is None else [terms.target(name) for name in targets]
+    return [
+        _export_finding(problem)
+        for journal in posted_journals(session, accounting_period)
+        for target in chosen
+        for problem in export_problems(journal, target, terms)
     ]
 
 
@@ -744,39 +830,49 @@ def export_journals(
     exported_at: datetime,
     targets: Sequence[str] | None = None,
 ) -> tuple[list[ExportedFile], list[LedgerFinding]]:
-    """Write every journal of the period for every target; mark them exported.
+    """Write every journal of the period for the configured targets; mark them exported.
 
-    The same journal gives the same bytes whenever it is written. A journal that a target's rules
-    refuse is not written for any target (finding ``exports``, block). A file that differs from what
-    was exported under its id, because the target's columns were changed since, is a warning.
+    The same journal gives the same bytes whenever it is written; one with more lines than a target
+    takes is split at its balanced units (GL-06). An exported accrual gets its reversal, dated the
+    first day of the next open period, which is written beside it (GL-03).
+
+    A journal that a target's rules refuse is not written for any target, and one that the ERP
+    rejected waits for :func:`storage.acknowledgements.retry` (finding ``exports``, block). A file
+    that differs from what was exported under its id, because the target's columns were changed
+    since, is a warning.
     """
     lock_ledger(session)
     files: list[ExportedFile] = []
     findings: list[LedgerFinding] = []
-    chosen = [t for t in terms.targets if targets is None or t.id in targets]
-    for journal in posted_journals(session, accounting_period):
-        entity = terms.entity(journal.entity_id)
-        problems = [p for target in chosen for p in export_problems(journal, target)]
+    names = targets if targets is not None else terms.exports
+    chosen = terms.targets if names is None else [terms.target(name) for name in names]
+    waiting = posted_journals(session, accounting_period)
+    while waiting:
+        journal = waiting.pop(0)
+        if journal.state == "rejected":
+            findings.append(_rejected(session, journal))
+            continue
+        problems = [p for target in chosen for p in export_problems(journal, target, terms)]
         if problems:
             findings += [_export_finding(problem) for problem in problems]
             continue
         for target in chosen:
-            written = _write_journal(journal, target, entity, directory)
+            written, export = _write_journal(journal, target, terms, directory)
             before = _exported_hash(session, journal.external_id, target.id)
             if before is None:
-                _record_export(session, journal, target, written, exported_at)
-            elif before != written.sha256:
+                _record_export(session, journal, target, export, exported_at)
+            elif before != export.sha256:
                 findings.append(
                     LedgerFinding(
                         "exports",
                         "warn",
-                        f"{written.path.name} differs from what was exported for {target.id} "
+                        f"{export.path.name} differs from what was exported for {target.id} "
                         "before; the journal is the same, the target's columns are not",
                         journal.external_id,
                         "tell whoever imports it, or restore the target's configuration",
                     )
                 )
-            files.append(replace(written, is_new=before is None))
+            files += [replace(file, is_new=before is None) for file in written]
         if chosen:
             session.execute(
                 sa.update(models.Journal)
@@ -786,45 +882,174 @@ def export_journals(
                 )
                 .values(state="exported", exported_at=exported_at)
             )
+            if journal.is_accrual and journal.reverses is None:
+                waiting += _reversal(session, journal, exported_at)
     return files, findings
 
 
+def _rejected(session: Session, journal: PostedJournal) -> LedgerFinding:
+    said = session.scalar(
+        sa.select(models.Journal.answer).where(models.Journal.external_id == journal.external_id)
+    )
+    return LedgerFinding(
+        "exports",
+        "block",
+        f"the ERP rejected journal {journal.external_id}: {said or 'it did not say why'}",
+        journal.external_id,
+        f"correct the cause, run `iotbill journal retry {journal.external_id}` and close again",
+    )
+
+
+def _reversal(session: Session, accrual: PostedJournal, built_at: datetime) -> list[PostedJournal]:
+    """Return what posts an exported accrual back; made in its next open period if there is none."""
+    parent = session.scalars(
+        sa.select(models.Journal).where(models.Journal.external_id == accrual.external_id)
+    ).one()
+    is_it = models.Journal.reverses_id == parent.journal_id
+    if session.scalar(sa.select(sa.func.count()).select_from(models.Journal).where(is_it)):
+        return _posted(session, is_it)
+    period = next_open_periods(session, accrual.period + 1)[accrual.entity_id]
+    ensure_periods(session, period, [accrual.entity_id], built_at)
+    draft = JournalDraft(
+        entity_id=accrual.entity_id,
+        currency=accrual.currency,
+        period=period,
+        journal_type=f"{accrual.journal_type}_REV",
+        journal_date=period.start,
+        memo=f"Reversal of {accrual.external_id}",
+        lines=reversed_lines(accrual.lines),
+        cells={},
+    )
+    journal_id = (session.scalar(sa.select(sa.func.max(models.Journal.journal_id))) or 0) + 1
+    number = _next_revision(session, draft)
+    session.add(
+        models.Journal(
+            journal_id=journal_id,
+            external_id=external_id(draft.entity_id, period, draft.journal_type, number),
+            run_id=parent.run_id,
+            entity_id=draft.entity_id,
+            accounting_period=str(period),
+            journal_type=draft.journal_type,
+            revision=number,
+            currency=draft.currency,
+            journal_date=draft.journal_date,
+            memo=draft.memo,
+            content_hash=draft.content_hash,
+            built_at=built_at,
+            is_accrual=True,
+            reverses_id=parent.journal_id,
+        )
+    )
+    session.flush()
+    session.execute(
+        sa.insert(models.JournalLine),
+        [
+            {"journal_id": journal_id, "currency": draft.currency, **vars(line)}
+            for line in draft.lines
+        ],
+    )
+    values = {"parent": parent.journal_id, "id": journal_id, "type": draft.journal_type}
+    session.execute(
+        sa.text(
+            "insert into journal_charge (booked_charge_id, journal_type, journal_id, "
+            "debit_line_no, credit_line_no, accrued_in, sign) "
+            "select booked_charge_id, :type, :id, credit_line_no, debit_line_no, accrued_in, -sign "
+            "from journal_charge where journal_id = :parent"
+        ),
+        values,
+    )
+    session.execute(
+        sa.text(
+            "insert into journal_estimate (estimate_id, journal_id) "
+            "select estimate_id, :id from journal_estimate where journal_id = :parent"
+        ),
+        values,
+    )
+    return _posted(session, is_it)
+
+
+@dataclass(frozen=True)
+class _Export:
+    """What is kept of a journal's files for a target."""
+
+    path: Path
+    sha256: str
+    documents: list[str]
+
+
 def _write_journal(
-    journal: PostedJournal, target: ExportTarget, entity: Entity, directory: Path
-) -> ExportedFile:
-    path = directory / documents.safe_name(file_name(journal, target))
-    rows = export_rows(journal, target, entity)
-    if target.format == "csv":
-        digest = documents.write_csv(
+    journal: PostedJournal, target: ExportTarget, terms: LedgerTerms, directory: Path
+) -> tuple[list[ExportedFile], _Export]:
+    files = export_files(journal, target, terms)
+    written = []
+    for file in files:
+        path = directory / documents.safe_name(file.name)
+        digest = _write_file(path, file, journal, target, terms)
+        written.append(ExportedFile(journal.external_id, target.id, path, digest, True))
+    digest = written[0].sha256
+    if len(written) > 1:
+        digest = hashlib.sha256("".join(file.sha256 for file in written).encode()).hexdigest()
+    ids = [document.id for file in files for document in file.documents]
+    return written, _Export(written[0].path, digest, ids)
+
+
+def _write_file(
+    path: Path, file: ExportFile, journal: PostedJournal, target: ExportTarget, terms: LedgerTerms
+) -> str:
+    if target.header_columns:
+        return documents.write_csv(
             path,
-            [column.header for column in target.columns],
-            rows,
+            None,
+            form_rows(file, target, terms),
+            delimiter=target.delimiter,
             byte_order_mark=target.byte_order_mark,
         )
-    else:
-        columns = [
-            documents.ColumnFormat(
-                column.header,
-                _KINDS.get(column.field or "", "text") if column.format is None else "text",
-                currency=journal.currency,
-                total=column.field in ("line.debit", "line.credit"),
-            )
-            for column in target.columns
-        ]
-        # The journal's own date, not the clock: the workbook's bytes must not change.
-        created = datetime.combine(journal.journal_date, time(), UTC)
-        sheet = documents.Sheet(journal.external_id, columns, rows, totals=True)
-        digest = documents.write_workbook(path, [sheet], created)
-    return ExportedFile(journal.external_id, target.id, path, digest, True)
+    rows = export_rows(file, target, terms)
+    headers = [column.header for column in target.columns]
+    if target.format == "csv":
+        names = [column.technical for column in target.columns]
+        return documents.write_csv(
+            path,
+            None,
+            [
+                *([names] if target.technical_row else []),
+                *([headers] if target.header else []),
+                *rows,
+            ],
+            delimiter=target.delimiter,
+            byte_order_mark=target.byte_order_mark,
+        )
+    functional = terms.entity(journal.entity_id).currency
+    columns = [
+        documents.ColumnFormat(
+            column.header,
+            _KINDS.get(column.field or "", "text") if column.format is None else "text",
+            currency=functional if "functional" in (column.field or "") else journal.currency,
+            total=column.field in _TOTALLED,
+        )
+        for column in target.columns
+    ]
+    # The journal's own date, not the clock: the workbook's bytes must not change.
+    created = datetime.combine(journal.journal_date, time(), UTC)
+    sheet = documents.Sheet(file.documents[0].id, columns, rows, totals=True)
+    return documents.write_workbook(path, [sheet], created)
 
+
+_TOTALLED = frozenset(
+    ("line.debit", "line.credit", "line.functional_debit", "line.functional_credit")
+)
 
 _KINDS: Mapping[str, Literal["integer", "money", "rate", "date"]] = {
     "date": "date",
     "posting_period": "date",
+    "fx_date": "date",
+    "row.number": "integer",
     "line.number": "integer",
     "line.debit": "money",
     "line.credit": "money",
     "line.amount": "money",
+    "line.functional_debit": "money",
+    "line.functional_credit": "money",
     "exchange_rate": "rate",
 }
 
@@ -841,17 +1066,18 @@ def _record_export(
     session: Session,
     journal: PostedJournal,
     target: ExportTarget,
-    written: ExportedFile,
+    export: _Export,
     exported_at: datetime,
 ) -> None:
     session.execute(
         sa.insert(models.JournalExport).from_select(
-            ["journal_id", "target", "file_name", "sha256", "exported_at"],
+            ["journal_id", "target", "file_name", "sha256", "documents", "exported_at"],
             sa.select(
                 models.Journal.journal_id,
                 sa.literal(target.id),
-                sa.literal(written.path.name),
-                sa.literal(written.sha256),
+                sa.literal(export.path.name),
+                sa.literal(export.sha256),
+                sa.literal(export.documents, ARRAY(sa.Text())),
                 sa.literal(exported_at, sa.DateTime(timezone=True)),
             ).where(models.Journal.external_id == journal.external_id),
         )
@@ -917,14 +1143,14 @@ with figures as (
   union all
   select j.entity_id, j.currency, 'revenue_journals', l.debit_minor - l.credit_minor
   from journal j join journal_line l using (journal_id)
-  where j.accounting_period = :period and l.role = 'receivable'
+  where j.accounting_period = :period and l.role = 'receivable' and not j.is_accrual
   union all
   select entity_id, currency, 'costs', amount_minor from booked_charge
   where level = 'vendor' and accounting_period = :period
   union all
   select j.entity_id, j.currency, 'cost_journals', l.debit_minor - l.credit_minor
   from journal j join journal_line l using (journal_id)
-  where j.accounting_period = :period and l.role = 'cost'
+  where j.accounting_period = :period and l.role = 'cost' and not j.is_accrual
 )
 select entity_id, currency,
   coalesce(sum(amount_minor) filter (where figure = 'charges'), 0)::bigint as charges,

@@ -514,6 +514,12 @@ class Journal(Base):
     exported_at: Mapped[dt.datetime | None]
     answered_at: Mapped[dt.datetime | None] = mapped_column(doc="acknowledged or rejected")
     answer: Mapped[str | None] = mapped_column(doc="what the ERP said")
+    is_accrual: Mapped[bool] = mapped_column(
+        server_default=sa.false(), doc="an accrual, or what posts it back"
+    )
+    reverses_id: Mapped[int | None] = mapped_column(
+        ForeignKey("journal.journal_id"), unique=True, doc="the accrual that it posts back"
+    )
 
     __table_args__ = (
         ForeignKeyConstraint(
@@ -527,7 +533,11 @@ class Journal(Base):
 
 
 class JournalLine(Base):
-    """A debit or a credit: never both, never negative (GL-07)."""
+    """A debit or a credit: never both, never negative (GL-07).
+
+    The lines of a ``unit`` balance by themselves, in both currencies. A line without an amount in
+    transaction currency takes what is left over by conversion (GL-02).
+    """
 
     __tablename__ = "journal_line"
 
@@ -547,6 +557,25 @@ class JournalLine(Base):
     department: Mapped[str | None]
     class_name: Mapped[str | None]
     location: Mapped[str | None]
+    unit: Mapped[str] = mapped_column(server_default="", doc="empty: the whole journal is one")
+    functional_currency: Mapped[Currency]
+    functional_debit_minor: Mapped[int] = mapped_column(server_default="0")
+    functional_credit_minor: Mapped[int] = mapped_column(server_default="0")
+    fx_rate: Mapped[Decimal] = mapped_column(
+        sa.Numeric(24, 12), server_default="1", doc="one unit of the currency in the functional one"
+    )
+    fx_date: Mapped[dt.date | None]
+    fx_source: Mapped[str | None]
+    functional_debit: Mapped[Decimal] = mapped_column(
+        sa.Numeric(20, 4),
+        sa.Computed("minor_to_amount(functional_debit_minor, functional_currency)", persisted=True),
+    )
+    functional_credit: Mapped[Decimal] = mapped_column(
+        sa.Numeric(20, 4),
+        sa.Computed(
+            "minor_to_amount(functional_credit_minor, functional_currency)", persisted=True
+        ),
+    )
 
     __table_args__ = (
         ForeignKeyConstraint(
@@ -554,24 +583,39 @@ class JournalLine(Base):
             ["journal.journal_id", "journal.currency"],
             ondelete="CASCADE",
         ),
-        CheckConstraint("debit_minor >= 0 and credit_minor >= 0", name="no_negative_side"),
-        CheckConstraint("(debit_minor > 0) <> (credit_minor > 0)", name="one_side_only"),
+        CheckConstraint(
+            "debit_minor >= 0 and credit_minor >= 0"
+            " and functional_debit_minor >= 0 and functional_credit_minor >= 0",
+            name="no_negative_side",
+        ),
+        CheckConstraint(
+            "(debit_minor > 0 or functional_debit_minor > 0)"
+            " <> (credit_minor > 0 or functional_credit_minor > 0)",
+            name="one_side_only",
+        ),
+        CheckConstraint("fx_rate > 0", name="fx_rate_is_positive"),
     )
 
 
 class JournalCharge(Base):
     """Which journal lines carry a booked charge; a charge enters one journal of each type.
 
-    A line number is null where the line's charges cancelled out, so that no line was needed.
+    Accruals are the exception: while it is unbilled, a charge is in one for each period
+    (``accrued_in``), and a later revision may take it out again (``sign`` -1). A line number is
+    null where the line's charges cancelled out, so that no line was needed.
     """
 
     __tablename__ = "journal_charge"
 
     booked_charge_id: Mapped[int] = mapped_column(ForeignKey("booked_charge.id"), primary_key=True)
-    journal_type: Mapped[str] = mapped_column(primary_key=True)
-    journal_id: Mapped[int] = mapped_column(ForeignKey("journal.journal_id", ondelete="CASCADE"))
+    journal_type: Mapped[str]
+    journal_id: Mapped[int] = mapped_column(
+        ForeignKey("journal.journal_id", ondelete="CASCADE"), primary_key=True
+    )
     debit_line_no: Mapped[int | None]
     credit_line_no: Mapped[int | None]
+    accrued_in: Mapped[str] = mapped_column(sa.String(7), server_default="")
+    sign: Mapped[int] = mapped_column(sa.SmallInteger, server_default="1")
 
     __table_args__ = (
         ForeignKeyConstraint(
@@ -586,11 +630,83 @@ class JournalCharge(Base):
         ),
         Index(None, "journal_id", "debit_line_no"),
         Index(None, "journal_id", "credit_line_no"),
+        Index(
+            "uq_journal_charge_once",
+            "booked_charge_id",
+            "journal_type",
+            unique=True,
+            postgresql_where=sa.text("accrued_in = ''"),
+        ),
+        Index(
+            "ix_journal_charge_journal_type_accrued_in",
+            "journal_type",
+            "accrued_in",
+            postgresql_where=sa.text("accrued_in <> ''"),
+        ),
+        CheckConstraint("sign in (1, -1)", name="sign_is_one"),
+        CheckConstraint("accrued_in <> '' or sign = 1", name="only_accruals_repeat"),
+    )
+
+
+class AccrualEstimate(Base):
+    """An amount for usage that is missing at a close: days times an average a day (CL-06).
+
+    Posted in its period and back on the first day of the next. Append-only.
+    """
+
+    __tablename__ = "accrual_estimate"
+
+    estimate_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    entity_id: Mapped[str]
+    accounting_period: Mapped[MonthText] = mapped_column(index=True)
+    level: Mapped[str]
+    account_id: Mapped[str]
+    product_id: Mapped[str]
+    kind: Mapped[str]
+    gl_class: Mapped[str]
+    tax_code: Mapped[str]
+    currency: Mapped[Currency]
+    missing_days: Mapped[int] = mapped_column(sa.Integer)
+    per_day_minor: Mapped[int]
+    amount_minor: Mapped[int]
+    amount: Mapped[Decimal] = _amount()
+    reason: Mapped[str]
+    actor: Mapped[str]
+    recorded_at: Mapped[dt.datetime]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["entity_id", "accounting_period"], ["period.entity_id", "period.period"]
+        ),
+        *_months("accounting_period"),
+        _one_of("level", "retail", "vendor"),
+        CheckConstraint(
+            "amount_minor = missing_days * per_day_minor and amount_minor <> 0",
+            name="amount_is_days_times_rate",
+        ),
+        CheckConstraint("btrim(reason) <> ''", name="reason_is_given"),
+    )
+
+
+class JournalEstimate(Base):
+    """Which journal carries an estimate."""
+
+    __tablename__ = "journal_estimate"
+
+    estimate_id: Mapped[int] = mapped_column(
+        ForeignKey("accrual_estimate.estimate_id"), primary_key=True
+    )
+    journal_id: Mapped[int] = mapped_column(
+        ForeignKey("journal.journal_id", ondelete="CASCADE"), primary_key=True
     )
 
 
 class JournalExport(Base):
-    """A file written for an ERP; the same journal and target always give the same bytes."""
+    """What was written for an ERP; the same journal and target always give the same bytes.
+
+    A journal that the target takes in parts has several ``documents`` and may have several files;
+    ``sha256`` is then that of their digests, in order.
+    """
 
     __tablename__ = "journal_export"
 
@@ -598,6 +714,9 @@ class JournalExport(Base):
     target: Mapped[str] = mapped_column(primary_key=True)
     file_name: Mapped[str]
     sha256: Mapped[str] = mapped_column(sa.String(64))
+    documents: Mapped[list[str]] = mapped_column(
+        server_default=sa.text("'{}'::text[]"), doc="ids that the ERP answers with"
+    )
     exported_at: Mapped[dt.datetime]
 
 

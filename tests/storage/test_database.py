@@ -250,8 +250,8 @@ JOURNAL = (
 def line(number: int, debit: int, credit: int) -> str:
     return (
         "insert into journal_line (journal_id, line_no, role, is_suspense, account, account_name,"
-        f" currency, debit_minor, credit_minor, memo) values (50, {number}, 'cost', false, '1',"
-        f" '', 'EUR', {debit}, {credit}, '')"
+        " currency, functional_currency, debit_minor, credit_minor, memo) values"
+        f" (50, {number}, 'cost', false, '1', '', 'EUR', 'EUR', {debit}, {credit}, '')"
     )
 
 
@@ -359,8 +359,8 @@ CLOSED = [
     ("update journal_line set memo = 'x'", "append-only"),
     (
         "insert into journal_line (journal_id, line_no, role, is_suspense, account, account_name,"
-        " currency, debit_minor, credit_minor, memo) select journal_id, 9, 'cost', false, '1', '',"
-        " 'EUR', 5, 0, '' from journal where state = 'built'",
+        " currency, functional_currency, debit_minor, credit_minor, memo) select journal_id, 9,"
+        " 'cost', false, '1', '', 'EUR', 'EUR', 5, 0, '' from journal where state = 'built'",
         "is closed: INSERT refused on journal_line",
     ),
     ("truncate journal_line cascade", "append-only"),

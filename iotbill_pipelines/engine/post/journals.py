@@ -6,10 +6,12 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from decimal import Decimal
 
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.post.fx import Conversion, conversion
 from iotbill_pipelines.engine.post.terms import (
     Attribute,
     JournalType,
@@ -17,11 +19,15 @@ from iotbill_pipelines.engine.post.terms import (
     Role,
     map_account,
 )
+from iotbill_pipelines.engine.terms import TermsError
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """Booked charges with the same attributes, and their sum in minor units."""
+    """Booked charges with the same attributes, and their sum in minor units.
+
+    ``unit`` is the part of the journal that balances by itself; empty if that is all of it.
+    """
 
     cell_no: int
     entity_id: str
@@ -34,6 +40,7 @@ class Cell:
     tax_code: str
     charges: int
     amount_minor: int
+    unit: str = ""
 
     @property
     def attributes(self) -> dict[Attribute, str]:
@@ -49,7 +56,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A debit or a credit, in minor units; exactly one of them is greater than zero (GL-07)."""
+    """A debit or a credit, in minor units; exactly one of them is greater than zero (GL-07).
+
+    The functional amounts stand on the same side; the line that takes what conversion leaves over
+    has nothing else. ``fx_rate`` is what one unit of the currency is worth in the functional one.
+    """
 
     line_no: int
     role: str
@@ -63,6 +74,13 @@ class Line:
     department: str | None
     class_name: str | None
     location: str | None
+    unit: str = ""
+    functional_currency: str = ""
+    functional_debit_minor: int = 0
+    functional_credit_minor: int = 0
+    fx_rate: Decimal = Decimal(1)
+    fx_date: date | None = None
+    fx_source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +107,7 @@ class JournalDraft:
             [self.journal_date.isoformat(), self.memo],
             [list(vars(line).values()) for line in self.lines],
         ]
-        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -118,7 +136,10 @@ def build_journals(
 
     Every cell adds the same amount to a debit and to a credit line, so a journal balances by
     construction; a line that turns out negative swaps its side; one that is zero is left out. A
-    group of cells that cancels out altogether gives no journal.
+    group of cells that cancels out altogether gives no journal. In functional currency each line is
+    converted and rounded by itself; what is left over in a unit goes to the rounding account.
+
+    Raises TermsError if a rate is missing.
     """
     groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in sorted(cells):
@@ -135,8 +156,12 @@ def build_journals(
                 if not side.take(cell, terms):
                     unmapped.append(Unmapped(side.role, cell))
         lines: list[Line] = []
-        for side in sides:
-            side.write(lines, terms)
+        rate = conversion(terms, currency, terms.entity(entity_id).currency, period.last_day)
+        for unit in sorted({cell.unit for cell in members}):
+            first = len(lines)
+            for side in sides:
+                side.write(lines, unit, rate, terms)
+            _round(lines, first, unit, rate, terms)
         if lines:
             drafts.append(
                 JournalDraft(
@@ -161,8 +186,57 @@ def build_journals(
     return drafts, unmapped
 
 
-_Key = tuple[str, bool, tuple[str, ...], tuple[str, str, str]]
-"""Account, whether it is suspense, values broken down by, and department, class, location."""
+def _round(lines: list[Line], first: int, unit: str, rate: Conversion, terms: LedgerTerms) -> None:
+    left = sum(line.functional_debit_minor - line.functional_credit_minor for line in lines[first:])
+    if not left:
+        return
+    if terms.fx_rounding_account is None:
+        raise TermsError(
+            ("fx_rounding_account",),
+            f"converting {rate.currency} to {rate.functional} leaves minor units over; name the "
+            "account that takes them in configs/ledger/ledger.yaml",
+        )
+    lines.append(
+        Line(
+            line_no=len(lines) + 1,
+            role="rounding",
+            is_suspense=False,
+            account=terms.fx_rounding_account,
+            account_name=terms.account(terms.fx_rounding_account).name,
+            debit_minor=0,
+            credit_minor=0,
+            memo="conversion rounding",
+            name=None,
+            department=None,
+            class_name=None,
+            location=None,
+            unit=unit,
+            functional_currency=rate.functional,
+            functional_debit_minor=max(-left, 0),
+            functional_credit_minor=max(left, 0),
+            fx_rate=rate.rate,
+            fx_date=rate.date,
+            fx_source=rate.source,
+        )
+    )
+
+
+def reversed_lines(lines: Iterable[Line]) -> tuple[Line, ...]:
+    """Return the lines with their sides swapped: what an accrual posts back (GL-03)."""
+    return tuple(
+        replace(
+            line,
+            debit_minor=line.credit_minor,
+            credit_minor=line.debit_minor,
+            functional_debit_minor=line.functional_credit_minor,
+            functional_credit_minor=line.functional_debit_minor,
+        )
+        for line in lines
+    )
+
+
+_Key = tuple[str, str, bool, tuple[str, ...], tuple[str, str, str]]
+"""Unit, account, whether it is suspense, values broken down by, and department, class, location."""
 
 
 class _Side:
@@ -170,7 +244,7 @@ class _Side:
 
     def __init__(self, role: Role, by: Sequence[str], sign: int) -> None:
         self.role, self.by, self.sign = role, by, sign
-        self.sums: dict[_Key, int] = defaultdict(int)
+        self.sums: dict[str, dict[_Key, int]] = defaultdict(lambda: defaultdict(int))
         self.keys: dict[int, _Key] = {}
         self.numbers: dict[_Key, int] = {}
 
@@ -180,20 +254,21 @@ class _Side:
             cell.account_id if attribute == "account" else cell.product_id for attribute in self.by
         )
         if rule is None:
-            key: _Key = (terms.suspense_account, True, values, ("", "", ""))
+            key: _Key = (cell.unit, terms.suspense_account, True, values, ("", "", ""))
         else:
             tags = (rule.department or "", rule.class_name or "", rule.location or "")
-            key = (rule.account, False, values, tags)
-        self.sums[key] += cell.amount_minor
+            key = (cell.unit, rule.account, False, values, tags)
+        self.sums[cell.unit][key] += cell.amount_minor
         self.keys[cell.cell_no] = key
         return rule is not None
 
-    def write(self, lines: list[Line], terms: LedgerTerms) -> None:
-        for key, amount in sorted(self.sums.items()):
+    def write(self, lines: list[Line], unit: str, rate: Conversion, terms: LedgerTerms) -> None:
+        for key, amount in sorted(self.sums[unit].items()):
             signed = amount * self.sign
             if not signed:
                 continue
-            account, is_suspense, values, (department, class_name, location) = key
+            functional = rate.minor(signed)
+            _, account, is_suspense, values, (department, class_name, location) = key
             named = dict(zip(self.by, values, strict=True))
             line_no = len(lines) + 1
             lines.append(
@@ -210,6 +285,13 @@ class _Side:
                     department=department or None,
                     class_name=class_name or None,
                     location=location or None,
+                    unit=unit,
+                    functional_currency=rate.functional,
+                    functional_debit_minor=max(functional, 0),
+                    functional_credit_minor=max(-functional, 0),
+                    fx_rate=rate.rate,
+                    fx_date=rate.date,
+                    fx_source=rate.source,
                 )
             )
             self.numbers[key] = line_no
