@@ -49,6 +49,8 @@ channel failed; 2 wrong usage or configuration.""",
 )
 scenario_app = typer.Typer(no_args_is_help=True, help="Small businesses in YAML, as tests.")
 app.add_typer(scenario_app, name="scenario")
+catalog_app = typer.Typer(no_args_is_help=True, help="Products, offers and prices, by version.")
+app.add_typer(catalog_app, name="catalog")
 alerts_app = typer.Typer(
     no_args_is_help=True,
     help="What is wrong now, and who is told of it (configs/alerts.yaml).",
@@ -312,6 +314,64 @@ def whatif(
     from iotbill_pipelines.cli import comparing
 
     comparing.whatif(context.obj, catalog, _month(period), account, xlsx, as_json=json)
+
+
+@catalog_app.command("lint")
+def catalog_lint(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the catalog's YAML.")],
+    json: Json = False,
+) -> None:
+    """Check a catalog: errors by file, line and key; advice on orphans and gaps of dates.
+
+    Example: `iotbill catalog lint configs/catalog`
+    """
+    from iotbill_pipelines.cli import cataloguing
+
+    cataloguing.lint(folder, as_json=json)
+
+
+@catalog_app.command("history")
+def catalog_history(context: typer.Context, json: Json = False) -> None:
+    """List the catalog versions that closes used, and the months closed with each.
+
+    Example: `iotbill catalog history`
+    """
+    from iotbill_pipelines.cli import cataloguing
+
+    cataloguing.history(context.obj, as_json=json)
+
+
+@catalog_app.command("show")
+def catalog_show(
+    context: typer.Context,
+    version: Annotated[str, typer.Argument(help="Its digest, or the beginning of it.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write it to this empty folder, to close with it again.")
+    ] = None,
+) -> None:
+    """Print a kept catalog version, or write it back as a folder that means exactly the same.
+
+    Example: `iotbill catalog show b5bee98993b5 --out configs-then/catalog`
+    """
+    from iotbill_pipelines.cli import cataloguing
+
+    cataloguing.show(context.obj, version, out)
+
+
+@catalog_app.command("diff")
+def catalog_diff(
+    context: typer.Context,
+    before: Annotated[str, typer.Argument(help="A digest, or a folder.")],
+    after: Annotated[str, typer.Argument(help="A digest, or a folder.")],
+    json: Json = False,
+) -> None:
+    """Say what two catalog versions, or folders, say differently.
+
+    Example: `iotbill catalog diff b5bee98993b5 configs/catalog`
+    """
+    from iotbill_pipelines.cli import cataloguing
+
+    cataloguing.diff(context.obj, before, after, as_json=json)
 
 
 @scenario_app.command("run")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -101,6 +102,16 @@ def canonical_json(catalog: Catalog) -> str:
     return json.dumps(
         data, default=_plain, sort_keys=True, ensure_ascii=False, separators=(",", ":")
     )
+
+
+def catalog_schema() -> str:
+    """Return the JSON Schema of a catalog file, as published in docs/, for editors.
+
+    A file holds some of the keys, so none is required at the top.
+    """
+    schema = Catalog.model_json_schema(by_alias=True, mode="validation")
+    schema.pop("required", None)
+    return json.dumps(schema, indent=2, sort_keys=True, default=str) + "\n"
 
 
 def catalog_digest(text: str) -> str:
@@ -271,3 +282,7 @@ def _covers(first: Price, later: Price, cores: Mapping[str, CoreState]) -> bool:
     return first.valid_to is None or (
         later.valid_to is not None and later.valid_to <= first.valid_to
     )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(catalog_schema())

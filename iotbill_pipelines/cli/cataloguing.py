@@ -1,0 +1,82 @@
+"""The commands ``catalog lint``, ``history``, ``show`` and ``diff``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from iotbill_pipelines.cli import console
+
+if TYPE_CHECKING:
+    from iotbill_pipelines.cli.main import Settings
+
+
+def lint(folder: Path, *, as_json: bool) -> None:
+    """Check a catalog folder and print advice."""
+    from iotbill_pipelines.operations import catalogs
+
+    source, advice = catalogs.lint(folder)
+    if as_json:
+        console.print_json({"digest": source.digest, "advice": advice})
+        return
+    console.table(
+        "Advice",
+        ("code", "where", "message"),
+        ((each.code, each.where, each.message) for each in advice),
+    )
+    catalog = source.catalog
+    console.out.print(
+        f"{escape(str(folder))} holds together: {len(catalog.offers)} offers, "
+        f"{len(catalog.products)} products; version {source.digest}"
+    )
+
+
+def history(settings: Settings, *, as_json: bool) -> None:
+    """Print the catalog versions that were kept."""
+    from iotbill_pipelines.operations import catalogs
+
+    with console.opened(settings) as ws:
+        versions = catalogs.history(ws)
+    if as_json:
+        console.print_json(versions)
+        return
+    if not versions:
+        console.out.print("no catalog was kept yet; the first close keeps one")
+    console.table(
+        "Catalog versions",
+        ("version", "known from (UTC)", "offers", "charges", "closed with it"),
+        (
+            (v.digest[:12], f"{v.known_from:%Y-%m-%d %H:%M}", v.offers, v.charges,
+             " ".join(v.closed))
+            for v in versions
+        ),
+    )  # fmt: skip
+
+
+def show(settings: Settings, version: str, out: Path | None) -> None:
+    """Print a version as JSON, or write it as a catalog folder."""
+    from iotbill_pipelines.operations import catalogs
+
+    with console.opened(settings) as ws:
+        if out is not None:
+            console.out.print(f"written to {catalogs.restore(ws, version, out)}")
+            return
+        _, content = catalogs.content_of(ws, version)
+    sys.stdout.write(json.dumps(json.loads(content), indent=2, ensure_ascii=False) + "\n")
+
+
+def diff(settings: Settings, before: str, after: str, *, as_json: bool) -> None:
+    """Print what two versions say differently."""
+    from iotbill_pipelines.operations import catalogs
+
+    with console.opened(settings) as ws:
+        found = catalogs.differences(ws, before, after)
+    if as_json:
+        console.print_json(found)
+        return
+    console.table("", ("what", "before", "after"), ((d.path, d.before, d.after) for d in found))
+    console.out.print(f"{len(found)} differences" if found else "the same terms")

@@ -1,0 +1,219 @@
+"""Catalog versions: what a folder says, what was known when, and how two versions differ.
+
+A version is the SHA-256 of a catalog's canonical JSON. Every close keeps the one it used, so that a
+month can be repeated with the catalog as it was known then: ``restore`` writes it back to a folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from iotbill_pipelines.config.catalog import CatalogSource, read_catalog
+from iotbill_pipelines.engine.terms import Catalog
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage.documents import write_bytes
+from iotbill_pipelines.storage.models import CatalogVersion, Run, Snapshot
+
+SHORTEST = 6
+"""Characters of a digest that name a version, where no other begins with them."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Something that reads well and is probably not meant."""
+
+    code: str
+    where: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Version:
+    """A catalog as it was known from a moment on, and the months closed with it."""
+
+    digest: str
+    known_from: datetime
+    offers: int
+    charges: int
+    closed: list[str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value that two versions say differently; absent is None."""
+
+    path: str
+    before: str | None
+    after: str | None
+
+
+def lint(folder: Path) -> tuple[CatalogSource, list[Advice]]:
+    """Read and check a catalog; return it with advice on what nothing refers to or covers.
+
+    Raises ConfigError, with file, line and key, for what no close could use: gaps in tiers,
+    networks said twice, missing fallbacks, prices that never apply, currencies that do not meet.
+    """
+    source = read_catalog(folder)
+    return source, list(_advice(source.catalog))
+
+
+def _advice(catalog: Catalog) -> Iterator[Advice]:
+    charges = [
+        *((offer.id, charge) for offer in catalog.offers for charge in offer.charges),
+        *((plan.id, plan.overage) for plan in catalog.share_plans),
+    ]
+    sold = {charge.product for _, charge in charges}
+    for product in catalog.products:
+        if product.id not in sold:
+            yield Advice(
+                "orphan_product", product.id, f"product {product.id!r} is in no offer; remove it"
+            )
+    named = {offer.zone_set for offer in catalog.offers}
+    for zones in catalog.zone_sets:
+        if zones.id not in named:
+            yield Advice("orphan_zone_set", zones.id, f"no offer uses zone set {zones.id!r}")
+    joined = {offer.share_plan for offer in catalog.offers}
+    for plan in catalog.share_plans:
+        if plan.id not in joined:
+            yield Advice("orphan_share_plan", plan.id, f"no offer joins share plan {plan.id!r}")
+    for owner, charge in charges:
+        where = f"{owner}/{charge.id}"
+        open_prices = [price for price in charge.prices if price.zone is None]
+        if charge.kind in ("usage", "overage") and open_prices:
+            last = [price.valid_to for price in open_prices]
+            if None not in last:
+                ends = max(day for day in last if day is not None)
+                yield Advice(
+                    "fallback_ends",
+                    where,
+                    f"no price without zone holds from {ends} on; usage then waits in suspense",
+                )
+        dated = sorted(
+            (price.valid_from, price.valid_to)
+            for price in open_prices
+            if price.state is None and not getattr(price, "when", None)
+            and not getattr(price, "time", None)
+        )  # fmt: skip
+        for (_, ends_on), (begins, _) in pairwise(dated):
+            if ends_on is not None and ends_on < begins:
+                yield Advice(
+                    "gap_of_dates",
+                    where,
+                    f"no price without condition holds from {ends_on} to before {begins}",
+                )
+
+
+def history(ws: Workspace) -> list[Version]:
+    """Return every catalog version that was kept, the newest first."""
+    runs = sa.select(Run.period, Run.detail).where(
+        Run.kind == "close", Run.status == "succeeded", Run.period.is_not(None)
+    )
+    with ws.engine.connect() as connection:
+        digests = {
+            row.snapshot_id: row.catalog_digest
+            for row in connection.execute(sa.select(Snapshot.snapshot_id, Snapshot.catalog_digest))
+        }
+        closed: dict[str, set[str]] = {}
+        for run in connection.execute(runs).mappings():
+            digest = digests.get((run["detail"] or {}).get("snapshot_id", ""))
+            if digest:
+                closed.setdefault(digest, set()).add(run["period"])
+        rows = connection.execute(
+            sa.select(
+                CatalogVersion.digest, CatalogVersion.known_from, CatalogVersion.content
+            ).order_by(CatalogVersion.version_no.desc())
+        ).all()
+    found = []
+    for digest, known_from, content in rows:
+        offers = json.loads(content)["offers"]
+        found.append(
+            Version(
+                digest,
+                known_from,
+                len(offers),
+                sum(len(offer["charges"]) for offer in offers),
+                sorted(closed.get(digest, ())),
+            )
+        )
+    return found
+
+
+def content_of(ws: Workspace, version: str) -> tuple[str, str]:
+    """Return digest and canonical JSON of a version: a kept one, or of a folder.
+
+    A kept one is named by its digest or the beginning of it. Raises LookupError if nothing, or
+    more than one, begins like that; ConfigError for a folder that is no catalog.
+    """
+    folder = Path(version)
+    if folder.is_dir():
+        source = read_catalog(folder)
+        return source.digest, source.json
+    with ws.engine.connect() as connection:
+        found = {
+            str(row.digest): str(row.content)
+            for row in connection.execute(
+                sa.select(CatalogVersion.digest, CatalogVersion.content).where(
+                    CatalogVersion.digest.startswith(version, autoescape=True)
+                )
+            )
+        }
+    if len(version) < SHORTEST or len(found) != 1:
+        raise LookupError(
+            f"{version!r} names {len(found) if len(version) >= SHORTEST else 'no'} catalog "
+            f"versions; give at least {SHORTEST} characters of a digest that "
+            "`iotbill catalog history` lists, or a folder"
+        )
+    return next(iter(found.items()))
+
+
+def restore(ws: Workspace, version: str, folder: Path) -> Path:
+    """Write a kept version as a catalog folder; reading it gives the same digest.
+
+    Raises FileExistsError for a folder that holds YAML files already.
+    """
+    _, content = content_of(ws, version)
+    if any(folder.glob("*.yaml")):
+        raise FileExistsError(f"{folder} holds a catalog already; name an empty folder")
+    # JSON is YAML; long as it is, it is exact
+    text = json.dumps(json.loads(content), indent=2, ensure_ascii=False, sort_keys=False)
+    file = folder / "catalog.yaml"
+    write_bytes(file, f"{text}\n".encode())
+    return file
+
+
+def differences(ws: Workspace, before: str, after: str) -> list[Difference]:
+    """Return what two versions say differently, by path; elements of lists are told by their id."""
+    old, new = (_flat(json.loads(content_of(ws, version)[1])) for version in (before, after))
+    return [
+        Difference(path, old.get(path), new.get(path))
+        for path in sorted({*old, *new})
+        if old.get(path) != new.get(path)
+    ]
+
+
+def _flat(value: Any, path: str = "") -> dict[str, str]:
+    if isinstance(value, Mapping):
+        parts = [_flat(item, f"{path}.{key}" if path else key) for key, item in value.items()]
+    elif isinstance(value, list):
+        parts = [_flat(item, f"{path}[{_name(item, n)}]") for n, item in enumerate(value)]
+    else:
+        return {} if value is None else {path: str(value)}
+    return {key: text for part in parts for key, text in part.items()}
+
+
+def _name(item: object, number: int) -> str:
+    """An element's id; a price or a tier has none of its own and goes by its place, from 1."""
+    if isinstance(item, Mapping):
+        if isinstance(item.get("id"), str):
+            return str(item["id"])
+        if "core" in item:
+            return str(item["state"])
+    return str(number + 1)
