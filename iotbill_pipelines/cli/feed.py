@@ -99,3 +99,26 @@ def new(
     from iotbill_pipelines.cli import feeding
 
     feeding.new(sample, out, feed_id, as_json=json)
+
+
+@feed_app.command("docs")
+def docs(
+    context: typer.Context,
+    feeds: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FEED]...", help="Ids of feeds; all, with an index, if none."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write; pages in it are replaced.")] = Path(
+        "docs/feeds"
+    ),
+    json: Json = False,
+) -> None:
+    """Write a page per feed, as Markdown and HTML: fields, steps, filters, keys, rejections.
+
+    Files in configs/feeds/samples become examples of the feed whose patterns they match.
+
+    Example: `iotbill feed docs --out docs/feeds`
+    """
+    from iotbill_pipelines.cli import feeding
+
+    feeding.docs(context.obj, feeds or [], out, as_json=json)

@@ -218,3 +218,14 @@ def new(sample: Path, out: Path | None, feed_id: str | None, *, as_json: bool) -
         f"{trial.accepted:,} of {trial.records_in:,} records of the sample are accepted"
         + (f"; {out} is written, now check it" if out is not None else "")
     )
+
+
+def docs(settings: Settings, feeds: Sequence[str], out: Path, *, as_json: bool) -> None:
+    """Write the pages of feeds and say where."""
+    from iotbill_pipelines.operations.feed_tools.pages import write_pages
+
+    written = write_pages(settings.location.configs / "feeds", out, feeds)
+    if as_json:
+        console.print_json(written)
+    else:
+        console.out.print(f"{len(written)} pages in {out}")

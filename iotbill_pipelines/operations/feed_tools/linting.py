@@ -368,6 +368,14 @@ def _classes(spec: FeedSpec, when: Condition | None) -> set[str]:
     return told or classes
 
 
+def _closed(field: FieldSpec) -> bool:
+    """Do the feed's own terms list every value that a field can have?"""
+    return all(
+        branch.value is not None or any(s.name == "map" for s in (*branch.steps, *field.steps))
+        for branch in field.branches()
+    )
+
+
 def _names(feed: _Feed) -> Iterator[Note]:
     spec = feed.spec
     columns = {column.name for column in spec.table.columns}
@@ -379,7 +387,7 @@ def _names(feed: _Feed) -> Iterator[Note]:
                 "name a mapped field",
             )  # fmt: skip
     if spec.target == "usage_record":
-        classes = _classes(spec, None)
+        classes = _classes(spec, None) if _closed(spec.fields["usage_class"]) else set()
         sections = (
             ("expect", spec.expect.max_quantity), ("bounds", spec.bounds.max_quantity)
         )  # fmt: skip
@@ -460,7 +468,10 @@ def _overlaps(feeds: Sequence[_Feed], beside: Sequence[_Feed]) -> Iterator[Note]
                 name = common_name(pattern, theirs)
                 if name is None:
                     continue
-                broad = theirs.startswith("*") and not pattern.startswith("*") and other in feeds
+                wider = theirs.startswith("*") and not pattern.startswith("*")
+                if wider and other not in feeds and _accepts(other, "overlapping_files"):
+                    continue  # the feed beside has answered for its pattern
+                broad = wider and other in feeds
                 at, place = (other, other.spec.files.index(theirs)) if broad else (mine, number)
                 far, (near, wide) = (
                     (mine, (theirs, pattern)) if broad else (other, (pattern, theirs))
@@ -475,6 +486,13 @@ def _overlaps(feeds: Sequence[_Feed], beside: Sequence[_Feed]) -> Iterator[Note]
 # ---------------------------------------------------------------- accepted warnings
 
 _ACCEPT = re.compile(r"#\s*lint:\s*accept\s+([a-z_]+)(?:\s*:\s*(.*?))?\s*$")
+
+
+def _accepts(feed: _Feed, code: str) -> bool:
+    """Does a feed's file accept a warning, with a reason?"""
+    text = feed.document.path.read_text(encoding="utf-8-sig")
+    found = (_ACCEPT.search(line) for line in text.splitlines())
+    return any(match and match[1] == code and match[2] for match in found)
 
 
 def _accepted(feeds: Sequence[_Feed], notes: Sequence[Note]) -> tuple[list[Note], list[Note]]:
