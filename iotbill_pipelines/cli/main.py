@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iotbill_pipelines.cli import audit, journal, period
+from iotbill_pipelines.cli import audit, gl, journal, period
 from iotbill_pipelines.cli.feed import feed_app
 from iotbill_pipelines.shell.environment import (
     CONFIGS_VARIABLE,
@@ -58,6 +58,7 @@ alerts_app = typer.Typer(
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(period.app, name="period")
 app.add_typer(journal.app, name="journal")
+app.add_typer(gl.app, name="gl")
 app.add_typer(audit.app, name="audit")
 suspense_app = typer.Typer(
     no_args_is_help=True, help="Usage that waits for an owner, an offer, a price or a decision."

@@ -59,7 +59,8 @@ class PeriodPolicy(Terms):
     acknowledgement: Verdict = "warn"
     """A journal that the ERP has not acknowledged: block the sign-off, or warn."""
     gl_balances: Verdict = "warn"
-    """General ledger balances that were not read or are not explained: block, or warn."""
+    """General ledger balances that were not read: block the sign-off, or warn. A difference that
+    is not explained always blocks."""
 
 
 class ClosePolicy(Terms):

@@ -19,9 +19,9 @@ from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations.calendar import cut_off
 from iotbill_pipelines.operations.close import CLOSE_STAGES
-from iotbill_pipelines.operations.stages import Finding
+from iotbill_pipelines.operations.stages import Finding, finding
 from iotbill_pipelines.operations.workspace import Workspace
-from iotbill_pipelines.storage import ledger
+from iotbill_pipelines.storage import gl_balances, ledger
 from iotbill_pipelines.storage.models import (
     GateResult,
     Journal,
@@ -397,10 +397,6 @@ def _signatures(session: Session, held: Period) -> list[Signature]:
     return [Signature(s.action, s.actor, s.role, s.reason, s.signed_at) for s in rows]
 
 
-_SAYS_NOTHING = {f"{stage.name}_findings" for stage in CLOSE_STAGES}
-"""Gates for findings that no declared gate names: absent where a stage never ran."""
-
-
 def _findings(session: Session, policy: ClosePolicy, held: Period) -> list[Finding]:
     """What stands against a sign-off, warnings included."""
     newest = session.execute(
@@ -426,7 +422,7 @@ def _findings(session: Session, policy: ClosePolicy, held: Period) -> list[Findi
         if gate.code not in gates
     ]
     for result in gates.values():
-        if result.outcome == "failed":
+        if result.outcome == "failed" and result.gate != gl_balances.GATE:
             found.append(
                 Finding(
                     result.gate,
@@ -437,8 +433,9 @@ def _findings(session: Session, policy: ClosePolicy, held: Period) -> list[Findi
                 )
             )
     found += _journal_findings(session, policy, held)
+    found += _balance_findings(session, policy, held, gates.get(gl_balances.GATE))
     found += [
-        Finding(f.code, f.severity, f.message, f.figure, f.what_to_do)
+        finding(f)
         for f in ledger.tie_out_findings(
             tie
             for tie in ledger.tie_out(session, Month.parse(held.period))
@@ -446,6 +443,26 @@ def _findings(session: Session, policy: ClosePolicy, held: Period) -> list[Findi
         )
     ]
     return found
+
+
+def _balance_findings(
+    session: Session, policy: ClosePolicy, held: Period, gate: GateResult | None
+) -> list[Finding]:
+    """Computed now: a journal that was exported since the balances were read counts."""
+    if gate is not None and gate.outcome == "waived":
+        return []
+    month = Month.parse(held.period)
+    if gl_balances.was_read(session, month, held.entity_id):
+        return [finding(f) for f in gl_balances.balance_findings(session, month, held.entity_id)]
+    return [
+        Finding(
+            gl_balances.GATE,
+            policy.periods.gl_balances,
+            f"no general ledger balances of {held.entity_id} were read for {held.period}",
+            "",
+            f"export them and run `iotbill gl read {held.period} FILE`",
+        )
+    ]
 
 
 def _journal_findings(session: Session, policy: ClosePolicy, held: Period) -> list[Finding]:

@@ -720,6 +720,49 @@ class JournalExport(Base):
     exported_at: Mapped[dt.datetime]
 
 
+class GlEntry(Base):
+    """What the general ledger says of an account of ours at a period's end (CL-04).
+
+    ``balance`` is the account's closing balance; ``opening``, ``payment``, ``credit`` and ``other``
+    are what it holds besides our journals; an ``explanation`` is signed for a part of a difference.
+    Debits are positive. A file that is read again replaces all but the explanations.
+    """
+
+    __tablename__ = "gl_entry"
+
+    entity_id: Mapped[str] = mapped_column(primary_key=True)
+    period: Mapped[MonthText] = mapped_column(primary_key=True)
+    entry_no: Mapped[int] = mapped_column(sa.Integer, primary_key=True, autoincrement=False)
+    account: Mapped[str]
+    currency: Mapped[Currency]
+    kind: Mapped[str]
+    amount_minor: Mapped[int]
+    amount: Mapped[Decimal] = _amount()
+    reference: Mapped[str] = mapped_column(doc="of the ledger's entry; an explanation's reason")
+    source: Mapped[str] = mapped_column(doc="name and SHA-256 of the file")
+    actor: Mapped[str]
+    recorded_at: Mapped[dt.datetime]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["entity_id", "period"], ["period.entity_id", "period.period"]),
+        *_months("period"),
+        _one_of("kind", "balance", "opening", "payment", "credit", "other", "explanation"),
+        CheckConstraint(
+            "kind <> 'explanation' or btrim(reference) <> ''",
+            name="an_explanation_has_a_reason",
+        ),
+        Index(
+            "uq_gl_entry_balance",
+            "entity_id",
+            "period",
+            "account",
+            "currency",
+            unique=True,
+            postgresql_where=sa.text("kind = 'balance'"),
+        ),
+    )
+
+
 # --------------------------------------------------------------------------------- vendors
 
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session
 from iotbill_pipelines.config.close import ClosePolicy, SchedulePolicy, read_close_policy
 from iotbill_pipelines.config.documents import ConfigError
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.operations import periods
+from iotbill_pipelines.operations import periods, tie_out
 from iotbill_pipelines.operations.calendar import cut_off
 from iotbill_pipelines.operations.close import CLOSE_STAGES
 from iotbill_pipelines.operations.periods import Moved, PeriodError
@@ -224,6 +225,7 @@ def test_a_sign_off_lists_what_blocks(
     assert {(f.code, f.severity) for f in held.findings} == {
         ("feeds", "warn"),
         ("acknowledgement", "warn"),
+        ("gl_balances", "warn"),
     }
     strict = controller.configs / "close.yaml"
     strict.write_text(strict.read_text().replace("acknowledgement: warn", "acknowledgement: block"))
@@ -231,6 +233,27 @@ def test_a_sign_off_lists_what_blocks(
         periods.sign_off(controller, OCTOBER, reason="checked")
     with books.engine.begin() as connection:
         connection.execute(sa.text("update journal set state = 'acknowledged'"))
+    strict.write_text(strict.read_text().replace("gl_balances: warn", "gl_balances: block"))
+    with pytest.raises(PeriodError, match="no general ledger balances of NL01 were read"):
+        periods.sign_off(controller, OCTOBER, reason="checked")
+    balances = tmp_path / "tb.csv"
+    balances.write_text(
+        "entity,account,currency,kind,amount,reference\nNL01,1200,EUR,balance,1.01,\n"
+        "NL01,4100,EUR,balance,-1.00,\n"
+    )
+    assert [f.figure for f in tie_out.read(controller, OCTOBER, balances).findings] == ["EUR 0.01"]
+    with pytest.raises(PeriodError, match="of the difference is explained"):
+        periods.sign_off(controller, OCTOBER, reason="checked")
+    done = tie_out.explain(
+        controller,
+        OCTOBER,
+        entity_id="NL01",
+        account="1200",
+        amount=Decimal("0.01"),
+        currency="EUR",
+        reason="bank rounding",
+    )
+    assert done.findings == []
     assert periods.sign_off(controller, OCTOBER, reason="checked")[0].to_state == "closed"
 
 
