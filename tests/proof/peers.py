@@ -19,7 +19,7 @@ from iotbill_pipelines.engine.calendars import (
     prorate,
 )
 from iotbill_pipelines.engine.money import round_half_up
-from iotbill_pipelines.engine.terms import Charge, Price, Tier
+from iotbill_pipelines.engine.terms import Charge, Price, Terms, Tier
 
 from .business import (
     MEGA,
@@ -41,7 +41,7 @@ D = Decimal
 CENT = D("0.01")
 
 
-def needs(model: type[Charge] | type[Price] | type[Tier], key: str, run: Run) -> Entry:
+def needs(model: type[Terms], key: str, run: Run) -> Entry:
     """A run that rests on a key of the terms; where there is none, it is out of scope."""
     if key in model.model_fields:
         return run

@@ -12,7 +12,7 @@ from iotbill_pipelines.engine.calendars import Month, billing_period
 from iotbill_pipelines.engine.contract import DatedRate
 from iotbill_pipelines.engine.money import apportion, round_half_up
 from iotbill_pipelines.engine.reconcile import VendorTerms
-from iotbill_pipelines.engine.terms import Charge, Price
+from iotbill_pipelines.engine.terms import Charge, Offer, Price
 from tests.reconcile.market import Market
 
 from .business import (
@@ -570,6 +570,76 @@ def plan_change(case: Case) -> list[Check]:
     ]
 
 
+def first_use(case: Case) -> list[Check]:
+    """A service that waits until it is used or its window is over, with a fee and a price."""
+    facts, want = case["facts"], case["expected"]
+    days = [date.fromisoformat(day) for day, _ in facts["usage"]]
+    added = date.fromisoformat(facts["added"]) if "added" in facts else min(days) - timedelta(1)
+    policy: Facts = {"waiting": "preactive", "active": "active"}
+    if "threshold_bytes" in facts:
+        policy["thresholds"] = [
+            {"usage_class": "data", "quantity": facts["threshold_bytes"], "per": "B"}
+        ]
+    if "window_days" in facts:
+        policy["window_days"] = facts["window_days"]
+    charges: list[Facts] = [
+        usage_charge(prices=[{"rate": facts.get("rate_per_MB", "1")}]),
+        {"id": "fee", "product": "subscription", "kind": "recurring",
+         "prices": [{"rate": facts.get("price", "31")}]},
+    ]  # fmt: skip
+    for number, (pair, fee) in enumerate(facts.get("nrc", {}).items()):
+        charges.append(
+            {"id": f"nrc{number}", "product": "activation", "kind": "transition",
+             "transition": pair.split(">"), "prices": [{"rate": fee}]}
+        )  # fmt: skip
+    found = business(
+        period=str(Month.of(added)),
+        catalog=catalog(charges, offer={"first_use": policy}),
+        services={"S": {"offer": "deal", "states": [[str(added), "preactive"]]}},
+        usage=[
+            {"service": "S", "at": day, "quantity": quantity} for day, quantity in facts["usage"]
+        ],
+    )
+    (fee_part,) = found.rows("charge_component", charge_id="fee")
+    used = found.rows("usage_aggregate")
+    billable = sum(row["rated_quantity"] for row in used)
+    got: Facts = {
+        "activated": fee_part["component_id"].split()[0],
+        "recurring": found.amount(kind="recurring"),
+        "nrc": found.amount(kind="transition"),
+        "total": found.amount(),
+        "billable_bytes": billable,
+        "free_bytes": sum(row["quantity"] for row in used) - billable,
+        "usage_charge": found.amount(kind="usage"),
+    }
+    return [
+        Check(key, D(value) if isinstance(got[key], D) else value, got[key])
+        for key, value in want.items()
+    ]
+
+
+def conditional_transition(case: Case) -> list[Check]:
+    """A charge that falls due only after so many full months in the state that is left."""
+    facts, want = case["facts"], case["expected"]
+    pair, _, fee, _, _, months, *_ = facts["rule"].split()
+    left, entered = pair.split(">")
+    charge = {
+        "id": "back", "product": "activation", "kind": "transition",
+        "transition": [left, entered], "after_months": int(months), "prices": [{"rate": fee}],
+    }  # fmt: skip
+    since = date.fromisoformat(facts["suspended_from"])
+    checks = []
+    for back in facts["reactivated"]:
+        found = business(
+            period=back[:7],
+            catalog=catalog([charge]),
+            services={"S": {"offer": "deal", "states": [
+                [str(since - timedelta(days=100)), entered], [str(since), left], [back, entered]]}},
+        )  # fmt: skip
+        checks.append(Check(back, D(want[back]), found.amount()))
+    return checks
+
+
 # ----------------------------------------------------------------------------------- pools
 
 
@@ -1089,14 +1159,13 @@ def wrong_price(case: Case) -> list[Check]:
 
 # --------------------------------------------------------------------------------- registry
 
-_NO_FIRST_USE = OutOfScope("bill on first use: services wait in a state until it is changed")
 _NO_ROLLOVER = OutOfScope("pools carry nothing over to the next period")
 _FEEDS = OutOfScope("fields and totals of a file, not an amount of a charge")
 _LEDGER = OutOfScope("lines of a journal, not an amount of a charge")
 _CLOSE = OutOfScope("a gate of the close, not an amount of a charge")
 
 WORKED: dict[str, Entry] = {
-    "bill_on_first_use": _NO_FIRST_USE,
+    "bill_on_first_use": needs(Offer, "first_use", Run(first_use)),
     "close.rerate_delta": Run(rerate_delta),
     "close.rerate_volume_tier": Run(rerate_volume),
     "close.rerate_with_pool_reattribution": Run(reattribution),
@@ -1163,7 +1232,7 @@ WORKED: dict[str, Entry] = {
     "recurring.advance": Run(advance),
     "billing_period.bill_day_31": Run(bill_day),
     "transition_nrc.sequence": Run(transitions),
-    "transition_nrc.conditional": OutOfScope("one-time charges ask for no time in the state left"),
+    "transition_nrc.conditional": needs(Charge, "after_months", Run(conditional_transition)),
     "plan_change": Run(plan_change, policy="in arrears: what is left of old and new"),
     "vendor.usage_and_rate_variance": Run(usage_and_rate),
     "vendor.inactive_sim": Run(inactive_sim),

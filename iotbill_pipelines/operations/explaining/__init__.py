@@ -20,7 +20,13 @@ from sqlalchemy.orm import Session
 
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.money import minor_digits
-from iotbill_pipelines.engine.schemas import POOL_PART, POOL_SETTLEMENT, RATED_USAGE
+from iotbill_pipelines.engine.schemas import (
+    CATALOG,
+    POOL_PART,
+    POOL_SETTLEMENT,
+    RATED_USAGE,
+    REFERENCE,
+)
 from iotbill_pipelines.operations import charges
 from iotbill_pipelines.operations.explaining.arithmetic import (
     Evidence,
@@ -35,7 +41,12 @@ from iotbill_pipelines.operations.usage import around
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import models
 from iotbill_pipelines.storage.models import BookedCharge, CatalogVersion, StageInput
-from iotbill_pipelines.storage.reference import Snapshot, load_snapshot, open_snapshot
+from iotbill_pipelines.storage.reference import (
+    ReferenceDataError,
+    Snapshot,
+    load_snapshot,
+    open_snapshot,
+)
 
 __all__ = ["Booked", "Explanation", "Step", "Unexplained", "Unit", "explain", "explain_period"]
 
@@ -198,6 +209,12 @@ def _evidence(
     units: Sequence[Unit],
     units_of: dict[str, str],
 ) -> Evidence:
+    absent = [name for name in {**REFERENCE, **CATALOG} if not snapshot.file(name).is_file()]
+    if absent:
+        raise ReferenceDataError(
+            f"snapshot {snapshot.id} was taken by an earlier version of this program (without "
+            f"{', '.join(absent)}); close {period} again, then explain"
+        )
     with ws.compute() as compute:
         load_snapshot(compute, snapshot)
         table = pa.Table.from_pylist([{name: getattr(u, name) for name in _UNIT} for u in units])
@@ -266,6 +283,9 @@ def _evidence(
                 "level",
                 "pool_id",
             ),
+            waiting={
+                row["offer_id"]: row["waiting_state"] for row in rows("select * from first_use")
+            },
             units_of=units_of,
         )
 

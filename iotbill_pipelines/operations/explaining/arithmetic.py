@@ -71,6 +71,8 @@ class Evidence:
     records: dict[Unit, list[Row]]
     pools: dict[tuple[str, str], Row]
     pool_parts: dict[tuple[str, str], list[Row]]
+    waiting: dict[str, str] = field(default_factory=dict)
+    """Offer -> state in which its services wait for their first use."""
     units_of: dict[str, str] = field(default_factory=dict)
     """Charge -> name of the priced unit, where the catalog's text is at hand."""
 
@@ -116,6 +118,14 @@ def explain_unit(evidence: Evidence, unit: Unit) -> Result:
     charge = evidence.charges.get(unit.charge_id)
     if charge is None:
         raise Unexplained(f"the catalog of this charge's snapshot has no charge {unit.charge_id!r}")
+    waiting = evidence.waiting.get(charge["offer_id"] or "")
+    states = {row["state"] for row in evidence.service_states.get(unit.service_id, [])}
+    if waiting in states:
+        raise Unexplained(
+            f"service {unit.service_id} waits for its first use in state {waiting!r}; what it "
+            "uses before is not retold here, `iotbill trace` shows components and records"
+        )
+    _refuse_unknown(f"charge {unit.charge_id}", charge, _AT_ONCE)
     match charge["kind"]:
         case "usage":
             return _usage(evidence, unit, charge)
@@ -271,6 +281,8 @@ def _draw_allowance(
         )
     )
 
+
+_AT_ONCE: Mapping[str, object] = {"transition_after_months": 0, "transition_after_days": 0}
 
 _PLAIN_CHARGE: Mapping[str, object] = {
     "counts": "quantity",
