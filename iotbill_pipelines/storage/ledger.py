@@ -604,33 +604,9 @@ def _store(
     session.flush()
     built = []
     for draft, revision in to_build:
-        journal_id = (session.scalar(sa.select(sa.func.max(models.Journal.journal_id))) or 0) + 1
         number = revision or _next_revision(session, draft)
-        name = external_id(draft.entity_id, period, draft.journal_type, number)
-        session.add(
-            models.Journal(
-                journal_id=journal_id,
-                external_id=name,
-                run_id=run_id,
-                entity_id=draft.entity_id,
-                accounting_period=str(period),
-                journal_type=draft.journal_type,
-                revision=number,
-                currency=draft.currency,
-                journal_date=draft.journal_date,
-                memo=draft.memo,
-                content_hash=draft.content_hash,
-                built_at=built_at,
-                is_accrual=journal_type.reverses,
-            )
-        )
-        session.flush()
-        session.execute(
-            sa.insert(models.JournalLine),
-            [
-                {"journal_id": journal_id, "currency": draft.currency, **vars(line)}
-                for line in draft.lines
-            ],
+        journal_id, name = _insert_journal(
+            session, draft, period, number, run_id, built_at, is_accrual=journal_type.reverses
         )
         _link_charges(session, journal_id, draft, journal_type)
         built.append(name)
@@ -645,6 +621,49 @@ def _closed_entities(period: Month) -> sa.Select[str]:
     return sa.select(models.Period.entity_id).where(
         models.Period.period == str(period), models.Period.state == "closed"
     )
+
+
+def _insert_journal(
+    session: Session,
+    draft: JournalDraft,
+    period: Month,
+    revision: int,
+    run_id: str,
+    built_at: datetime,
+    *,
+    is_accrual: bool,
+    reverses_id: int | None = None,
+) -> tuple[int, str]:
+    """Insert a journal with its lines; return its id and external id."""
+    journal_id = (session.scalar(sa.select(sa.func.max(models.Journal.journal_id))) or 0) + 1
+    name = external_id(draft.entity_id, period, draft.journal_type, revision)
+    session.add(
+        models.Journal(
+            journal_id=journal_id,
+            external_id=name,
+            run_id=run_id,
+            entity_id=draft.entity_id,
+            accounting_period=str(period),
+            journal_type=draft.journal_type,
+            revision=revision,
+            currency=draft.currency,
+            journal_date=draft.journal_date,
+            memo=draft.memo,
+            content_hash=draft.content_hash,
+            built_at=built_at,
+            is_accrual=is_accrual,
+            reverses_id=reverses_id,
+        )
+    )
+    session.flush()
+    session.execute(
+        sa.insert(models.JournalLine),
+        [
+            {"journal_id": journal_id, "currency": draft.currency, **vars(line)}
+            for line in draft.lines
+        ],
+    )
+    return journal_id, name
 
 
 def _next_revision(session: Session, draft: JournalDraft) -> int:
@@ -920,33 +939,16 @@ def _reversal(session: Session, accrual: PostedJournal, built_at: datetime) -> l
         lines=reversed_lines(accrual.lines),
         cells={},
     )
-    journal_id = (session.scalar(sa.select(sa.func.max(models.Journal.journal_id))) or 0) + 1
     number = _next_revision(session, draft)
-    session.add(
-        models.Journal(
-            journal_id=journal_id,
-            external_id=external_id(draft.entity_id, period, draft.journal_type, number),
-            run_id=parent.run_id,
-            entity_id=draft.entity_id,
-            accounting_period=str(period),
-            journal_type=draft.journal_type,
-            revision=number,
-            currency=draft.currency,
-            journal_date=draft.journal_date,
-            memo=draft.memo,
-            content_hash=draft.content_hash,
-            built_at=built_at,
-            is_accrual=True,
-            reverses_id=parent.journal_id,
-        )
-    )
-    session.flush()
-    session.execute(
-        sa.insert(models.JournalLine),
-        [
-            {"journal_id": journal_id, "currency": draft.currency, **vars(line)}
-            for line in draft.lines
-        ],
+    journal_id, _ = _insert_journal(
+        session,
+        draft,
+        period,
+        number,
+        parent.run_id,
+        built_at,
+        is_accrual=True,
+        reverses_id=parent.journal_id,
     )
     values = {"parent": parent.journal_id, "id": journal_id, "type": draft.journal_type}
     session.execute(
