@@ -43,6 +43,7 @@ SOCKET_PATH_LIMIT = 103
 
 START_TIMEOUT_SECONDS = 300
 """A server that was killed replays its log before it answers."""
+STOP_TIMEOUT_SECONDS = 60
 
 _MIGRATION_LOCK = 0x10B111
 _SYSTEM_USER = "pgserver"
@@ -267,12 +268,19 @@ class _Server:
             return False
         if self._clear_up_after_killed():
             return False
-        status = self._run("pg_ctl", "status", f"--pgdata={self.data}", check=False)
-        if status != 0:
+        if self._run("pg_ctl", "status", f"--pgdata={self.data}", check=False) != 0:
             return False
+        # Not its --wait: a server killed a moment ago counts for it as one that goes on for ever.
         self._run(
-            "pg_ctl", "stop", f"--pgdata={self.data}", "--mode=fast", "--wait", "--timeout=60"
+            "pg_ctl", "stop", f"--pgdata={self.data}", "--mode=fast", "--no-wait", check=False
         )
+        deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+        while (self.data / "postmaster.pid").exists() and not self._clear_up_after_killed():
+            if time.monotonic() > deadline:
+                raise DatabaseError(
+                    f"the embedded PostgreSQL in {self.data} does not stop\n{self._tail()}"
+                )
+            time.sleep(0.05)
         if self.socket_directory.is_dir():
             shutil.rmtree(self.socket_directory, ignore_errors=True)
         return True
@@ -280,17 +288,20 @@ class _Server:
     def _clear_up_after_killed(self) -> bool:
         """Remove the lock file of a server that is dead; return whether there was one.
 
-        PostgreSQL does so itself unless the number of the dead process is taken, which it stays
-        where nobody collects dead processes, as in a container without an init process.
+        PostgreSQL does so itself unless the number of the dead process is taken: by another
+        program after a restart of the machine, or by the dead process itself where nobody
+        collects those, as in a container without an init process.
         """
         lock_file = self.data / "postmaster.pid"
-        number = lock_file.read_text().partition("\n")[0].strip()
         try:
-            server = psutil.Process(int(number))
-            if server.status() != psutil.STATUS_ZOMBIE:
+            number = int(lock_file.read_text().partition("\n")[0])
+            server = psutil.Process(number)
+            if server.status() != psutil.STATUS_ZOMBIE and server.name() == "postgres":
                 return False
-        except (ValueError, psutil.NoSuchProcess):
-            return False
+        except (OSError, ValueError):
+            return False  # it just went, or is being written
+        except psutil.NoSuchProcess:
+            pass
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while self._has_sessions():  # its sessions notice soon that their server is gone
             if time.monotonic() > deadline:

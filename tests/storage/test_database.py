@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -99,6 +100,14 @@ def test_a_server_that_was_killed_comes_back_with_what_was_committed(home: Path)
     again = database.connect(database.embedded_url(home))
     with again.connect() as connection:
         assert connection.execute(sa.text("select n from kept")).scalar() == 7
+
+
+def test_a_lock_file_that_names_another_program_is_of_a_dead_server(home: Path) -> None:
+    database.embedded_url(home)
+    assert database.release(home)
+    (home / "pg" / "postmaster.pid").write_text(f"{os.getpid()}\n{home / 'pg'}\n1\n")
+    with database.connect(database.embedded_url(home)).connect() as connection:
+        assert connection.execute(sa.text("select 7")).scalar() == 7
 
 
 def test_an_interrupted_first_start_leaves_nothing_in_the_way(home: Path) -> None:
