@@ -38,6 +38,7 @@ def publish_marts(ws: Workspace, period: Month) -> StageResult:
     fingerprints.forget(ws, _STAGE, period)
     result = _build(ws)
     if not result.blocking:
+        inputs["tables"] = list(_marts())
         with ws.engine.begin() as connection:
             fingerprints.remember(connection, ws, _STAGE, period, inputs)
     return result

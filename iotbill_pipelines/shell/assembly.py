@@ -1,5 +1,6 @@
 """Everything that Dagster serves, put together for one workspace."""
 
+import warnings
 from collections.abc import Iterable
 
 import dagster as dg
@@ -17,6 +18,9 @@ from iotbill_pipelines.shell.receiving import (
 )
 from iotbill_pipelines.shell.resources import WorkspaceResource
 from iotbill_pipelines.shell.retrying import changed_knowledge, retry_suspense
+
+# Dagster copies sensors by a parameter of its own that it calls beta: nothing for a user to act on.
+warnings.filterwarnings("ignore", r"Parameter `owners` of initializer `SensorDefinition")
 
 
 def build_definitions(

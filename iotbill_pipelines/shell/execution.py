@@ -75,6 +75,8 @@ def execute_close(ws: "Workspace", period: Month, watch: Watcher) -> CloseRun:
             run_id=run_id,
             raise_on_error=False,
             tags={CLOSE_TAG: "month", "iotbill/actor": ws.actor},
+            # A logger that the run does not name gives way to Dagster's own, which tells all.
+            run_config={"loggers": {"console": {}}},
         )
     return CloseRun(run_id, result.success, *_error(result))
 

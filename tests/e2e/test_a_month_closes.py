@@ -19,6 +19,8 @@ def test_a_month_closes_and_every_amount_can_be_traced(company: Company) -> None
     done = company.run("close", MONTH, marts=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{MONTH} is closed:" in done.stdout
+    progress = done.stderr.splitlines()
+    assert len(progress) == 10 and all(" done " in line for line in progress), done.stderr
     assert all(adds_up for (adds_up,) in company.rows(_FILES_ADD_UP))
     assert company.rows(_SUMS_DIFFER) == []
     written = {path.name for path in (company.home / "out" / MONTH).rglob("*") if path.is_file()}
