@@ -16,7 +16,9 @@ from iotbill_pipelines.engine.schemas import Table
 
 PRELUDE = """
 create or replace macro wide(x) as cast(x as hugeint);
-create or replace macro floor_div(a, b) as cast(a as hugeint) // cast(b as hugeint);
+create or replace macro floor_div(a, b) as
+  case when a < 0 then -((-cast(a as hugeint) + cast(b as hugeint) - 1) // cast(b as hugeint))
+       else cast(a as hugeint) // cast(b as hugeint) end;
 create or replace macro ceil_div(a, b) as
   (cast(a as hugeint) + cast(b as hugeint) - 1) // cast(b as hugeint);
 create or replace macro half_up_div(n, d) as

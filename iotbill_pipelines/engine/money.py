@@ -132,9 +132,11 @@ def apportion_sql(
 ) -> str:
     """Return SQL that adds ``part_minor`` to relation ``children``; the set-wise :func:`apportion`.
 
-    ``total`` (bigint, the parent's minor units, repeated on each child), ``weight`` (non-negative
-    integer, any width) and ``tie_key`` name columns of ``children``. Integer arithmetic only, so
-    every engine gives the same parts.
+    ``total`` (bigint, the parent's minor units, repeated on each child), ``weight`` (integer, up
+    to 31 digits) and ``tie_key`` name columns of ``children``. Integer arithmetic only, so every
+    engine gives the same parts; a total is multiplied with a weight six digits at a time, so that
+    the product of two great numbers fits 38 digits. Where credits stand among charges, weights
+    have both signs: floors are those of the side that weighs more.
     """
     keys = ", ".join(parent_key)
     return f"""
@@ -142,13 +144,22 @@ with weighed as (
   select *, case when sum(wide({weight})) over (partition by {keys}) = 0
                  then wide(1) else wide({weight}) end as weight_
   from {children}
-), shared as (
-  select *, sum(weight_) over (partition by {keys}) as weights_, wide(abs({total})) as size_
+), summed as (
+  select *, sum(weight_) over (partition by {keys}) as sum_, wide(abs({total})) as size_
   from weighed
-), floored as (
-  select *, floor_div(size_ * weight_, weights_) as floor_,
-         size_ * weight_ - floor_div(size_ * weight_, weights_) * weights_ as remainder_
+), shared as (
+  select *, case when sum_ < 0 then -weight_ else weight_ end as share_, abs(sum_) as weights_,
+    floor_div(size_, 1000000) as high_
+  from summed
+), divided as (
+  select *, floor_div(high_ * share_, weights_) as high_part_,
+    (high_ * share_ - floor_div(high_ * share_, weights_) * weights_) * 1000000
+      + (size_ - high_ * 1000000) * share_ as low_
   from shared
+), floored as (
+  select *, high_part_ * 1000000 + floor_div(low_, weights_) as floor_,
+    low_ - floor_div(low_, weights_) * weights_ as remainder_
+  from divided
 ), ranked as (
   select *, row_number() over (
       partition by {keys} order by remainder_ desc nulls last, {tie_key} asc nulls last) as claim_,

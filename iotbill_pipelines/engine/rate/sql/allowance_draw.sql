@@ -18,8 +18,9 @@ with drawn as (
   )
 )
 select level, account_id, service_id, charge_id, price_id, pooled,
-  cast(sum(greatest(wide(0),
-    least(wide(quantity), wide(allowance_quantity) - (wide(reached) - quantity)))) as bigint)
+  -- a credit gives back what it was given free
+  cast(sum(least(greatest(wide(reached), 0), wide(allowance_quantity))
+    - least(greatest(wide(reached) - quantity, 0), wide(allowance_quantity))) as bigint)
     as free_quantity
 from drawn
 group by level, account_id, service_id, charge_id, price_id, pooled

@@ -6,8 +6,8 @@ select r.file_key, r.line_no, r.part_no, r.local_date, r.event_start, r.level, r
   case when f.file_key is not null or u.billed_quantity = 0 then 0
        when u.file_key is null then r.rated_quantity
        else greatest(0, r.rated_quantity - (r.quantity - u.billed_quantity)) end as rated_quantity,
-  f.file_key is null and r.part_no = 1 and r.quantity > 0 and coalesce(u.billed_quantity > 0, true)
-    as connects
+  case when f.file_key is not null or r.part_no > 1 or r.quantity = 0 or u.billed_quantity = 0
+       then 0 when r.quantity < 0 then -1 else 1 end as connections
 from rated_usage as r
 join settled_period as p on p.usage_period = r.usage_period
 left join free_event as f on f.file_key = r.file_key and f.line_no = r.line_no

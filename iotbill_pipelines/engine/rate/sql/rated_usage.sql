@@ -1,5 +1,6 @@
 -- Records that every level of their chain can rate, with the quantity after record increments:
--- 0 stays 0, else initial + whole subsequent steps (RT-12..14). Of a duration that is split the
+-- 0 stays 0, else initial + whole subsequent steps (RT-12..14); a credit mirrors the charge, so that
+-- it cancels exactly (RULEBOOK §0.1). Of a duration that is split the
 -- whole is rounded once, what that adds goes to the last part (RT-19). No money here: quantities
 -- are summed first, and rounded once.
 select a.file_key, a.line_no, a.part_no, a.feed_id, a.usage_month, a.usage_period, a.event_start,
@@ -18,12 +19,13 @@ select a.file_key, a.line_no, a.part_no, a.feed_id, a.usage_month, a.usage_perio
        else a.service_id end as session_key,
   a.part_quantity as quantity,
   case when a.counts = 'cost' then cast(as_e12(a.vendor_cost) as bigint)
-       when a.counts = 'events' then 1
-       when a.quantity <= 0 or not a.is_last_part
+       when a.counts = 'events' then case when a.quantity < 0 then -1 else 1 end
+       when a.quantity = 0 or not a.is_last_part
          or (a.record_initial = 1 and a.record_subsequent = 1) then a.part_quantity
-       else cast(a.part_quantity - a.quantity + a.record_initial
-              + ceil_div(greatest(a.quantity - a.record_initial, 0), a.record_subsequent)
-              * a.record_subsequent as bigint) end as rated_quantity,
+       else cast(a.part_quantity - a.quantity
+              + case when a.quantity < 0 then -1 else 1 end * (a.record_initial
+              + ceil_div(greatest(abs(a.quantity) - a.record_initial, 0), a.record_subsequent)
+              * a.record_subsequent) as bigint) end as rated_quantity,
   a.pooled, a.flags
 from rating_attempt as a
 left join suspended_record as x on x.file_key = a.file_key and x.line_no = a.line_no

@@ -6,10 +6,10 @@ with cut as (
     seconds_up(g.event_start, b.to_utc) as seconds_until
   from whole_usage as g
   left join split_charge as c on c.offer_id = g.offer_id and c.usage_class = g.usage_class
-    and g.quantity > 0
+    and g.quantity <> 0
   left join band_interval as b
     on b.billing_zone = case when c.offer_id is null then null else g.billing_zone end
-    and b.to_utc > g.event_start and seconds_up(g.event_start, b.from_utc) < g.quantity
+    and b.to_utc > g.event_start and seconds_up(g.event_start, b.from_utc) < abs(g.quantity)
 )
 select file_key, line_no, feed_id, usage_month, event_start, uid_type, uid_value, usage_class,
   quantity, mcc, mnc, region, apn, peer_number, session_id, vendor_cost, vendor_currency, flags,
@@ -17,6 +17,7 @@ select file_key, line_no, feed_id, usage_month, event_start, uid_type, uid_value
   usage_period, coalesce(part_band, band) as band, band_no,
   cast(coalesce(part_band_no - band_no + 1, 1) as integer) as part_no,
   case when part_band_no is null then quantity
-       else least(quantity, seconds_until) - greatest(0, seconds_before) end as part_quantity,
-  coalesce(seconds_until >= quantity, true) as is_last_part
+       else case when quantity < 0 then -1 else 1 end
+         * (least(abs(quantity), seconds_until) - greatest(0, seconds_before)) end as part_quantity,
+  coalesce(seconds_until >= abs(quantity), true) as is_last_part
 from cut

@@ -70,10 +70,10 @@ value_count as (
 summed as (
   select level, account_id, service_id, offer_id, charge_id, price_id, pooled,
     sum(records) as records, sum(quantity) as quantity, sum(counted) as counted,
-    sum(counted + case when from_last = 1 and session_counted > 0
-      then wide(increment_initial)
-        + ceil_div(greatest(session_counted - increment_initial, 0), increment_subsequent)
-        * increment_subsequent - session_counted
+    sum(counted + case when from_last = 1 and session_counted <> 0
+      then case when session_counted < 0 then -1 else 1 end * (wide(increment_initial)
+        + ceil_div(greatest(abs(session_counted) - increment_initial, 0), increment_subsequent)
+        * increment_subsequent) - session_counted
       else wide(0) end) as rated,
     min(first_event) as first_event, max(last_event) as last_event
   from session_total

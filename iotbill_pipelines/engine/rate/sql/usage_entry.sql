@@ -9,4 +9,4 @@ union all
 select level, account_id, service_id, offer_id, charge_id, price_id, pooled,
   timestamp '9999-12-31 00:00:00', rated_quantity - counted_quantity
 from usage_rounded
-where rated_quantity > counted_quantity
+where rated_quantity <> counted_quantity

@@ -3,7 +3,8 @@
 select p.usage_period, u.level, u.account_id, u.service_id, u.offer_id, u.charge_id, u.price_id,
   u.pooled, u.records, u.quantity, u.rated_quantity,
   case when u.allowance_quantity = 0 then 0
-       when u.prices_used = 1 then least(u.rated_quantity, u.allowance_quantity)
+       when u.prices_used = 1
+       then greatest(0, least(u.rated_quantity, u.allowance_quantity))
        else coalesce(d.free_quantity, 0) end as allowance_quantity,
   u.first_event
 from usage_rounded as u

@@ -16,10 +16,10 @@ with total as (
 select level, account_id, service_id, offer_id, charge_id, price_id, pooled, records, quantity,
   counted_quantity,
   cast(session_quantity
-    + case when increment_point = 'service_period' and from_last = 1 and charge_quantity > 0
-      then wide(increment_initial)
-        + ceil_div(greatest(charge_quantity - increment_initial, 0), increment_subsequent)
-        * increment_subsequent - charge_quantity
+    + case when increment_point = 'service_period' and from_last = 1 and charge_quantity <> 0
+      then case when charge_quantity < 0 then -1 else 1 end * (wide(increment_initial)
+        + ceil_div(greatest(abs(charge_quantity) - increment_initial, 0), increment_subsequent)
+        * increment_subsequent) - charge_quantity
       else wide(0) end as bigint) as rated_quantity,
   first_event, prices_used, allowance_quantity
 from total

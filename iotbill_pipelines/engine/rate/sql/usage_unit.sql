@@ -8,14 +8,15 @@ with single as (
       else cast(r.file_key as varchar) || '/' || cast(r.line_no as varchar) || '/'
         || cast(r.part_no as varchar) end as unit_key,
     sum(r.rated_quantity) as unit_quantity,
-    sum(case when r.connects then 1 else 0 end) as connections
+    sum(r.connections) as connections
   from period_usage as r
   join price as p on p.price_id = r.price_id and p.counted <> 'period'
   join charge as c on c.charge_id = p.charge_id
   group by 1, 2, 3, 4, 5, 6, 7
 )
 select level, account_id, service_id, price_id, cast(unit_quantity as bigint) as unit_quantity,
-  cast(case when connect_per = 'session' then least(connections, 1) else connections end as bigint)
+  cast(case when connect_per = 'session' then greatest(-1, least(connections, 1))
+            else connections end as bigint)
     as connections,
   cast(count(*) as bigint) as repeats
 from single
