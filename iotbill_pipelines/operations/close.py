@@ -131,7 +131,10 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         "5_invoice",
         ("booked_charge",),
         ("postgres",),
-        (Gate("invoices", "sum of invoices = sum of retail charges"),),
+        (
+            Gate("invoices", "sum of invoices = sum of retail charges"),
+            Gate("tax", "every invoice line is taxed, or none is by configuration"),
+        ),
     ),
     Stage(
         "reconcile_vendors",
@@ -155,6 +158,7 @@ CLOSE_STAGES: tuple[Stage, ...] = (
             Gate("journals", "debits = credits in every journal"),
             Gate("tie_out", "sum of journals = sum of invoices = sum of charges"),
             Gate("gl_suspense", "every amount has a GL account"),
+            Gate("tax_totals", "taxes in journals = taxes on invoices"),
         ),
     ),
     Stage(

@@ -27,9 +27,11 @@ from iotbill_pipelines.storage.models import (
     FeedFile,
     Invoice,
     InvoiceLine,
+    InvoiceTax,
     Journal,
     JournalCharge,
     JournalLine,
+    JournalTax,
 )
 
 _JOURNAL_LINE = re.compile(r"(?P<document>.+?)[:#](?P<line>\d+)")
@@ -195,12 +197,27 @@ def _resolve_journal(
     if chosen is None:
         raise UnknownId(f"journal {journal.external_id} has lines 1 to {len(lines)}, not {number}")
     ids = session.scalars(
-        sa.select(JournalCharge.booked_charge_id).where(
-            JournalCharge.journal_id == journal.journal_id,
-            sa.or_(JournalCharge.debit_line_no == number, JournalCharge.credit_line_no == number),
+        sa.union(
+            sa.select(JournalCharge.booked_charge_id).where(
+                JournalCharge.journal_id == journal.journal_id, _on_line(JournalCharge, number)
+            ),
+            sa.select(InvoiceLine.booked_charge_id)
+            .join(
+                InvoiceTax,
+                sa.and_(
+                    InvoiceTax.invoice_id == InvoiceLine.invoice_id,
+                    InvoiceTax.line_no == InvoiceLine.line_no,
+                ),
+            )
+            .join(JournalTax, JournalTax.tax_id == InvoiceTax.tax_id)
+            .where(JournalTax.journal_id == journal.journal_id, _on_line(JournalTax, number)),
         )
     ).all()
     return chosen, [chosen], ids
+
+
+def _on_line(link: type[JournalCharge] | type[JournalTax], number: int) -> sa.ColumnElement[bool]:
+    return sa.or_(link.debit_line_no == number, link.credit_line_no == number)
 
 
 def _charge(row: BookedCharge) -> ChargeView:

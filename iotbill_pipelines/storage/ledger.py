@@ -43,7 +43,13 @@ from iotbill_pipelines.engine.post.journals import (
     external_id,
     reversed_lines,
 )
-from iotbill_pipelines.engine.post.terms import Entity, ExportTarget, JournalType, LedgerTerms
+from iotbill_pipelines.engine.post.terms import (
+    Entity,
+    ExportTarget,
+    JournalType,
+    LedgerTerms,
+    Source,
+)
 from iotbill_pipelines.engine.schemas import BOOKED_CHARGE, BOOKING
 from iotbill_pipelines.storage import documents, models
 from iotbill_pipelines.storage.bulk import copy_in, copy_out, literal
@@ -443,7 +449,8 @@ def post_journals(
             for row in session.execute(
                 sa.text(
                     "select cell_no, entity_id, currency, account_id, level, product_id, kind, "
-                    "gl_class, tax_code, unit, charges, amount_minor from journal_cell"
+                    "gl_class, tax_code, jurisdiction, tax, unit, charges, amount_minor"
+                    " from journal_cell"
                     " order by cell_no"
                 )
             ).mappings()
@@ -475,7 +482,15 @@ _CHARGED = """
   and not exists (select from journal_charge c join journal j using (journal_id)
     where c.booked_charge_id = b.id and c.journal_type = :type and j.state <> 'built')"""
 
-_PENDING: Mapping[str, str] = {
+_TAXES = """
+select t.tax_id as id, {{columns}}, {{unit}} as unit, t.amount_minor, 1 as sign
+from invoice i join invoice_line l using (invoice_id) join invoice_tax t using (invoice_id, line_no)
+join booked_charge b on b.id = l.booked_charge_id
+where i.accounting_period = :period and t.pricing = '{pricing}' and t.amount_minor <> 0
+  and not exists (select from journal_tax x join journal j using (journal_id)
+    where x.tax_id = t.tax_id and x.journal_type = :type and j.state <> 'built')"""
+
+_PENDING: Mapping[Source, str] = {
     # What is on invoices of the period, in whatever period it was booked.
     "invoiced": """
 select b.id, {columns}, {unit} as unit, b.amount_minor, 1 as sign
@@ -511,12 +526,21 @@ from accrual_estimate b
 where b.accounting_period = :period and b.level = :level
   and not exists (select from journal_estimate e join journal j using (journal_id)
     where e.estimate_id = b.estimate_id and j.journal_type = :type and j.state <> 'built')""",
+    "tax": _TAXES.format(pricing="exclusive"),
+    "tax_within": _TAXES.format(pricing="inclusive"),
 }
 
 _UNITS: Mapping[str, str] = {"journal": "''", "account": "b.account_id", "invoice": "i.invoice_no"}
 
 _CELL_COLUMNS = "entity_id, currency, account_id, level, product_id, kind, gl_class, tax_code"
-_CELL_KEY = f"{_CELL_COLUMNS}, unit"
+_CELL_KEY = f"{_CELL_COLUMNS}, jurisdiction, tax, unit"
+
+_LINKS: Mapping[Source, tuple[str, str]] = {
+    "estimated": ("journal_estimate", "estimate_id"),
+    "tax": ("journal_tax", "tax_id"),
+    "tax_within": ("journal_tax", "tax_id"),
+}
+"""Where a journal says what it carries, and that one's id; charges have their own table."""
 
 
 def _collect_cells(session: Session, journal_type: JournalType, period: Month) -> None:
@@ -526,8 +550,10 @@ def _collect_cells(session: Session, journal_type: JournalType, period: Month) -
     """
     values = {"period": str(period), "level": journal_type.level, "type": journal_type.type}
     session.execute(sa.text("drop table if exists pg_temp.journal_pending, pg_temp.journal_cell"))
+    own = [f"b.{name}" for name in _CELL_COLUMNS.split(", ")]
+    of_tax = "t." if journal_type.source in ("tax", "tax_within") else "'' as "
     pending = _PENDING[journal_type.source].format(
-        columns=", ".join(f"b.{name}" for name in _CELL_COLUMNS.split(", ")),
+        columns=", ".join([*own, f"{of_tax}jurisdiction", f"{of_tax}tax"]),
         unit=_UNITS[journal_type.unit],
     )
     session.execute(
@@ -586,11 +612,10 @@ def _store(
         if journal is None:
             to_build.append((draft, None))
             continue
-        link = models.JournalEstimate if _is_estimate(journal_type) else models.JournalCharge
+        link, _ = _LINKS.get(journal_type.source, ("journal_charge", ""))
         carried = session.scalar(
-            sa.select(sa.func.count())
-            .select_from(link)
-            .where(link.journal_id == journal.journal_id)
+            sa.text(f"select count(*) from {link} where journal_id = :id"),
+            {"id": journal.journal_id},
         )
         if journal.content_hash == draft.content_hash and carried == sum(
             charges[cell_no] for cell_no in draft.cells
@@ -611,10 +636,6 @@ def _store(
         _link_charges(session, journal_id, draft, journal_type)
         built.append(name)
     return _Stored(built, unchanged)
-
-
-def _is_estimate(journal_type: JournalType) -> bool:
-    return journal_type.source == "estimated"
 
 
 def _closed_entities(period: Month) -> sa.Select[str]:
@@ -704,13 +725,24 @@ def _link_charges(
     behind = (
         f"from cell_line l join journal_cell c using (cell_no) join journal_pending p on {same}"
     )
-    if _is_estimate(journal_type):
+    if journal_type.source == "estimated":
         session.execute(
             sa.text(
                 f"insert into journal_estimate (estimate_id, journal_id) "
                 f"select p.id, :journal_id {behind} order by p.id"
             ),
             {"journal_id": journal_id},
+        )
+        return
+    if journal_type.source in _LINKS:
+        table, own_id = _LINKS[journal_type.source]
+        session.execute(
+            sa.text(
+                f"insert into {table} ({own_id}, journal_type, journal_id, debit_line_no, "
+                f"credit_line_no) select p.id, :type, :journal_id, l.debit_line_no, "
+                f"l.credit_line_no {behind} order by p.id"
+            ),
+            {"type": draft.journal_type, "journal_id": journal_id},
         )
         return
     session.execute(
@@ -1104,7 +1136,8 @@ class TieOut:
     """Charges, invoices and journals of an entity, period and currency, in minor units.
 
     ``charges`` is booked retail revenue; ``carried_in`` was booked earlier and invoiced now,
-    ``carried_out`` is booked now and invoiced later. Costs are the vendor level's.
+    ``carried_out`` is booked now and invoiced later. Costs are the vendor level's. ``taxes`` are
+    those of the invoices, on top of prices or within them.
     """
 
     entity_id: str
@@ -1116,6 +1149,8 @@ class TieOut:
     revenue_journals: int
     costs: int
     cost_journals: int
+    taxes: int
+    tax_journals: int
 
 
 def tie_out(session: Session, accounting_period: Month) -> list[TieOut]:
@@ -1146,6 +1181,14 @@ with figures as (
   select j.entity_id, j.currency, 'revenue_journals', l.debit_minor - l.credit_minor
   from journal j join journal_line l using (journal_id)
   where j.accounting_period = :period and l.role = 'receivable' and not j.is_accrual
+    and not exists (select from journal_tax x where x.journal_id = j.journal_id)
+  union all
+  select i.entity_id, i.currency, 'taxes', t.amount_minor
+  from invoice i join invoice_tax t using (invoice_id) where i.accounting_period = :period
+  union all
+  select j.entity_id, j.currency, 'tax_journals', l.credit_minor - l.debit_minor
+  from journal j join journal_line l using (journal_id)
+  where j.accounting_period = :period and l.role = 'tax'
   union all
   select entity_id, currency, 'costs', amount_minor from booked_charge
   where level = 'vendor' and accounting_period = :period
@@ -1162,7 +1205,9 @@ select entity_id, currency,
   coalesce(sum(amount_minor) filter (where figure = 'revenue_journals'), 0)::bigint
     as revenue_journals,
   coalesce(sum(amount_minor) filter (where figure = 'costs'), 0)::bigint as costs,
-  coalesce(sum(amount_minor) filter (where figure = 'cost_journals'), 0)::bigint as cost_journals
+  coalesce(sum(amount_minor) filter (where figure = 'cost_journals'), 0)::bigint as cost_journals,
+  coalesce(sum(amount_minor) filter (where figure = 'taxes'), 0)::bigint as taxes,
+  coalesce(sum(amount_minor) filter (where figure = 'tax_journals'), 0)::bigint as tax_journals
 from figures group by entity_id, currency order by entity_id, currency
 """
 
@@ -1182,6 +1227,14 @@ def tie_out_findings(figures: Iterable[TieOut]) -> list[LedgerFinding]:
                 "build the journals again",
             ),
             ("tie_out", "cost journals", row.cost_journals, row.costs, "build the journals again"),
+            (
+                "tax_totals",
+                "taxes in journals",
+                row.tax_journals,
+                row.taxes,
+                "configs/ledger/ledger.yaml needs a journal type with source tax (or tax_within, "
+                "where prices include it) and role tax; build the journals again",
+            ),
         ):
             if found != expected:
                 findings.append(

@@ -489,6 +489,47 @@ class InvoiceLine(Base):
     amount: Mapped[Decimal] = _amount()
 
 
+class InvoiceTax(Base):
+    """One tax of an invoice line, or of a part of it. Append-only, written with the invoice.
+
+    A line has several parts where it takes back what earlier invoices charged (RULEBOOK §8).
+    ``taxable_minor`` is the part's amount, gross where ``pricing`` is inclusive; ``base_minor`` is
+    what ``rate`` was applied to.
+    """
+
+    __tablename__ = "invoice_tax"
+
+    tax_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    invoice_id: Mapped[int] = mapped_column(ForeignKey("invoice.invoice_id"))
+    line_no: Mapped[int]
+    part_no: Mapped[int] = mapped_column(sa.Integer)
+    item_no: Mapped[int] = mapped_column(sa.Integer)
+    jurisdiction: Mapped[str]
+    tax: Mapped[str]
+    rate: Mapped[Decimal] = mapped_column(sa.Numeric(30, 12), doc="0.19 for 19 %")
+    compound: Mapped[bool]
+    apply_order: Mapped[int] = mapped_column(sa.Integer)
+    treatment: Mapped[str]
+    note: Mapped[str] = mapped_column(doc="printed: the certificate or the reverse charge")
+    pricing: Mapped[str]
+    currency: Mapped[Currency]
+    taxable_minor: Mapped[int]
+    base_minor: Mapped[int]
+    amount_minor: Mapped[int]
+    base: Mapped[Decimal] = _amount("base_minor")
+    amount: Mapped[Decimal] = _amount()
+
+    __table_args__ = (
+        UniqueConstraint("invoice_id", "line_no", "part_no", "item_no"),
+        _one_of("treatment", "taxed", "exempt", "reverse_charge"),
+        _one_of("pricing", "exclusive", "inclusive"),
+        CheckConstraint("treatment = 'taxed' or amount_minor = 0", name="only_taxed_has_an_amount"),
+        CheckConstraint(
+            "treatment = 'taxed' or btrim(note) <> ''", name="an_untaxed_base_has_a_reason"
+        ),
+    )
+
+
 class Journal(Base):
     """A balanced journal of an entity, currency, accounting period and type (RULEBOOK §9).
 
@@ -543,7 +584,7 @@ class JournalLine(Base):
 
     journal_id: Mapped[int] = mapped_column(primary_key=True)
     line_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    role: Mapped[str] = mapped_column(doc="receivable, revenue, cost, accrued_cost")
+    role: Mapped[str] = mapped_column(doc="a role of engine.post.terms")
     is_suspense: Mapped[bool] = mapped_column(doc="no GL rule took it: blocks the close")
     account: Mapped[str] = mapped_column(doc="number in the general ledger")
     account_name: Mapped[str]
@@ -645,6 +686,33 @@ class JournalCharge(Base):
         ),
         CheckConstraint("sign in (1, -1)", name="sign_is_one"),
         CheckConstraint("accrued_in <> '' or sign = 1", name="only_accruals_repeat"),
+    )
+
+
+class JournalTax(Base):
+    """Which journal lines carry a tax of an invoice."""
+
+    __tablename__ = "journal_tax"
+
+    tax_id: Mapped[int] = mapped_column(ForeignKey("invoice_tax.tax_id"), primary_key=True)
+    journal_type: Mapped[str] = mapped_column(primary_key=True)
+    journal_id: Mapped[int] = mapped_column(
+        ForeignKey("journal.journal_id", ondelete="CASCADE"), index=True
+    )
+    debit_line_no: Mapped[int | None]
+    credit_line_no: Mapped[int | None]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["journal_id", "debit_line_no"],
+            ["journal_line.journal_id", "journal_line.line_no"],
+            ondelete="CASCADE",
+        ),
+        ForeignKeyConstraint(
+            ["journal_id", "credit_line_no"],
+            ["journal_line.journal_id", "journal_line.line_no"],
+            ondelete="CASCADE",
+        ),
     )
 
 

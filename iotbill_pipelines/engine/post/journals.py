@@ -24,7 +24,7 @@ from iotbill_pipelines.engine.terms import TermsError
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """Booked charges with the same attributes, and their sum in minor units.
+    """Booked charges, or taxes on them, with the same attributes; their sum in minor units.
 
     ``unit`` is the part of the journal that balances by itself; empty if that is all of it.
     """
@@ -41,6 +41,8 @@ class Cell:
     charges: int
     amount_minor: int
     unit: str = ""
+    jurisdiction: str = ""
+    tax: str = ""
 
     @property
     def attributes(self) -> dict[Attribute, str]:
@@ -51,6 +53,8 @@ class Cell:
             "gl_class": self.gl_class,
             "product": self.product_id,
             "tax_code": self.tax_code,
+            "jurisdiction": self.jurisdiction,
+            "tax": self.tax,
         }
 
 

@@ -13,10 +13,23 @@ from pydantic import Field, model_validator
 
 from iotbill_pipelines.engine.terms import Terms, TermsError
 
-Attribute = Literal["entity", "level", "charge_type", "gl_class", "product", "tax_code"]
-"""What a GL rule may ask of a booked charge (RULEBOOK §9)."""
+Attribute = Literal[
+    "entity", "level", "charge_type", "gl_class", "product", "tax_code", "jurisdiction", "tax"
+]
+"""What a GL rule may ask of a booked charge, and of a tax on it (RULEBOOK §9)."""
 
-Role = Literal["receivable", "revenue", "cost", "accrued_cost", "unbilled"]
+Role = Literal[
+    "receivable",
+    "revenue",
+    "cost",
+    "accrued_cost",
+    "unbilled",
+    "tax",
+    "deferred",
+    "contract_asset",
+    "commission",
+    "commission_payable",
+]
 
 
 class Entity(Terms):
@@ -56,10 +69,14 @@ class GlRule(Terms):
     location: str | None = None
 
 
+Source = Literal["invoiced", "booked", "unbilled", "estimated", "tax", "tax_within"]
+
+
 class JournalType(Terms):
     """What a journal posts, and how.
 
-    ``source``: charges once ``booked`` or once ``invoiced``; ``unbilled``, the charges of usage up
+    ``source``: charges once ``booked`` or once ``invoiced``; taxes on invoices, ``tax`` on top of
+    prices and ``tax_within`` them (RULEBOOK §8); ``unbilled``, the charges of usage up
     to the period that no invoice of it carries; ``estimated``, accruals of usage that is missing.
     The last two are accruals: ``reverses`` posts them back on the first day of the next period
     (GL-03, CL-06). The debit lines are one per account and value of ``debit_by``, the credit lines
@@ -72,7 +89,7 @@ class JournalType(Terms):
 
     type: str = Field(pattern=r"[A-Z_]{2,12}")
     level: Literal["retail", "wholesale", "vendor"]
-    source: Literal["invoiced", "booked", "unbilled", "estimated"]
+    source: Source
     debit: Role
     credit: Role
     debit_by: list[Literal["account", "product"]] = Field(default_factory=list)
@@ -90,8 +107,8 @@ class JournalType(Terms):
             raise ValueError(
                 f"at most {REVERSIBLE_TYPE_LENGTH} letters: the reversal's type is {self.type}_REV"
             )
-        if self.unit == "invoice" and self.source != "invoiced":
-            raise ValueError("unit: invoice goes with source: invoiced")
+        if self.unit == "invoice" and self.source not in INVOICE_SOURCES:
+            raise ValueError(f"unit: invoice goes with source: {', '.join(INVOICE_SOURCES)}")
         if self.source == "unbilled" and self.level != "retail":
             raise ValueError("what is not invoiced yet is of level retail")
         return self
@@ -108,6 +125,7 @@ class JournalType(Terms):
 
 
 REVERSIBLE_TYPE_LENGTH = 8
+INVOICE_SOURCES = ("invoiced", "tax", "tax_within")
 
 
 ExportField = Literal[

@@ -4,6 +4,7 @@
 validated elsewhere; the engine is told the outcome.
 """
 
+from iotbill_pipelines.engine.tax.adjust import TaxedParts, TaxPart, assess_difference
 from iotbill_pipelines.engine.tax.documents import (
     Assessment,
     Customer,
@@ -22,9 +23,14 @@ from iotbill_pipelines.engine.tax.terms import (
     Jurisdiction,
     ReverseCharge,
     Sourcing,
+    TaxCustomer,
+    TaxedService,
     TaxPolicy,
     TaxRate,
+    TaxSeller,
     TaxTable,
+    TaxTerms,
+    check_tax,
 )
 
 __all__ = [
@@ -36,16 +42,24 @@ __all__ = [
     "Seller",
     "Sourcing",
     "TableTaxEngine",
+    "TaxCustomer",
     "TaxDocument",
     "TaxEngine",
     "TaxItem",
+    "TaxPart",
     "TaxPolicy",
     "TaxRate",
+    "TaxSeller",
     "TaxTable",
+    "TaxTerms",
     "TaxTotal",
     "TaxableLine",
     "TaxedLine",
+    "TaxedParts",
+    "TaxedService",
     "UntaxedLine",
+    "assess_difference",
+    "check_tax",
     "control_totals",
     "credit_note",
 ]

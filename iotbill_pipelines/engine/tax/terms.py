@@ -5,13 +5,14 @@ Rates are rows; a jurisdiction, a rate change or an exemption is never a branch 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 from itertools import pairwise
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from iotbill_pipelines.engine.terms import Rate, Terms
+from iotbill_pipelines.engine.terms import Rate, Terms, TermsError
 
 
 class Jurisdiction(Terms):
@@ -167,3 +168,147 @@ class TaxPolicy(Terms):
     pricing: Literal["exclusive", "inclusive"] = "exclusive"
     rounding: Literal["per_line", "per_invoice"] = "per_line"
     inclusive_rounding: Literal["round_net", "round_tax"] = "round_net"
+
+
+class TaxSeller(Terms):
+    """A legal entity as a taxable person."""
+
+    entity: str
+    country: str = Field(pattern="^[A-Z]{2}$")
+    jurisdictions: tuple[str, ...] = ()
+
+
+class TaxCustomer(Terms):
+    """A customer account's tax facts, valid in ``[valid_from, valid_to)`` by tax point.
+
+    ``account`` is an account's id, ``group:NAME`` a customer group's, ``*`` everybody else; the
+    account's own facts win over its group's. ``jurisdictions`` are where it is established;
+    ``primary_use`` and ``ship_to`` are the same unless given. ``vat_id`` counts from
+    ``vat_id_validated_on``, the day on which it was found valid.
+    """
+
+    account: str = Field(min_length=1)
+    country: str = Field(pattern="^[A-Z]{2}$")
+    jurisdictions: tuple[str, ...] = ()
+    primary_use: tuple[str, ...] = ()
+    ship_to: tuple[str, ...] = ()
+    vat_id: str | None = None
+    vat_id_validated_on: date | None = None
+    valid_from: date = date(1970, 1, 1)
+    valid_to: date | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TaxCustomer:
+        if self.valid_to is not None and self.valid_to <= self.valid_from:
+            raise ValueError("valid_to must be after valid_from (the interval is half-open)")
+        if self.vat_id_validated_on is not None and self.vat_id is None:
+            raise ValueError("vat_id_validated_on goes with vat_id")
+        return self
+
+
+class TaxedService(Terms):
+    """Where a service is used or was shipped to, if not where its account says (TX-09)."""
+
+    service: str = Field(min_length=1)
+    primary_use: tuple[str, ...] = ()
+    ship_to: tuple[str, ...] = ()
+
+
+class TaxTerms(Terms):
+    """The taxes of invoices. ``mode: none`` charges none, and wants nothing else (RULEBOOK §8)."""
+
+    mode: Literal["none", "table"]
+    policy: TaxPolicy = TaxPolicy()
+    sellers: tuple[TaxSeller, ...] = ()
+    customers: tuple[TaxCustomer, ...] = ()
+    services: tuple[TaxedService, ...] = ()
+    jurisdictions: tuple[Jurisdiction, ...] = ()
+    rates: tuple[TaxRate, ...] = ()
+    certificates: tuple[ExemptionCertificate, ...] = ()
+    reverse_charges: tuple[ReverseCharge, ...] = ()
+    sourcing: tuple[Sourcing, ...] = ()
+    default_sourcing: Place = "primary_use"
+
+    @property
+    def table(self) -> TaxTable:
+        """The rates and what decides between them. Raises ValueError if they contradict."""
+        return TaxTable(
+            jurisdictions=self.jurisdictions,
+            rates=self.rates,
+            certificates=self.certificates,
+            reverse_charges=self.reverse_charges,
+            sourcing=self.sourcing,
+            default_sourcing=self.default_sourcing,
+        )
+
+    def seller(self, entity_id: str) -> TaxSeller | None:
+        """Return an entity's facts, None if they are not given."""
+        return next((seller for seller in self.sellers if seller.entity == entity_id), None)
+
+    def customer(self, account_id: str, group: str | None, on: date) -> TaxCustomer | None:
+        """Return the facts of an account on a day: its own, its group's, or everybody's."""
+        for name in (account_id, f"group:{group}" if group else None, "*"):
+            for customer in self.customers if name else ():
+                if customer.account == name and (
+                    customer.valid_from <= on
+                    and (customer.valid_to is None or on < customer.valid_to)
+                ):
+                    return customer
+        return None
+
+
+def check_tax(terms: TaxTerms) -> Iterator[TermsError]:
+    """Yield every contradiction in tax terms: unknown places, overlapping dates."""
+    if terms.mode == "none":
+        return
+    try:
+        _ = terms.table
+    except ValidationError as error:
+        for detail in error.errors():
+            yield TermsError(("rates",), str(detail.get("ctx", {}).get("error", detail["msg"])))
+        return
+    yield from _repeated_facts(terms)
+    known = {place.id for place in terms.jurisdictions}
+    for path, places in _named_places(terms):
+        for place in places:
+            if place not in known:
+                yield TermsError(
+                    path, f"{place!r} is not in jurisdictions; add it with its name and country"
+                )
+
+
+def _repeated_facts(terms: TaxTerms) -> Iterator[TermsError]:
+    for position, seller in enumerate(terms.sellers):
+        if terms.seller(seller.entity) is not seller:
+            yield TermsError(("sellers", position), f"{seller.entity!r} is given twice")
+    for position, service in enumerate(terms.services):
+        if any(other.service == service.service for other in terms.services[:position]):
+            yield TermsError(("services", position), f"{service.service!r} is given twice")
+    by_account: dict[str, list[TaxCustomer]] = {}
+    for position, customer in enumerate(terms.customers):
+        others = by_account.setdefault(customer.account, [])
+        if any(_overlap(other, customer) for other in others):
+            yield TermsError(
+                ("customers", position),
+                f"{customer.account!r} has other facts for some of the same days; end one of them "
+                "with valid_to",
+            )
+        others.append(customer)
+
+
+def _named_places(terms: TaxTerms) -> Iterator[tuple[tuple[str | int, ...], tuple[str, ...]]]:
+    for key, rows, names in (
+        ("sellers", terms.sellers, ("jurisdictions",)),
+        ("customers", terms.customers, ("jurisdictions", "primary_use", "ship_to")),
+        ("services", terms.services, ("primary_use", "ship_to")),
+        ("certificates", terms.certificates, ("jurisdictions",)),
+    ):
+        for position, row in enumerate(rows):
+            for name in names:
+                yield (key, position, name), getattr(row, name)
+
+
+def _overlap(one: TaxCustomer, other: TaxCustomer) -> bool:
+    return (one.valid_to is None or other.valid_from < one.valid_to) and (
+        other.valid_to is None or one.valid_from < other.valid_to
+    )

@@ -1,0 +1,16 @@
+"""Taxes on invoices, and the journals that carry them."""
+
+from iotbill_pipelines.storage.migrations.scripts import run_script
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_script(__file__, "0007_tax.sql")
+
+
+def downgrade() -> None:
+    raise RuntimeError("a ledger is not downgraded: restore the backup made before the upgrade")
