@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -25,9 +26,16 @@ if TYPE_CHECKING:
 _SHOWN = {"succeeded": "[green]done[/]", "failed": "[red]stopped[/]", "skipped": "[dim]skipped[/]"}
 
 
-def close(settings: Settings, period: Month, *, as_json: bool) -> int:
-    """Close a month and print its report; return the exit code."""
+def close(settings: Settings, period: Month, catalog: str | None, *, as_json: bool) -> int:
+    """Close a month and print its report; return the exit code.
+
+    ``catalog`` names a kept catalog version to repeat the close with.
+    """
     with console.opened(settings) as ws:
+        if catalog is not None:
+            from iotbill_pipelines.operations import catalogs
+
+            ws = replace(ws, catalog_digest=catalogs.kept(ws, catalog)[0])
         return close_in(ws, period, as_json=as_json)
 
 

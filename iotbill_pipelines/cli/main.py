@@ -225,17 +225,29 @@ def ingest(
 
 
 @app.command()
-def close(context: typer.Context, month: MonthArgument, json: Json = False) -> None:
+def close(
+    context: typer.Context,
+    month: MonthArgument,
+    catalog: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION",
+            help="Price by this kept catalog version instead of the configured catalog.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Close a month: rate, settle, book, invoice, reconcile vendors, post journals, report.
 
     Runs the Dagster job in this process; the run is kept where `iotbill up` shows it. Books only
     what is missing: closing twice posts nothing. Exits with 1 and the reasons if a gate blocks.
+    With --catalog a month is closed, or closed again, by a version of `iotbill catalog history`.
 
-    Example: `iotbill close 2026-10`
+    Example: `iotbill close 2026-10 --catalog b5bee98993b5`
     """
     from iotbill_pipelines.cli import closing
 
-    raise typer.Exit(closing.close(context.obj, _month(month), as_json=json))
+    raise typer.Exit(closing.close(context.obj, _month(month), catalog, as_json=json))
 
 
 @app.command()

@@ -89,6 +89,23 @@ def read_catalog(folder: Path) -> CatalogSource:
     return CatalogSource(catalog, text, catalog_digest(text), tuple(files))
 
 
+def catalog_of_json(text: str, name: str) -> Catalog:
+    """Return the catalog that :func:`canonical_json` wrote, also by an earlier version of it.
+
+    Keys that came later have their defaults. Raises ConfigError, with ``name`` for the file, for
+    terms that this version no longer takes.
+    """
+    data = json.loads(text)
+    try:
+        catalog = Catalog.model_validate(data)
+        compile_catalog(catalog)
+    except ValidationError as error:
+        raise to_config_error(error, Document(Path(name), data), (), Catalog) from None
+    except TermsError as error:
+        raise ConfigError(name, error.path, 1, error.rule) from None
+    return catalog
+
+
 def canonical_json(catalog: Catalog) -> str:
     """Return the catalog as JSON that is the same for the same terms.
 

@@ -62,10 +62,19 @@ UNIT_SIZES: Mapping[str, int] = {
 ``per`` also takes a whole number of them: ``100 count``, ``720 thousand``, ``6 second``.
 """
 
+_MULTIPLE = re.compile(r"([1-9][0-9]*) +([A-Za-z]+)")
+
+
+def unit_size(name: str) -> int:
+    """Return how many class units a priced unit has. Raises KeyError for an unknown unit."""
+    multiple = _MULTIPLE.fullmatch(name)
+    count, unit = (int(multiple[1]), multiple[2]) if multiple else (1, name)
+    return count * UNIT_SIZES[unit]
+
+
 _CLOCK = r"^(([01][0-9]|2[0-3]):(00|15|30|45)|24:00)$"
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _HOLIDAY = r"^([0-9]{4}-)?(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
-_MULTIPLE = re.compile(r"([1-9][0-9]*) +([A-Za-z]+)")
 
 
 class Terms(BaseModel):
@@ -919,10 +928,12 @@ class _Compiler:
             )
 
     def _unit(self, path: tuple[str | int, ...], name: str) -> int:
-        multiple = _MULTIPLE.fullmatch(name)
-        count, name = (int(multiple[1]), multiple[2]) if multiple else (1, name)
-        self._known(path, name, UNIT_SIZES, "unit")
-        return count * UNIT_SIZES[name]
+        try:
+            return unit_size(name)
+        except KeyError as unknown:
+            raise TermsError(
+                path, f"unknown unit {unknown}; known: {', '.join(sorted(UNIT_SIZES))}"
+            ) from None
 
 
 OVERRIDES_A_SCOPE = 100_000_000

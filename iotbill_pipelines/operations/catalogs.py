@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from iotbill_pipelines.config.catalog import CatalogSource, read_catalog
+from iotbill_pipelines.config.catalog import CatalogSource, catalog_of_json, read_catalog
 from iotbill_pipelines.engine.terms import Catalog
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.documents import write_bytes
@@ -53,6 +53,18 @@ class Difference:
     path: str
     before: str | None
     after: str | None
+
+
+def in_force(ws: Workspace) -> CatalogSource:
+    """Return the catalog that the workspace's run prices by.
+
+    The configured one, or the kept version that the run was told to repeat. Raises ConfigError for
+    a catalog that does not hold together, LookupError for a version that was never kept.
+    """
+    if ws.catalog_digest is None:
+        return read_catalog(ws.configs / "catalog")
+    digest, content = kept(ws, ws.catalog_digest)
+    return CatalogSource(catalog_of_json(content, f"catalog {digest[:12]}"), content, digest, ())
 
 
 def lint(folder: Path) -> tuple[CatalogSource, list[Advice]]:
@@ -156,6 +168,14 @@ def content_of(ws: Workspace, version: str) -> tuple[str, str]:
     if folder.is_dir():
         source = read_catalog(folder)
         return source.digest, source.json
+    return kept(ws, version)
+
+
+def kept(ws: Workspace, version: str) -> tuple[str, str]:
+    """Return digest and canonical JSON of a kept version, by its digest or the beginning of it.
+
+    Raises LookupError if nothing, or more than one, begins like that.
+    """
     with ws.engine.connect() as connection:
         found = {
             str(row.digest): str(row.content)
@@ -169,7 +189,7 @@ def content_of(ws: Workspace, version: str) -> tuple[str, str]:
         raise LookupError(
             f"{version!r} names {len(found) if len(version) >= SHORTEST else 'no'} catalog "
             f"versions; give at least {SHORTEST} characters of a digest that "
-            "`iotbill catalog history` lists, or a folder"
+            "`iotbill catalog history` lists"
         )
     return next(iter(found.items()))
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.config.catalog import read_catalog
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.terms import compile_catalog
-from iotbill_pipelines.operations import runs
+from iotbill_pipelines.operations import catalogs, runs
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.models import Run
 from iotbill_pipelines.storage.reference import (
@@ -23,7 +22,8 @@ def knowledge(ws: Workspace, period: Month | None, kind: str = "close") -> Snaps
 
     So that a file which lands while a close runs cannot make two stages see different owners or
     prices. ``kind`` says what the run is for; one that is not a close has no period. Raises
-    ConfigError for a catalog that does not hold together.
+    ConfigError for a catalog that does not hold together, LookupError for a version that was never
+    kept.
     """
     runs.start(ws, kind, period)
     with Session(ws.engine) as session, session.begin():
@@ -31,8 +31,10 @@ def knowledge(ws: Workspace, period: Month | None, kind: str = "close") -> Snaps
         known = (run.detail or {}).get("snapshot_id")
         if known:
             return open_snapshot(session, ws.home, known)
-        source = read_catalog(ws.configs / "catalog")
-        digest = store_catalog(session, source.json, ws.clock())
+        source = catalogs.in_force(ws)
+        digest = source.digest
+        if ws.catalog_digest is None:
+            digest = store_catalog(session, source.json, ws.clock())
         snapshot = take_snapshot(
             session, ws.home, ws.clock(), compile_catalog(source.catalog), digest
         )

@@ -21,7 +21,6 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.config.catalog import read_catalog
 from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.config.vendors import Contact, DisputeLayout, Vendor, read_vendors
 from iotbill_pipelines.engine.calendars import Month
@@ -34,8 +33,8 @@ from iotbill_pipelines.engine.schemas import (
     USAGE_AGGREGATE,
     VENDOR_INVOICE_LINE,
 )
-from iotbill_pipelines.engine.terms import UNIT_SIZES
-from iotbill_pipelines.operations import charges, fingerprints
+from iotbill_pipelines.engine.terms import unit_size
+from iotbill_pipelines.operations import catalogs, charges, fingerprints
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.runs import code_version
 from iotbill_pipelines.operations.stages import Finding, StageResult
@@ -450,13 +449,13 @@ def _workbooks(ws: Workspace, period: Month) -> list[Path]:
 
 def _units(ws: Workspace) -> dict[str, tuple[str, int]]:
     """Charge code -> unit it is priced in, and its size."""
-    catalog = read_catalog(ws.configs / "catalog").catalog
+    catalog = catalogs.in_force(ws).catalog
     listed = [charge for offer in catalog.offers for charge in offer.charges]
     listed += [plan.overage for plan in catalog.share_plans]
     return {
         charge.external_code or charge.id: ("days", 1)
         if charge.kind == "recurring"
-        else (charge.per, UNIT_SIZES[charge.per])
+        else (charge.per, unit_size(charge.per))
         for charge in listed
     }
 

@@ -22,12 +22,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
-from iotbill_pipelines.config.catalog import read_catalog
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.flow import estimate_suspense
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.schemas import RATED_USAGE, SUSPENDED_RECORD
-from iotbill_pipelines.operations import runs, usage
+from iotbill_pipelines.operations import catalogs, runs, usage
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.trace import raw_lines
 from iotbill_pipelines.operations.workspace import Workspace
@@ -484,7 +483,7 @@ def retry_due(ws: Workspace) -> str | None:
 
 def knowledge_token(ws: Workspace) -> str:
     """Return a text that changes when reference data or the configured catalog do."""
-    digest = hashlib.sha256(read_catalog(ws.configs / "catalog").json.encode())
+    digest = hashlib.sha256(catalogs.in_force(ws).json.encode())
     with ws.engine.connect() as connection:
         for name, table in sorted(REFERENCE_TABLES.items()):
             row = connection.execute(

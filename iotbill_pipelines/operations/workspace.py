@@ -36,7 +36,8 @@ class Workspace:
     """A state folder (``home``), its configuration, database and lake.
 
     ``clock`` returns an aware UTC datetime. ``run_id`` names the execution that everything booked
-    through this object belongs to, ``actor`` who asked for it.
+    through this object belongs to, ``actor`` who asked for it. ``catalog_digest`` names a kept
+    catalog version to price by, instead of the configured catalog.
     """
 
     home: Path
@@ -48,6 +49,7 @@ class Workspace:
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     actor: str = "iotbill"
     memory_limit: str | None = None
+    catalog_digest: str | None = None
 
     @classmethod
     def open(

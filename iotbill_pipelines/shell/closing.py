@@ -18,6 +18,8 @@ OWNERS = ["team:finance-operations"]
 CLOSE_JOB = "close_month"
 CLOSE_TAG = "iotbill/close"
 """Tag that the instance limits to one run at a time: see configs/dagster/instance.yaml."""
+CATALOG_TAG = "iotbill/catalog"
+"""Tag of a run that prices by a kept catalog version: its digest."""
 
 
 def close_asset(stage: Stage) -> dg.AssetsDefinition:
@@ -63,7 +65,8 @@ def close_asset(stage: Stage) -> dg.AssetsDefinition:
     def close_stage(
         context: dg.AssetExecutionContext, workspace: WorkspaceResource
     ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
-        with workspace.open(context.run_id, _actor(context)) as ws:
+        catalog = context.run.tags.get(CATALOG_TAG)
+        with workspace.open(context.run_id, _actor(context), catalog) as ws:
             result = run_stage(ws, Month.parse(context.partition_key), stage)
         yield dg.MaterializeResult(
             asset_key=stage.asset,

@@ -11,7 +11,7 @@ from iotbill_pipelines.config.close import read_close_policy
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations.close import CLOSE_STAGES, Stage
 from iotbill_pipelines.shell.assembly import build_definitions
-from iotbill_pipelines.shell.closing import CLOSE_JOB, CLOSE_TAG
+from iotbill_pipelines.shell.closing import CATALOG_TAG, CLOSE_JOB, CLOSE_TAG
 from iotbill_pipelines.shell.instance import open_instance
 from iotbill_pipelines.shell.partitions import accounting_months
 from iotbill_pipelines.shell.resources import WorkspaceResource
@@ -74,7 +74,11 @@ def execute_close(ws: "Workspace", period: Month, watch: Watcher) -> CloseRun:
             partition_key=str(period),
             run_id=run_id,
             raise_on_error=False,
-            tags={CLOSE_TAG: "month", "iotbill/actor": ws.actor},
+            tags={
+                CLOSE_TAG: "month",
+                "iotbill/actor": ws.actor,
+                **({CATALOG_TAG: ws.catalog_digest} if ws.catalog_digest else {}),
+            },
             # A logger that the run does not name gives way to Dagster's own, which tells all.
             run_config={"loggers": {"console": {}}},
         )

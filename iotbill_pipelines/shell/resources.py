@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,16 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
 
     @contextmanager
-    def open(self, run_id: str | None = None, actor: str = "dagster") -> Iterator["Workspace"]:
-        """Open the workspace under a run id, and give its connections back afterwards."""
+    def open(
+        self,
+        run_id: str | None = None,
+        actor: str = "dagster",
+        catalog_digest: str | None = None,
+    ) -> Iterator["Workspace"]:
+        """Open the workspace under a run id, and give its connections back afterwards.
+
+        ``catalog_digest`` names a kept catalog version that the run prices by.
+        """
         from iotbill_pipelines.operations.workspace import Workspace
 
         workspace = Workspace.open(
@@ -45,6 +54,6 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             actor=actor,
         )
         try:
-            yield workspace
+            yield replace(workspace, catalog_digest=catalog_digest)
         finally:
             workspace.close()

@@ -27,8 +27,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from iotbill_pipelines.config.catalog import catalog_of_json
+from iotbill_pipelines.config.documents import ConfigError
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.schemas import CATALOG, REFERENCE, Table
+from iotbill_pipelines.engine.terms import compile_catalog
 from iotbill_pipelines.storage import models
 from iotbill_pipelines.storage.bulk import copy_in, copy_out, literal
 
@@ -254,12 +257,75 @@ def take_snapshot(
 
 
 def open_snapshot(session: Session, home: Path, snapshot_id: str) -> Snapshot:
-    """Return a snapshot taken earlier. Raises ReferenceDataError if it is not there."""
+    """Return a snapshot taken earlier, also by a version of this program with other tables.
+
+    Of one that lacks tables or columns, the catalog is compiled again from the text that is kept
+    of it, so that new terms have the defaults they have in any catalog; reference tables have no
+    rows, new columns of theirs are null. The snapshot's own files never change. Raises
+    ReferenceDataError if it is not there, or its catalog is none for this version.
+    """
     found = session.get(models.Snapshot, snapshot_id)
     directory = home / "snapshots" / snapshot_id
     if found is None or not directory.is_dir():
         raise ReferenceDataError(f"snapshot {snapshot_id} is not under {home / 'snapshots'}")
+    lacking = [name for name in {**REFERENCE, **CATALOG} if _lacks(directory, name)]
+    if lacking:
+        directory = _completed(session, directory, found.catalog_digest, lacking)
     return Snapshot(snapshot_id, directory, found.known_at, dict(found.rows))
+
+
+def _lacks(directory: Path, name: str) -> bool:
+    file = directory / f"{name}.parquet"
+    schema = {**REFERENCE, **CATALOG}[name]
+    return not file.is_file() or not set(schema.column_names) <= set(pq.read_schema(file).names)
+
+
+def _completed(
+    session: Session, directory: Path, catalog_digest: str | None, lacking: Collection[str]
+) -> Path:
+    """Return a folder beside the snapshot's with the tables of this version; written once."""
+    schemas = {**REFERENCE, **CATALOG}
+    shape = hashlib.sha256(
+        repr([(name, schema.arrow_schema) for name, schema in sorted(schemas.items())]).encode()
+    ).hexdigest()
+    target = directory.with_name(f"{directory.name}-{shape[:8]}")
+    if target.is_dir():
+        return target
+    tables: dict[str, pa.Table] = {}
+    if not CATALOG.keys().isdisjoint(lacking):
+        content = session.scalar(
+            sa.select(models.CatalogVersion.content)
+            .where(models.CatalogVersion.digest == catalog_digest)
+            .limit(1)
+        )
+        if content is not None:
+            try:
+                tables |= compile_catalog(catalog_of_json(content, f"catalog {catalog_digest}"))
+            except ConfigError as error:
+                raise ReferenceDataError(
+                    f"snapshot {directory.name} lacks {', '.join(lacking)}, and its catalog cannot "
+                    f"be compiled again: {error}"
+                ) from error
+    for name, schema in schemas.items():
+        if name not in tables:
+            tables[name] = _filled(directory / f"{name}.parquet", schema)
+    ordered = {
+        name: tables[name].cast(schema.arrow_schema) for name, schema in sorted(schemas.items())
+    }
+    _write_tables(target, ordered)
+    return target
+
+
+def _filled(file: Path, schema: Table) -> pa.Table:
+    """The rows of a file with null for the columns it lacks; of a file that is absent, none."""
+    if not file.is_file():
+        return schema.arrow_schema.empty_table()
+    table = pq.read_table(file)
+    known = set(table.column_names)
+    for field in schema.arrow_schema:
+        if field.name not in known:
+            table = table.append_column(field.name, pa.nulls(table.num_rows, field.type))
+    return table.select(list(schema.column_names))
 
 
 def load_snapshot(compute: Compute, snapshot: Snapshot) -> None:

@@ -7,13 +7,18 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
-from iotbill_pipelines.config.catalog import read_catalog
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.config.catalog import canonical_json, read_catalog
 from iotbill_pipelines.operations import catalogs
 from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import models
 from iotbill_pipelines.storage.models import BookedCharge
+from iotbill_pipelines.storage.reference import load_snapshot, open_snapshot
 from tests.conftest import ROOT
 
 from .conftest import close
@@ -101,3 +106,57 @@ offers:
         ("gap_of_dates", "gappy/gappy_sms"),
         ("fallback_ends", "gappy/gappy_sms"),
     }
+
+
+def test_a_month_is_priced_by_a_kept_version_by_its_digest(
+    booked: Workspace, tmp_path: Path
+) -> None:
+    then = read_catalog(PRESENT).digest
+    as_booked = _amounts(booked)
+    changed = tmp_path / "changed"
+    shutil.copytree(ROOT / "configs", changed)
+    file = changed / "catalog" / "retail.yaml"
+    file.write_text(file.read_text().replace("{rate: 0.60}", "{rate: 0.90}"))
+    elsewhere = replace(booked, configs=changed)
+    repeated = replace(elsewhere, catalog_digest=then).for_run("by-digest")
+    close(repeated)
+    assert _amounts(booked) == as_booked
+    assert canonical_json(catalogs.in_force(repeated).catalog) == read_catalog(PRESENT).json
+    assert catalogs.in_force(elsewhere).digest != then
+    with pytest.raises(LookupError, match="names 0 catalog versions"):
+        close(replace(elsewhere, catalog_digest="0123456789ab").for_run("never-kept"))
+
+
+def test_an_old_snapshot_is_read_with_todays_tables(booked: Workspace) -> None:
+    """Of a table that came later, and of a column, a snapshot has what the catalog means today."""
+    with Session(booked.engine) as session:
+        newest = session.scalars(
+            sa.select(models.Snapshot).where(models.Snapshot.catalog_digest.is_not(None))
+        ).first()
+        assert newest is not None
+        snapshot = open_snapshot(session, booked.home, newest.snapshot_id)
+        whole = {name: pq.read_table(snapshot.file(name)) for name in ("charge", "time_window")}
+        aside = snapshot.tables_dir.with_name("aside")
+        shutil.copytree(snapshot.tables_dir, aside)
+        try:
+            snapshot.file("time_window").unlink()
+            snapshot.file("price_override").unlink()
+            pq.write_table(whole["charge"].drop_columns(["scope"]), snapshot.file("charge"))
+            accounts = pq.read_table(snapshot.file("account"))
+            pq.write_table(accounts.drop_columns(["parent_account_id"]), snapshot.file("account"))
+            again = open_snapshot(session, booked.home, newest.snapshot_id)
+            assert again.id == snapshot.id
+            assert again.tables_dir != snapshot.tables_dir
+            order = [("charge_id", "ascending")]
+            charges = pq.read_table(again.file("charge")).sort_by(order)
+            assert charges.equals(whole["charge"].sort_by(order))
+            assert pq.read_table(again.file("price_override")).num_rows == 0
+            filled = pq.read_table(again.file("account"))
+            assert filled.num_rows == accounts.num_rows
+            assert filled["parent_account_id"].null_count == accounts.num_rows
+            with DuckDbCompute() as compute:
+                load_snapshot(compute, again)
+                assert compute.fetch("price").num_rows
+        finally:
+            shutil.rmtree(snapshot.tables_dir)
+            aside.rename(snapshot.tables_dir)

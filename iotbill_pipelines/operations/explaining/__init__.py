@@ -21,11 +21,9 @@ from sqlalchemy.orm import Session
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.schemas import (
-    CATALOG,
     POOL_PART,
     POOL_SETTLEMENT,
     RATED_USAGE,
-    REFERENCE,
 )
 from iotbill_pipelines.operations import charges
 from iotbill_pipelines.operations.explaining.arithmetic import (
@@ -42,7 +40,6 @@ from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import models
 from iotbill_pipelines.storage.models import BookedCharge, CatalogVersion, StageInput
 from iotbill_pipelines.storage.reference import (
-    ReferenceDataError,
     Snapshot,
     load_snapshot,
     open_snapshot,
@@ -209,12 +206,6 @@ def _evidence(
     units: Sequence[Unit],
     units_of: dict[str, str],
 ) -> Evidence:
-    absent = [name for name in {**REFERENCE, **CATALOG} if not snapshot.file(name).is_file()]
-    if absent:
-        raise ReferenceDataError(
-            f"snapshot {snapshot.id} was taken by an earlier version of this program (without "
-            f"{', '.join(absent)}); close {period} again, then explain"
-        )
     with ws.compute() as compute:
         load_snapshot(compute, snapshot)
         table = pa.Table.from_pylist([{name: getattr(u, name) for name in _UNIT} for u in units])
