@@ -130,6 +130,7 @@ class ScenarioAccount(_Part):
     entity: str = "E1"
     zone: str = "UTC"
     currency: str = "EUR"
+    bill_day: int | None = Field(None, ge=1, le=31)
 
     @model_validator(mode="after")
     def _known_zone(self) -> ScenarioAccount:
@@ -443,6 +444,7 @@ class Scenario(_Part):
                     "entity_id": account.entity,
                     "billing_zone": account.zone,
                     "currency": account.currency,
+                    "bill_day": account.bill_day,
                 }
             )
         levels = {offer.id: offer.level for offer in catalog.offers}

@@ -105,6 +105,67 @@ def billing_period(day: date, bill_day: int) -> tuple[date, date]:
     return start, clamp_day(month + 1, bill_day)
 
 
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+CYCLE_MONTHS = {"month": 1, "quarter": 3, "half_year": 6, "year": 12}
+"""Cycles that are counted in months; the other one is the week."""
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """How time is cut into the windows of a charge or pool (RULEBOOK §§0.4, 1, 3).
+
+    ``unit`` is ``week`` or one of :data:`CYCLE_MONTHS`. A week begins on ``weekday`` (0 = Monday);
+    anything else on ``day`` (null: the payer's bill day), clamped to shorter months without
+    drifting, of ``month`` and of every so many months before and after it.
+    """
+
+    unit: str = "month"
+    day: int | None = None
+    month: int = 1
+    weekday: int = 0
+
+    @property
+    def months(self) -> int:
+        """Months of a window, 0 for a week."""
+        return CYCLE_MONTHS.get(self.unit, 0)
+
+    def __str__(self) -> str:
+        """``month``, ``month@19``, ``quarter@2-15``, ``year@4``, ``week@sat``."""
+        if not self.months:
+            return f"{self.unit}@{WEEKDAYS[self.weekday]}"
+        parts = [str(self.month)] if self.months > 1 else []
+        parts += [] if self.day is None else [str(self.day)]
+        return "@".join([self.unit, *(["-".join(parts)] if parts else [])])
+
+    @classmethod
+    def parse(cls, text: str) -> Cycle:
+        """Read what :meth:`__str__` writes."""
+        unit, _, rest = text.partition("@")
+        if unit == "week":
+            return cls(unit, weekday=WEEKDAYS.index(rest))
+        numbers = [int(part) for part in rest.split("-") if part]
+        if CYCLE_MONTHS[unit] > 1:
+            month, *numbers = numbers
+            return cls(unit, numbers[0] if numbers else None, month)
+        return cls(unit, numbers[0] if numbers else None)
+
+    def windows(self, first: date, end: date, bill_day: int = 1) -> Iterator[tuple[date, date]]:
+        """Yield the windows ``[start, end)`` that share a day with ``[first, end)``, in order."""
+        day = bill_day if self.day is None else self.day
+        if not self.months:
+            start = first - timedelta(days=(first.weekday() - self.weekday) % 7)
+            while start < end:
+                yield start, start + timedelta(days=7)
+                start += timedelta(days=7)
+            return
+        month = Month.of(first) - (Month.of(first).month - self.month) % self.months
+        if clamp_day(month, day) > first:
+            month -= self.months
+        while (start := clamp_day(month, day)) < end:
+            month += self.months
+            yield start, clamp_day(month, day)
+
+
 class ProrationBasis(StrEnum):
     """How days become a fraction of a recurring price (RULEBOOK §1, ST-05..ST-09)."""
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import pyarrow as pa
 
-from iotbill_pipelines.engine import charge, estimate, guide, mediate, rate, settle
+from iotbill_pipelines.engine import charge, cycles, estimate, guide, mediate, rate, settle
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.schemas import USAGE_RECORD
@@ -83,6 +83,7 @@ def settle_period(compute: Compute, period: Month) -> None:
     guide.activate_first_use(compute)
     rate.define_price_intervals(compute)
     compute.define("currency_unit", statement("pricing", "currency_unit"), keep=True)
+    cycles.load_windows(compute, period)
     rate.sum_period(compute)
     settle.settle(compute)
     charge.charge(compute)

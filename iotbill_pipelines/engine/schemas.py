@@ -295,6 +295,7 @@ REFERENCE = {
             billing_zone      VARCHAR  IANA zone whose dates count (RULEBOOK §0.3)
             currency          VARCHAR  ISO 4217
             customer_group    VARCHAR? for reports
+            bill_day          INTEGER? day 1..31 on which its billing months begin; null = the 1st
             """,
             key="account_id",
         ),
@@ -548,6 +549,7 @@ CATALOG = {
             maximum_minor        BIGINT? greatest amount per service, charge and period
             billing              VARCHAR advance or arrears
             basis                VARCHAR proration basis
+            cycle                VARCHAR windows of usage, periods of fees: see calendars.Cycle
             transition_from      VARCHAR? state left, for kind transition
             transition_to        VARCHAR? state entered, for kind transition
             transition_after_months BIGINT whole months in the state left, at least
@@ -634,9 +636,11 @@ RATED_USAGE = _table(
 
 USAGE_AGGREGATE = _table(
     "usage_aggregate",
-    "Rated usage summed per service, charge, price and usage period.",
+    "Rated usage summed per service, charge, price and window of the charge's cycle.",
     """
-    usage_period   VARCHAR usage period
+    usage_period   VARCHAR month of the window's last day, in whose close it settles
+    window_start   DATE    first local day of the window
+    window_end     DATE    first local day after it
     level          VARCHAR level
     account_id     VARCHAR payer
     service_id     VARCHAR service
@@ -649,15 +653,17 @@ USAGE_AGGREGATE = _table(
     rated_quantity BIGINT  after increments up to the service period
     allowance_quantity BIGINT part of rated_quantity that the charge's own allowance covers
     """,
-    key="usage_period level account_id service_id charge_id price_id pooled",
+    key="usage_period window_start level account_id service_id charge_id price_id pooled",
     partition_by="usage_period",
 )
 
 POOL_SETTLEMENT = _table(
     "pool_settlement",
-    "A pool in a period, settled over the whole set of its records (RULEBOOK §3).",
+    "A pool in a window of its cycle, settled over the whole set of its records (RULEBOOK §3).",
     """
-    usage_period     VARCHAR usage period
+    usage_period     VARCHAR month of the window's last day, in whose close it settles
+    window_start     DATE    first local day of the window
+    window_end       DATE    first local day after it
     level            VARCHAR level
     pool_id          VARCHAR share plan and share-level account
     share_plan_id    VARCHAR plan
@@ -670,7 +676,7 @@ POOL_SETTLEMENT = _table(
     currency         VARCHAR ISO 4217
     amount_minor     BIGINT  overage, rounded once
     """,
-    key="usage_period level pool_id charge_id",
+    key="usage_period window_start level pool_id charge_id",
     partition_by="usage_period",
 )
 
@@ -678,7 +684,8 @@ POOL_PART = _table(
     "pool_part",
     "A service's part of a pool: contribution, usage, and share of the overage.",
     """
-    usage_period VARCHAR usage period
+    usage_period VARCHAR month of the window's last day
+    window_start DATE    first local day of the window
     level        VARCHAR level
     pool_id      VARCHAR pool
     charge_id    VARCHAR overage charge
@@ -690,7 +697,7 @@ POOL_PART = _table(
     overage_quantity BIGINT overage apportioned by the same weights
     amount_minor BIGINT  largest-remainder share; parts add up to the pool
     """,
-    key="usage_period level pool_id charge_id service_id",
+    key="usage_period window_start level pool_id charge_id service_id",
     partition_by="usage_period",
 )
 

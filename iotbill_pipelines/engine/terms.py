@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import pyarrow as pa
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from iotbill_pipelines.engine.calendars import ProrationBasis
+from iotbill_pipelines.engine.calendars import WEEKDAYS, Cycle, ProrationBasis
 from iotbill_pipelines.engine.conditions import RECORD_FIELDS, ConditionError, Kind, parse
 from iotbill_pipelines.engine.money import RATE_SCALE, minor_digits, to_minor
 from iotbill_pipelines.engine.schemas import CATALOG
@@ -37,6 +37,11 @@ def _no_float(value: object) -> object:
     if isinstance(value, float):
         raise ValueError(f"{value!r} is a binary fraction; write money and rates in quotes")
     return value
+
+
+def _absent(value: object) -> bool:
+    """Leave an optional key that is not used out of the catalog's JSON, and of its version."""
+    return value is None
 
 
 Money = Annotated[Decimal, BeforeValidator(_no_float)]
@@ -245,6 +250,34 @@ class HolidayCalendar(Terms):
     days: list[Annotated[str, Field(pattern=_HOLIDAY)]]
 
 
+class CycleTerms(Terms):
+    """How often: windows that usage is counted in, or periods that a fee is for (RULEBOOK §§1, 3).
+
+    A week begins on ``weekday``. Anything else begins on ``day``, or without it on the payer's bill
+    day (the 1st, unless the account has one); a day that a month does not have is its last (ST-19).
+    A quarter, half year or year begins in ``month``, and so many months before and after it.
+    """
+
+    every: Literal["week", "month", "quarter", "half_year", "year"] = "month"
+    day: int | None = Field(None, ge=1, le=31)
+    month: int | None = Field(None, ge=1, le=12)
+    weekday: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> CycleTerms:
+        if self.every == "week" and (self.day is not None or self.month is not None):
+            raise ValueError("a week begins on a weekday; remove day and month")
+        if self.every != "week" and self.weekday is not None:
+            raise ValueError("weekday is for weeks; write day, and month for more than a month")
+        if self.every == "month" and self.month is not None:
+            raise ValueError("every month begins on day; month is for longer cycles")
+        return self
+
+    @property
+    def cycle(self) -> Cycle:
+        return Cycle(self.every, self.day, self.month or 1, WEEKDAYS.index(self.weekday or "mon"))
+
+
 class Surcharge(Terms):
     """More per unit, or in hundredths of the price with all unit surcharges (RT-24)."""
 
@@ -265,6 +298,11 @@ class Charge(Terms):
 
     ``time_policy`` says what a record that lasts beyond a time window is rated by: its start, or
     split at the border, the default for durations (RT-18).
+
+    ``cycle`` says how often a recurring price is due, and over which windows usage is counted:
+    allowances, tiers, least and greatest amounts start anew in each, and each is settled with the
+    month that holds its last day. Left out, it is the payer's billing month; usage that draws from
+    a share plan has the plan's cycle.
     """
 
     id: str
@@ -291,6 +329,7 @@ class Charge(Terms):
     surcharges: list[Surcharge] = Field([], max_length=8)
     billing: Literal["advance", "arrears"] = "arrears"
     basis: ProrationBasis = ProrationBasis.ACTUAL
+    cycle: CycleTerms | None = Field(None, exclude_if=_absent)
     transition: tuple[str, str] | None = None
     after_months: int = Field(0, ge=0)
     after_days: int = Field(0, ge=0)
@@ -298,7 +337,11 @@ class Charge(Terms):
 
 
 class SharePlan(Terms):
-    """A pool plan (RULEBOOK §3). ``overage`` prices what exceeds the pool."""
+    """A pool plan (RULEBOOK §3). ``overage`` prices what exceeds the pool.
+
+    Each window of ``cycle`` is a pool of its own; what one leaves over never pays for another
+    (SP-24).
+    """
 
     id: str
     usage_class: str
@@ -311,6 +354,7 @@ class SharePlan(Terms):
     attribution: Literal[
         "proportional_excess", "proportional_usage", "chronological", "equal", "owner"
     ] = "proportional_excess"
+    cycle: CycleTerms | None = Field(None, exclude_if=_absent)
     overage: Charge
 
 
@@ -618,7 +662,15 @@ class _Compiler:
                 "overage_charge_id": plan.overage.id,
             }
         )
-        self._charge((*path, "overage"), plan.overage, None, plan.currency, None, plan.usage_class)
+        if plan.overage.cycle is not None:
+            raise TermsError(
+                (*path, "overage", "cycle"),
+                "write the cycle on the share plan, for all of the pool",
+            )
+        self._charge(
+            *((*path, "overage"), plan.overage, None, plan.currency, None, plan.usage_class),
+            cycle=plan.cycle,
+        )
 
     def _offer(self, path: tuple[str | int, ...], offer: Offer) -> None:
         zones = None
@@ -666,7 +718,18 @@ class _Compiler:
                             f"share plan {offer.share_plan!r} shares {shared}, "
                             f"not {product.usage_class}",
                         )
-            self._charge(where, charge, offer.id, offer.currency, zones, None)
+            cycle = charge.cycle
+            if charge.pooled and offer.share_plan is not None:
+                cycle = self.share_plans[offer.share_plan].cycle
+                if charge.cycle is not None and charge.cycle != cycle:
+                    raise TermsError(
+                        (*where, "cycle"),
+                        f"pooled usage has the cycle of share plan {offer.share_plan!r}; "
+                        "write it there",
+                    )
+            if charge.kind == "transition" and cycle is not None:
+                raise TermsError((*where, "cycle"), "a transition happens once; remove cycle")
+            self._charge(where, charge, offer.id, offer.currency, zones, None, cycle=cycle)
 
     @staticmethod
     def _one_charge(
@@ -689,6 +752,8 @@ class _Compiler:
         currency: str,
         zones: ZoneSet | None,
         usage_class: str | None,
+        *,
+        cycle: CycleTerms | None,
     ) -> None:
         if charge.id in self.charge_ids:
             raise TermsError((*path, "id"), f"charge {charge.id!r} is defined twice")
@@ -737,6 +802,7 @@ class _Compiler:
                 "maximum_minor": _minor((*path, "maximum"), charge.maximum, currency),
                 "billing": charge.billing,
                 "basis": charge.basis.value,
+                "cycle": str((cycle or CycleTerms()).cycle),
                 "transition_from": start,
                 "transition_to": end,
                 "transition_after_months": charge.after_months,

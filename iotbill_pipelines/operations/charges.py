@@ -7,14 +7,17 @@ SIM are the same operation (RULEBOOK §11).
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from iotbill_pipelines.config.close import ClosePolicy, read_close_policy
-from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.calendars import Month, months_between
 from iotbill_pipelines.engine.compute import Compute
+from iotbill_pipelines.engine.cycles import first_day
 from iotbill_pipelines.engine.flow import settle_period
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.schemas import (
@@ -77,12 +80,23 @@ def settle_charges(ws: Workspace, period: Month) -> StageResult:
 
 
 def usage_months(ws: Workspace, period: Month, snapshot: Snapshot) -> list[Month]:
-    """The UTC months whose usage decides on a period: those around it, and where services wait for
-    their first use, every month before (RULEBOOK §2)."""
-    months = set(usage.around(period))
+    """The UTC months whose usage decides on a period: those around the windows that settle in it,
+    and where services wait for their first use, every month before (RULEBOOK §2)."""
+    months = {*months_between(Month.of(first_day_of_use(snapshot, period)) - 1, period + 1)}
     if snapshot.rows.get("first_use"):
         months |= {month for month in usage.months_with_usage(ws) if month < period}
     return sorted(months)
+
+
+def first_day_of_use(snapshot: Snapshot, period: Month) -> date:
+    """The earliest local day whose usage settles in a period: its windows may begin before it."""
+    charges = pq.read_table(snapshot.file("charge"), columns=["cycle", "kind"]).to_pylist()
+    accounts = pq.read_table(snapshot.file("account"), columns=["bill_day"])
+    return first_day(
+        {row["cycle"] for row in charges if row["kind"] in ("usage", "overage")},
+        set(accounts["bill_day"].to_pylist()),
+        period,
+    )
 
 
 def settled_periods(ws: Workspace, period: Month) -> list[Month]:

@@ -35,7 +35,11 @@ def charge(compute: Compute) -> None:
     define("usage_child")
     compute.define(
         "usage_apportioned",
-        apportion_sql("usage_child", _SERVICE_CHARGE, "rounded_minor", "exact_e12", "price_id"),
+        apportion_sql(
+            "usage_child",
+            ("window_start", *_SERVICE_CHARGE),
+            *("rounded_minor", "exact_e12", "price_id"),
+        ),
     )
     define("usage_component")
     define("usage_charge")

@@ -75,7 +75,7 @@ from whole_usage
 
 
 def sum_period(compute: Compute) -> None:
-    """Define ``usage_aggregate`` of the period in ``settled_period`` from ``rated_usage``.
+    """Define ``usage_aggregate`` of the windows in ``usage_window`` from ``windowed_usage``.
 
     Rounds sessions and service periods, and gives every charge's own allowance to the earliest
     units, free records to the earliest records. Also defines ``usage_free`` (the same rows with

@@ -1,8 +1,9 @@
 """Settlement of share plans over the whole set of a period's usage (RULEBOOK §3).
 
-A pool is one (level, share plan, share-level account) in one usage period. Overage units, unit
-rounding, price tiers and the rounding of money happen once on the pool; attribution shares the
-result out by largest remainder, first to accounts, then to services, and never changes the total.
+A pool is one (level, share plan, share-level account) in one window of the plan's cycle. Overage
+units, unit rounding, price tiers and the rounding of money happen once on the pool; attribution
+shares the result out by largest remainder, first to accounts, then to services, and never changes
+the total.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from iotbill_pipelines.engine.statements import statement
 
 
 def settle(compute: Compute) -> None:
-    """Define ``pool_settlement`` and ``pool_part`` of the period in ``settled_period``.
+    """Define ``pool_settlement`` and ``pool_part`` of the windows in ``usage_window``.
 
     Needs ``usage_aggregate``, ``usage_entry``, the day intervals and ``price_interval``. Units of
     the overage are rounded by the overage charge's increments whatever their ``point``: a pool
-    has no other. Its price is the one that holds on the last day of the period.
+    has no other. Its price is the one that holds on the last day of the window.
     """
     for step, keep in (
         ("pool_member", False),
@@ -36,7 +37,7 @@ def settle(compute: Compute) -> None:
     compute.define("pool_draw", statement("settle", "pool_draw"))
     compute.define("pool_share", statement("settle", "pool_share"), keep=True)
     compute.define("pool_account", statement("settle", "pool_account"), keep=True)
-    pool = ("level", "pool_id")
+    pool = ("window_start", "level", "pool_id")
     for name, total in (
         ("pool_account_minor", "pool_minor"),
         ("pool_account_overage", "pool_overage"),

@@ -52,9 +52,10 @@ select d.usage_period, 'no_transition_price', d.service_id,
 from transition_due as d
 where d.price_id is null
 union all
-select p.usage_period, 'no_overage_price', cast(null as varchar), p.level || ' ' || p.pool_id,
+select p.usage_period, 'no_overage_price', cast(null as varchar),
+  p.level || ' ' || p.pool_id || ' ' || cast(p.window_end as varchar),
   'pool ' || p.pool_id || ' exceeds its size by ' || cast(p.overage_quantity as varchar)
-    || ' units, and charge ' || p.charge_id || ' has no price on the last day of the period; '
-    || 'extend its prices'
+    || ' units, and charge ' || p.charge_id || ' has no price on the day before '
+    || cast(p.window_end as varchar) || '; extend its prices'
 from pool_priced as p
 where p.overage_quantity > 0 and p.price_id is null

@@ -11,7 +11,7 @@ with used as (
   union
   select distinct p.usage_period, p.level, p.account_id, p.service_id, p.charge_id, t.price_id
   from pool_part as p
-  join pool_priced as t on t.level = p.level and t.pool_id = p.pool_id
+  join pool_priced as t on t.window_start = p.window_start and t.level = p.level and t.pool_id = p.pool_id
   where t.price_id is not null
 )
 select usage_period, level, account_id, service_id, charge_id,

@@ -15,7 +15,7 @@ with every_charge as (
   select p.usage_period, p.usage_period, p.level, p.account_id, p.service_id, p.charge_id,
     'overage', min(v.curves) = 0, 0, sum(p.overage_quantity), min(t.currency), sum(p.amount_minor)
   from pool_part as p
-  join pool_priced as t on t.level = p.level and t.pool_id = p.pool_id
+  join pool_priced as t on t.window_start = p.window_start and t.level = p.level and t.pool_id = p.pool_id
   join (
     select charge_id, max(case when model = 'flat' then 0 else 1 end) as curves
     from price

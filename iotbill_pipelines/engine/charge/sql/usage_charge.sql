@@ -21,5 +21,9 @@ select u.usage_period, u.usage_period as billing_period, u.level, u.account_id, 
 from used as u
 join charge as c on c.charge_id = u.charge_id
 join curved as v on v.charge_id = u.charge_id
-left join usage_total as t on t.level = u.level and t.account_id = u.account_id
+left join (
+  select level, account_id, service_id, charge_id, sum(amount_minor) as amount_minor
+  from usage_total
+  group by level, account_id, service_id, charge_id
+) as t on t.level = u.level and t.account_id = u.account_id
   and t.service_id = u.service_id and t.charge_id = u.charge_id

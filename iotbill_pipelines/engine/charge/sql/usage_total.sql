@@ -1,12 +1,12 @@
--- The parent: one amount per service, charge and usage period, rounded once (RULEBOOK §0.2), less
--- a free amount, then held between least and greatest amount; the least is not charged on nothing
+-- The parent: one amount per service, charge and window, rounded once (RULEBOOK §0.2), less a
+-- free amount, then held between least and greatest amount; the least is not charged on nothing
 -- unless the charge says so (RT-25), and no credit is raised to it.
 with summed as (
-  select s.usage_period, s.level, s.account_id, s.service_id, s.charge_id,
-    min(o.currency) as currency, sum(s.exact_e12) as exact_e12
+  select s.usage_period, s.window_start, s.window_end, s.level, s.account_id, s.service_id,
+    s.charge_id, min(o.currency) as currency, sum(s.exact_e12) as exact_e12
   from usage_priced as s
   join offer as o on o.offer_id = s.offer_id
-  group by s.usage_period, s.level, s.account_id, s.service_id, s.charge_id
+  group by s.usage_period, s.window_start, s.window_end, s.level, s.account_id, s.service_id, s.charge_id
 ),
 due as (
   select m.*, c.minimum_minor, c.maximum_minor, c.minimum_at_zero, c.rounding_mode,

@@ -2,7 +2,8 @@
 -- which belongs to the price of its first record (so a part that goes on pays none). A credit gives
 -- a fee back.
 with scoped as (
-  select r.level, r.account_id, case when c.scope = 'account' then '' else r.service_id end
+  select r.window_start, r.level, r.account_id,
+    case when c.scope = 'account' then '' else r.service_id end
       as service_id, r.charge_id, r.price_id, r.event_start, r.connections, p.connect_per,
     p.connect_e12,
     case when p.connect_per = 'session' then r.session_key
@@ -18,11 +19,12 @@ with scoped as (
 ordered as (
   select *,
     row_number() over (
-      partition by level, account_id, service_id, charge_id, connection
+      partition by window_start, level, account_id, service_id, charge_id, connection
       order by event_start asc nulls last, price_id asc nulls last) as place
   from scoped
 )
-select level, account_id, service_id, price_id, cast(sum(connections) as bigint) as connections
+select window_start, level, account_id, service_id, price_id,
+  cast(sum(connections) as bigint) as connections
 from ordered
 where place = 1 and connect_e12 > 0
-group by level, account_id, service_id, price_id
+group by window_start, level, account_id, service_id, price_id

@@ -3,18 +3,18 @@
 with total as (
   select u.*, c.increment_point, c.increment_initial, c.increment_subsequent, c.allowance_quantity,
     sum(u.session_quantity) over (
-      partition by u.level, u.account_id, u.service_id, u.charge_id) as charge_quantity,
+      partition by u.window_start, u.level, u.account_id, u.service_id, u.charge_id) as charge_quantity,
     count(*) over (
-      partition by u.level, u.account_id, u.service_id, u.charge_id) as prices_used,
+      partition by u.window_start, u.level, u.account_id, u.service_id, u.charge_id) as prices_used,
     row_number() over (
-      partition by u.level, u.account_id, u.service_id, u.charge_id
+      partition by u.window_start, u.level, u.account_id, u.service_id, u.charge_id
       order by u.last_event desc nulls last, u.price_id desc nulls last, u.pooled desc nulls last)
       as from_last
   from usage_by_price as u
   join charge as c on c.charge_id = u.charge_id
 )
-select level, account_id, service_id, offer_id, charge_id, price_id, pooled, records, quantity,
-  counted_quantity,
+select window_start, window_end, level, account_id, service_id, offer_id, charge_id, price_id, pooled,
+  records, quantity, counted_quantity,
   cast(session_quantity
     + case when increment_point = 'service_period' and from_last = 1 and charge_quantity <> 0
       then case when charge_quantity < 0 then -1 else 1 end * (wide(increment_initial)

@@ -3,7 +3,7 @@
 with own as (
   select e.*, c.allowance_quantity,
     sum(e.quantity) over (
-      partition by e.level, e.account_id, e.service_id, e.charge_id
+      partition by e.window_start, e.level, e.account_id, e.service_id, e.charge_id
       order by e.event_start asc nulls last, e.price_id asc nulls last, e.pooled asc nulls last,
         e.quantity asc nulls last
       rows between unbounded preceding and current row) as reached
@@ -14,7 +14,7 @@ with own as (
   where s.attribution = 'chronological'
 ),
 eligible as (
-  select w.level, w.account_id, w.service_id, w.event_start, w.price_id, o.share_plan_id,
+  select w.window_start, w.level, w.account_id, w.service_id, w.event_start, w.price_id, o.share_plan_id,
     case when s.share_level = 'parent' then coalesce(a.parent_account_id, a.account_id)
          else a.account_id end as pool_account_id,
     w.quantity - greatest(wide(0),
@@ -29,16 +29,16 @@ eligible as (
 running as (
   select e.*, t.pool_id, t.available,
     sum(e.units) over (
-      partition by t.level, t.pool_id
+      partition by t.window_start, t.level, t.pool_id
       order by e.event_start asc nulls last, e.service_id asc nulls last,
         e.price_id asc nulls last, e.units asc nulls last
       rows between unbounded preceding and current row) as pool_reached
   from eligible as e
-  join pool_total as t on t.level = e.level and t.share_plan_id = e.share_plan_id
+  join pool_total as t on t.window_start = e.window_start and t.level = e.level and t.share_plan_id = e.share_plan_id
     and t.pool_account_id = e.pool_account_id
 )
-select level, pool_id, account_id, service_id,
+select window_start, level, pool_id, account_id, service_id,
   cast(sum(greatest(wide(0), least(wide(units), wide(pool_reached) - available))) as bigint)
     as late_quantity
 from running
-group by level, pool_id, account_id, service_id
+group by window_start, level, pool_id, account_id, service_id

@@ -1,0 +1,88 @@
+"""Windows of the cycles in use: what a close of a month has to settle (RULEBOOK §§0.4, 1, 3).
+
+A window is ``[window_start, window_end)`` in local days of the payer's billing zone. It settles in
+the close of the month that holds its last day, so that a close never waits for usage to come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+import pyarrow as pa
+
+from iotbill_pipelines.engine.calendars import Cycle, Month
+from iotbill_pipelines.engine.compute import Compute
+from iotbill_pipelines.engine.statements import statement
+
+_CYCLE_WINDOW = pa.schema(
+    [
+        ("cycle", pa.string()),
+        ("bill_day", pa.int32()),
+        ("window_start", pa.date32()),
+        ("window_end", pa.date32()),
+        ("last_date", pa.date32()),
+        ("days", pa.int64()),
+    ]
+)
+
+
+def first_day(cycles: Iterable[str], bill_days: Iterable[int | None], period: Month) -> date:
+    """Return the earliest local day of the windows that settle in a period.
+
+    ``cycles`` are those of the usage and overage charges in use (:class:`calendars.Cycle` as text),
+    ``bill_days`` those of all accounts, None being the first of the month.
+    """
+    return min(
+        start
+        for cycle in {*cycles, str(Cycle())}
+        for day in {1, *(day for day in bill_days if day is not None)}
+        for start, end in Cycle.parse(cycle).windows(period.start, period.end, day)
+        if end <= period.end
+    )
+
+
+def load_windows(compute: Compute, period: Month) -> None:
+    """Load the windows that share a day with the period, and define who has which.
+
+    ``cycle_window``: a row per cycle of a charge, bill day of an account, and window;
+    ``usage_window``: those that settle in the period in ``settled_period``, with ``usage_period``.
+    ``charge_cycle`` says for each charge its cycle and whose bill day counts (``cycle_level``: the
+    payer's own, or its parent's for usage that draws from a pool of the parent), ``account_cycle``
+    the bill days of each account at each such level. ``windowed_usage`` is ``rated_usage`` of
+    ``usage_window``, with its window's bounds.
+    """
+    compute.define("charge_cycle", statement("rate", "charge_cycle"), keep=True)
+    compute.define("account_cycle", statement("rate", "account_cycle"), keep=True)
+    cycles = compute.fetch("select distinct cycle, kind from charge_cycle").to_pylist()
+    days = compute.fetch("select distinct bill_day from account_cycle")["bill_day"].to_pylist()
+    rows = [
+        {
+            "cycle": cycle,
+            "bill_day": day,
+            "window_start": start,
+            "window_end": end,
+            "last_date": end - timedelta(days=1),
+            "days": (end - start).days,
+        }
+        for cycle in sorted({row["cycle"] for row in cycles})
+        for day in sorted({*days, 1})
+        for start, end in Cycle.parse(cycle).windows(period.start, period.end, day)
+    ]
+    compute.load("cycle_window", pa.Table.from_pylist(rows, schema=_CYCLE_WINDOW))
+    compute.define("usage_window", statement("rate", "usage_window"), keep=True)
+    used = {row["cycle"] for row in cycles if row["kind"] in ("usage", "overage")}
+    plain = all(
+        (row["window_start"], row["window_end"]) == (period.start, period.end)
+        for row in rows
+        if row["cycle"] in used
+    )
+    compute.define("windowed_usage", _PLAIN if plain else statement("rate", "windowed_usage"))
+
+
+_PLAIN = """
+select r.*, p.start_date as window_start, p.end_date as window_end
+from rated_usage as r
+join settled_period as p on p.usage_period = r.usage_period
+""".strip()
+"""Where every window is the month itself, each record tells it."""

@@ -1,0 +1,16 @@
+"""The day of the month on which an account's billing months begin."""
+
+from iotbill_pipelines.storage.migrations.scripts import run_script
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_script(__file__, "0007_bill_day.sql")
+
+
+def downgrade() -> None:
+    raise RuntimeError("a ledger is not downgraded: restore the backup made before the upgrade")
