@@ -16,10 +16,14 @@ from sqlalchemy.orm import Session
 
 from iotbill_pipelines.compute.readers import SourceFile, read_files
 from iotbill_pipelines.config.feeds import load_feeds
-from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.calendars import Month, months_between
 from iotbill_pipelines.engine.money import minor_digits
-from iotbill_pipelines.engine.schemas import CHARGE_COMPONENT, POOL_PART, RATED_USAGE
-from iotbill_pipelines.operations.usage import around
+from iotbill_pipelines.engine.schemas import (
+    CHARGE_COMPONENT,
+    POOL_PART,
+    RATED_USAGE,
+    USAGE_AGGREGATE,
+)
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.landing import open_archived
 from iotbill_pipelines.storage.models import (
@@ -240,14 +244,16 @@ def _trace_charge(ws: Workspace, charge: ChargeView, most_records: int) -> Charg
             "select c.* from charge_component c join traced_unit using"
             " (level, account_id, service_id, charge_id) order by component_id"
         ).to_pylist()
+        ws.lake.scan(compute, USAGE_AGGREGATE, usage_period=str(period))
+        compute.define("traced_window", _WINDOWS, keep=True)
+        first = compute.fetch("select min(window_start) as day from traced_window")["day"][0].as_py()
         files = [
             file
-            for month in around(period)
+            for month in months_between(Month.of(first or period.start) - 1, period + 1)
             for file in ws.lake.files(RATED_USAGE, usage_month=str(month))
         ]
         compute.scan(RATED_USAGE, files)
-        # The overage of a pool has no records of its own: its service's pooled usage is behind it.
-        compute.define("traced_record", f"{_RECORDS} and r.usage_period = '{period}'", keep=True)
+        compute.define("traced_record", _RECORDS, keep=True)
         total = compute.fetch("select count(*) as records from traced_record")["records"][0].as_py()
         records = compute.fetch(
             "select file_key, line_no, cast(event_start as varchar) as event_start, quantity,"
@@ -272,12 +278,23 @@ def _trace_charge(ws: Workspace, charge: ChargeView, most_records: int) -> Charg
     )
 
 
-_RECORDS = """
-select r.* from rated_usage r join traced_unit u
-  on r.level = u.level and r.service_id = u.service_id
-where (r.charge_id = u.charge_id and r.account_id = u.account_id
-  or r.pooled and exists (select 1 from pool_part p where p.level = u.level
+_WINDOWS = """
+select distinct a.level, a.account_id, a.service_id, a.charge_id, a.window_start, a.window_end,
+  a.charge_id <> u.charge_id as only_pooled
+from usage_aggregate a join traced_unit u on a.level = u.level and a.service_id = u.service_id
+where (a.charge_id = u.charge_id and a.account_id = u.account_id
+  or a.pooled and exists (select 1 from pool_part p where p.level = u.level
     and p.service_id = u.service_id and p.charge_id = u.charge_id))
+"""
+"""What the unit was used in: its charge, or for the overage of a pool, which has no records of its
+own, the usage that its service drew from the pool."""
+
+_RECORDS = """
+select r.* from rated_usage r join traced_window w
+  on r.level = w.level and r.account_id = w.account_id and r.charge_id = w.charge_id
+  and w.service_id in (r.service_id, '')
+  and r.local_date >= w.window_start and r.local_date < w.window_end
+where r.pooled or not w.only_pooled
 """
 
 

@@ -95,9 +95,10 @@ def whatif(ws: Workspace, folder: Path, period: Month, account: str | None = Non
     known = reference["account"]["account_id"].to_pylist()
     if account is not None and account not in known:
         raise LookupError(f"no account {account!r}; known are {_some(known)}")
-    months = _months(ws, period)
     steps, not_separated = _steps(before, after)
-    amounts = [_priced(ws, months, reference, catalog, period) for _, catalog in steps]
+    since = min(_first_day(reference, catalog, period) for _, catalog in steps)
+    months = _months(ws, since, period)
+    amounts = [_priced(ws, months, reference, catalog, since, period) for _, catalog in steps]
     return WhatIf(
         str(period),
         before.digest,
@@ -122,9 +123,17 @@ class _Usage:
     nearby: pa.Table
 
 
-def _months(ws: Workspace, period: Month) -> list[_Usage]:
+def _first_day(reference: Mapping[str, pa.Table], catalog: Catalog, period: Month) -> date:
+    """The earliest local day whose usage settles in the period under a catalog."""
+    rows = compile_catalog(catalog)["charge"].select(["cycle", "kind"]).to_pylist()
+    used = {row["cycle"] for row in rows if row["kind"] in ("usage", "overage")}
+    return first_day(used, reference["account"]["bill_day"].to_pylist(), period)
+
+
+def _months(ws: Workspace, since: date, period: Month) -> list[_Usage]:
     feeds = mediation.read_feeds(ws)
-    held = {m for m in usage.around(period) if ws.lake.files(USAGE_RECORD, usage_month=str(m))}
+    wanted = months_between(Month.of(since) - 1, period + 1)
+    held = {m for m in wanted if ws.lake.files(USAGE_RECORD, usage_month=str(m))}
     return [_Usage(m, *mediation.month_as_it_is(ws, m, feeds)) for m in sorted(held)]
 
 
@@ -140,6 +149,7 @@ def _priced(
     months: Iterable[_Usage],
     reference: Mapping[str, pa.Table],
     catalog: Catalog,
+    since: date,
     period: Month,
 ) -> tuple[dict[_Key, int], dict[str, int]]:
     """Rate and settle a month; return minor units by key, and suspended records by reason."""
@@ -156,7 +166,7 @@ def _priced(
             compute.define(
                 parts[-1],
                 f"select {RATED_USAGE.column_list} from rated_usage"
-                f" where usage_period = '{period}'",
+                f" where usage_period between '{Month.of(since)}' and '{period}'",
                 keep=True,
             )
             for row in compute.fetch(
