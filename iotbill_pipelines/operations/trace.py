@@ -246,7 +246,8 @@ def _trace_charge(ws: Workspace, charge: ChargeView, most_records: int) -> Charg
         ).to_pylist()
         ws.lake.scan(compute, USAGE_AGGREGATE, usage_period=str(period))
         compute.define("traced_window", _WINDOWS, keep=True)
-        first = compute.fetch("select min(window_start) as day from traced_window")["day"][0].as_py()
+        begun = compute.fetch("select min(window_start) as day from traced_window")
+        first = begun["day"][0].as_py()
         files = [
             file
             for month in months_between(Month.of(first or period.start) - 1, period + 1)

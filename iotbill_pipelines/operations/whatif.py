@@ -12,6 +12,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -21,13 +22,14 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.config.catalog import CatalogSource, canonical_json, read_catalog
-from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.calendars import Month, months_between
+from iotbill_pipelines.engine.cycles import first_day
 from iotbill_pipelines.engine.flow import rate_month, settle_period
 from iotbill_pipelines.engine.mediate import Policies
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.schemas import RATED_USAGE, USAGE_RECORD
 from iotbill_pipelines.engine.terms import Catalog, TermsError, compile_catalog
-from iotbill_pipelines.operations import mediation, usage
+from iotbill_pipelines.operations import mediation
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.documents import ColumnFormat, Sheet, write_workbook
 from iotbill_pipelines.storage.reference import as_known_at
