@@ -1,4 +1,4 @@
-"""The commands ``catalog lint``, ``history``, ``show`` and ``diff``."""
+"""The commands ``catalog lint``, ``import``, ``history``, ``show`` and ``diff``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from iotbill_pipelines.cli import console
 
 if TYPE_CHECKING:
     from iotbill_pipelines.cli.main import Settings
+    from iotbill_pipelines.operations.catalogs import Advice
 
 
 def lint(folder: Path, *, as_json: bool) -> None:
@@ -23,15 +24,41 @@ def lint(folder: Path, *, as_json: bool) -> None:
     if as_json:
         console.print_json({"digest": source.digest, "advice": advice})
         return
-    console.table(
-        "Advice",
-        ("code", "where", "message"),
-        ((each.code, each.where, each.message) for each in advice),
-    )
+    _print_advice(advice)
     catalog = source.catalog
     console.out.print(
         f"{escape(str(folder))} holds together: {len(catalog.offers)} offers, "
         f"{len(catalog.products)} products; version {source.digest}"
+    )
+
+
+def import_tables(
+    settings: Settings, files: list[Path], into: Path | None, *, check: bool, as_json: bool
+) -> None:
+    """Import rate tables and say what they hold."""
+    from iotbill_pipelines.operations import catalogs
+
+    folder = into or settings.location.configs / "catalog"
+    done = catalogs.import_tables(folder, files, write=not check)
+    if as_json:
+        console.print_json(done)
+        return
+    _print_advice(done.advice)
+    console.out.print(
+        f"{done.prices:,} rows of rates; the catalog's zones have {done.networks:,} networks; "
+        f"version {done.digest}"
+    )
+    for file in done.written:
+        console.out.print(f"written: {escape(str(file))}")
+    if check:
+        console.out.print("nothing was written (--check)")
+
+
+def _print_advice(advice: list[Advice]) -> None:
+    console.table(
+        "Advice",
+        ("code", "where", "message"),
+        ((each.code, each.where, each.message) for each in advice),
     )
 
 

@@ -32,11 +32,12 @@ def close(settings: Settings, period: Month, catalog: str | None, *, as_json: bo
     ``catalog`` names a kept catalog version to repeat the close with.
     """
     with console.opened(settings) as ws:
-        if catalog is not None:
-            from iotbill_pipelines.operations import catalogs
+        if catalog is None:
+            return close_in(ws, period, as_json=as_json)
+        from iotbill_pipelines.operations import catalogs
 
-            ws = replace(ws, catalog_digest=catalogs.kept(ws, catalog)[0])
-        return close_in(ws, period, as_json=as_json)
+        repeated = replace(ws, catalog_digest=catalogs.kept(ws, catalog)[0])
+        return close_in(repeated, period, as_json=as_json)
 
 
 def close_in(ws: Workspace, period: Month, *, as_json: bool = False) -> int:

@@ -345,6 +345,32 @@ def catalog_lint(
     cataloguing.lint(folder, as_json=json)
 
 
+@catalog_app.command("import")
+def catalog_import(
+    context: typer.Context,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="XLSX or CSV files."),
+    ],
+    into: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Catalog folder.", show_default="of the configuration"),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Check only; write nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Take rate tables over into the catalog: typed, checked with all the rest, kept as CSV.
+
+    Errors name file, sheet and cell; nothing is written unless the whole catalog holds together.
+    Importing a file of the same name again replaces the rates that it brought.
+
+    Example: `iotbill catalog import carrier-rates-2027.xlsx --check`
+    """
+    from iotbill_pipelines.cli import cataloguing
+
+    cataloguing.import_tables(context.obj, files, into, check=check, as_json=json)
+
+
 @catalog_app.command("history")
 def catalog_history(context: typer.Context, json: Json = False) -> None:
     """List the catalog versions that closes used, and the months closed with each.

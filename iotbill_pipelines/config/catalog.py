@@ -3,6 +3,8 @@
 Each file holds some of the catalog's top-level keys (``products``, ``offers``, ``zone_sets``, ...).
 Lists of several files are put together in the order of the file names; any other key may stand in
 one file only. How files are cut has no meaning: the catalog's digest does not depend on it.
+``tables`` names CSV files and workbooks with rates and zones (:mod:`config.rate_tables`); they mean
+the same as if their rows stood in the YAML files.
 
 Every error is a :class:`~iotbill_pipelines.config.documents.ConfigError` that names the file, the
 line, the key and what to do, also for rules that span files.
@@ -14,13 +16,15 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from iotbill_pipelines.config.documents import (
     ConfigError,
@@ -30,11 +34,13 @@ from iotbill_pipelines.config.documents import (
     read_yaml,
     to_config_error,
 )
+from iotbill_pipelines.config.rate_tables import Merged, Sheet, merge, read_sheets
 from iotbill_pipelines.engine.terms import (
     Catalog,
     Charge,
     CoreState,
     Price,
+    Terms,
     TermsError,
     compile_catalog,
 )
@@ -51,6 +57,24 @@ _NAMES = {
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
+class TableFile(Terms):
+    """A CSV file or workbook beside the YAML files; of a workbook all sheets, or the one named."""
+
+    file: str
+    sheet: str | None = None
+
+
+class CatalogFile(Catalog):
+    """What the files of a catalog may hold."""
+
+    tables: list[TableFile] = Field(
+        [], description="CSV files and workbooks with rates and zones (docs/catalog.md)"
+    )
+
+
+_TABLES = TypeAdapter(list[TableFile])
+
+
 @dataclass(frozen=True)
 class CatalogSource:
     """A catalog as read: the terms, their canonical JSON, its SHA-256, and the files."""
@@ -61,10 +85,14 @@ class CatalogSource:
     files: tuple[Path, ...]
 
 
-def read_catalog(folder: Path) -> CatalogSource:
-    """Read, put together and check all ``*.yaml`` files of ``folder``.
+def read_catalog(
+    folder: Path, more: Sequence[Path] = (), without: Collection[str] = ()
+) -> CatalogSource:
+    """Read, put together and check all ``*.yaml`` files of ``folder``, and the tables they name.
 
     The terms are compiled once here, so that a catalog which loads is a catalog that rates.
+    ``more`` are tables that the files do not name yet, ``without`` names that are not to be read:
+    what a catalog would be after an import.
 
     Raises ConfigError naming file, line, key and what to do.
     """
@@ -74,6 +102,7 @@ def read_catalog(folder: Path) -> CatalogSource:
             str(folder), (), 1, "no *.yaml file here; a catalog needs products, states and offers"
         )
     sources = _Sources(folder, [read_yaml(file) for file in files])
+    tables = sources.take_tables(more, without)
     try:
         catalog = Catalog.model_validate(sources.merged.data)
     except ValidationError as error:
@@ -86,7 +115,7 @@ def read_catalog(folder: Path) -> CatalogSource:
     except TermsError as error:
         raise _raised([sources.problem(error.path, error.rule)]) from None
     text = canonical_json(catalog)
-    return CatalogSource(catalog, text, catalog_digest(text), tuple(files))
+    return CatalogSource(catalog, text, catalog_digest(text), (*files, *tables))
 
 
 def catalog_of_json(text: str, name: str) -> Catalog:
@@ -126,7 +155,7 @@ def catalog_schema() -> str:
 
     A file holds some of the keys, so none is required at the top.
     """
-    schema = Catalog.model_json_schema(by_alias=True, mode="validation")
+    schema = CatalogFile.model_json_schema(by_alias=True, mode="validation")
     schema.pop("required", None)
     return json.dumps(schema, indent=2, sort_keys=True, default=str) + "\n"
 
@@ -169,6 +198,35 @@ class _Sources:
                     for index in range(len(value)):
                         self.origins[key, offset + index] = document, index
         self.merged = Document(folder, data)
+        self.tables = Merged()
+
+    def take_tables(self, more: Sequence[Path], without: Collection[str]) -> list[Path]:
+        """Put the rows of the files under ``tables``, and of more, into the data; return these.
+
+        Raises ConfigError with every cell that is wrong.
+        """
+        data = self.merged.data
+        listed = data.pop("tables", [])
+        try:
+            tables = _TABLES.validate_python(listed)
+        except ValidationError as error:
+            document = Document(self.folder, {"tables": listed})
+            raise self.translate(to_config_error(error, document, ("tables",), None)) from None
+        tables = [table for table in tables if table.file not in without]
+        sheets: list[Sheet] = [sheet for file in more for sheet in read_sheets(file)]
+        for number, table in enumerate(tables):
+            found = read_sheets(self.folder / table.file)
+            if table.sheet is not None:
+                names = [sheet.name or "" for sheet in found]
+                found = [sheet for sheet in found if sheet.name == table.sheet]
+                if not found:
+                    path: KeyPath = ("tables", number, "sheet")
+                    raise _raised([self.problem(path, f"no sheet {table.sheet!r}; it has {names}")])
+            sheets += found
+        self.tables = merge(data, sheets)
+        if self.tables.problems:
+            raise _raised(self.tables.problems)
+        return sorted({self.folder / table.file for table in tables})
 
     @staticmethod
     def _top(document: Document) -> Iterator[tuple[str, Any]]:
@@ -179,7 +237,7 @@ class _Sources:
                 (), "expected top-level keys such as products: or offers:, found something else"
             )
         for key, value in document.data.items():
-            if key in Catalog.model_fields:
+            if key in CatalogFile.model_fields:
                 if value is None:
                     raise document.error((key,), "has no value; fill it in or remove the key")
             elif key in {name for model in (Charge, Price) for name in model.model_fields}:
@@ -189,7 +247,13 @@ class _Sources:
             yield str(key), value
 
     def problem(self, path: KeyPath, rule: str) -> Problem:
-        """Place a path of the whole catalog in the file that holds it."""
+        """Place a path of the whole catalog in the file, or cell of a table, that holds it."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.tables.cells:
+                cells = self.tables.cells[path[:length]]
+                named = [cells[str(part)] for part in path[length:] if str(part) in cells]
+                return (named or list(cells.values()))[-1 if named else 0].problem(rule)
+        path = self._without_tables(path)
         match path:
             case (str(key), int(index), *rest) if (key, index) in self.origins:
                 document, local = self.origins[key, index]
@@ -199,6 +263,16 @@ class _Sources:
                 document = self.documents[key]
                 return Problem(str(document.path), path, document.line(path), rule)
         return Problem(str(self.folder), path, 1, rule)
+
+    def _without_tables(self, path: KeyPath) -> KeyPath:
+        """A price's place among those that YAML gives its charge."""
+        if "prices" in path:
+            at = path.index("prices")
+            match path[at + 1 :]:
+                case (int(number), *rest):
+                    own = number - self.tables.rows.get(path[:at], 0)
+                    return (*path[: at + 1], own, *rest)
+        return path
 
     def translate(self, error: ConfigError) -> ConfigError:
         return _raised([self.problem(problem.key, problem.rule) for problem in error.problems])
@@ -270,8 +344,15 @@ def _currency(path: KeyPath, currency: str) -> Iterator[tuple[KeyPath, str]]:
 def _unreachable(
     path: KeyPath, charge: Charge, cores: Mapping[str, CoreState]
 ) -> Iterator[tuple[KeyPath, str]]:
+    alike: dict[tuple[str | None, ...], list[tuple[int, Price]]] = {}
     for number, price in enumerate(charge.prices):
-        for earlier, other in enumerate(charge.prices[:number]):
+        own = (price.zone, price.time, price.when)
+        # what comes first and may cover this one says each of the three alike, or leaves it open
+        kinds = product(*({each, None} for each in own))
+        before = sorted(
+            (item for kind in kinds for item in alike.get(kind, [])), key=lambda item: item[0]
+        )
+        for earlier, other in before:
             if _covers(other, price, cores):
                 yield (
                     (*path, "prices", number),
@@ -280,6 +361,27 @@ def _unreachable(
                     "or give them separate dates",
                 )
                 break
+            if other.state == price.state and _overlap(other, price) and own == (
+                other.zone, other.time, other.when
+            ):  # fmt: skip
+                yield (
+                    (*path, "prices", number),
+                    f"overlaps price {earlier + 1} of {charge.id!r}, for the same usage, from "
+                    f"{max(other.valid_from, price.valid_from)} on; end the earlier one where the "
+                    "later one begins",
+                )
+                break
+        alike.setdefault(own, []).append((number, price))
+
+
+def _overlap(first: Price, later: Price) -> bool:
+    """Whether both hold on some days and each on others; a promotion above a price is no such."""
+    begins, ends = first.valid_from, first.valid_to or date.max
+    other_begins, other_ends = later.valid_from, later.valid_to or date.max
+    return max(begins, other_begins) < min(ends, other_ends) and (begins, ends) != (
+        max(begins, other_begins),
+        min(ends, other_ends),
+    )
 
 
 def _covers(first: Price, later: Price, cores: Mapping[str, CoreState]) -> bool:

@@ -8,7 +8,7 @@ Cross-references that do not hold raise :class:`TermsError` with the key's path.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
@@ -583,6 +583,7 @@ class _Compiler:
     def _overrides(self) -> None:
         _unique(("price_overrides",), (override.id for override in self.catalog.price_overrides))
         offers = {offer.id: offer for offer in self.catalog.offers}
+        self._overlaps(offers)
         ranked = sorted(
             enumerate(self.catalog.price_overrides),
             key=lambda item: (SCOPES.index(item[1].scope), item[0]),
@@ -609,6 +610,29 @@ class _Compiler:
                     "valid_to": override.valid_to,
                 }
             )
+
+    def _overlaps(self, offers: Mapping[str, Offer]) -> None:
+        """Refuse two agreements that price the same thing for the same target on the same day."""
+        seen: dict[tuple[str, ...], list[tuple[int, PriceOverride]]] = {}
+        for number, override in enumerate(self.catalog.price_overrides):
+            offer = offers.get(override.offer)
+            if offer is None:
+                continue
+            for key in sorted({charge.product for charge in offer.charges}):
+                product = self.products.get(key)
+                priced = product.usage_class or product.id if product else key
+                place = (override.scope, override.target, offer.level, priced)
+                for earlier, other in seen.setdefault(place, []):
+                    begins = max(override.valid_from, other.valid_from)
+                    ends = min(override.valid_to or date.max, other.valid_to or date.max)
+                    if begins < ends:
+                        raise TermsError(
+                            ("price_overrides", number),
+                            f"{other.id!r} (number {earlier + 1}) prices {priced} for the same "
+                            f"{override.scope} {override.target!r} from {begins} on; end one of "
+                            "them, or give them separate days",
+                        )
+                seen[place].append((number, override))
 
     def _first_use(self, path: tuple[str | int, ...], offer: Offer) -> None:
         policy = offer.first_use
@@ -812,13 +836,13 @@ class _Compiler:
         if charge.kind in ("usage", "overage"):
             self._fallback(path, charge)
         _unique((*path, "surcharges"), (surcharge.id for surcharge in charge.surcharges))
+        known_zones = {rule.zone for rule in zones.rules} if zones else set()
         for number, price in enumerate(charge.prices):
             where = (*path, "prices", number)
             if charge.kind != "usage" and (price.time or price.when or charge.surcharges):
                 raise TermsError(where, "times, conditions and surcharges are for usage")
             if price.zone is not None:
-                known = {rule.zone for rule in zones.rules} if zones else set()
-                self._known((*where, "zone"), price.zone, known, "zone")
+                self._known((*where, "zone"), price.zone, known_zones, "zone")
             if price.state is not None:
                 self._known((*where, "state"), price.state, self.states, "state")
             if price.time is not None:
@@ -987,11 +1011,10 @@ class _Compiler:
 
     @staticmethod
     def _known(path: tuple[str | int, ...], name: str, known: Iterable[str], kind: str) -> None:
-        choices = sorted(known)
+        choices = known if isinstance(known, Collection) else set(known)
         if name not in choices:
-            raise TermsError(
-                path, f"unknown {kind} {name!r}; known: {', '.join(choices) or 'none'}"
-            )
+            listed = ", ".join(sorted(choices)[:40]) or "none"
+            raise TermsError(path, f"unknown {kind} {name!r}; known: {listed}")
 
     def _unit(self, path: tuple[str | int, ...], name: str) -> int:
         try:

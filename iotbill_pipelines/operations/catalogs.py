@@ -7,9 +7,10 @@ month can be repeated with the catalog as it was known then: ``restore`` writes 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from iotbill_pipelines.config.catalog import CatalogSource, catalog_of_json, read_catalog
-from iotbill_pipelines.engine.terms import Catalog
+from iotbill_pipelines.config.documents import read_yaml
+from iotbill_pipelines.config.rate_tables import as_csv, read_sheets
+from iotbill_pipelines.engine.terms import Catalog, Charge, Price
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.documents import write_bytes
 from iotbill_pipelines.storage.models import CatalogVersion, Run, Snapshot
+
+TABLES = "tables"
+"""Folder, inside a catalog's, of the CSV files that an import writes."""
 
 SHORTEST = 6
 """Characters of a digest that name a version, where no other begins with them."""
@@ -77,6 +83,69 @@ def lint(folder: Path) -> tuple[CatalogSource, list[Advice]]:
     return source, list(_advice(source.catalog))
 
 
+@dataclass(frozen=True)
+class Imported:
+    """What an import made of rate tables: the files it wrote, or would have, and what they say."""
+
+    written: list[Path]
+    prices: int
+    networks: int
+    digest: str
+    advice: list[Advice]
+
+
+def import_tables(folder: Path, files: Sequence[Path], *, write: bool = True) -> Imported:
+    """Take rate tables (XLSX, CSV) over into a catalog folder, as CSV files that its YAML names.
+
+    Every cell is typed and the whole catalog is checked with the new tables in it before anything
+    is written; importing a file of the same name again replaces what it brought. ``write`` False
+    only checks. Raises ConfigError with file, sheet and cell of everything that is wrong.
+    """
+    found = [(file, sheet) for file in files for sheet in read_sheets(file)]
+    names = {
+        f"{TABLES}/{_slug(file.stem)}{'-' + _slug(sheet.name) if sheet.name else ''}.csv": sheet
+        for file, sheet in found
+    }
+    source = read_catalog(folder, files, without=names)
+    written = []
+    if write:
+        for name, sheet in names.items():
+            write_bytes(folder / name, as_csv(sheet).encode())
+            written.append(folder / name)
+        named = _named_tables(folder)
+        for file in files:
+            mine = [name for name, sheet in names.items() if sheet.file == file]
+            if not set(mine) <= named:
+                listed = "".join(f"  - file: {name}\n" for name in mine)
+                target = folder / f"{_slug(file.stem)}.tables.yaml"
+                write_bytes(target, f"# {file.name}\ntables:\n{listed}".encode())
+                written.append(target)
+        read_catalog(folder)
+    return Imported(
+        written,
+        sum(len(sheet.rows) for _, sheet in found if sheet.holds == "rates"),
+        len(
+            {
+                (zones.id, code)
+                for zones in source.catalog.zone_sets
+                for rule in zones.rules
+                for code in (*rule.plmn, *rule.mcc, *rule.region)
+            }
+        ),
+        source.digest,
+        list(_advice(source.catalog)),
+    )
+
+
+def _named_tables(folder: Path) -> set[str]:
+    documents = (read_yaml(file).data or {} for file in folder.glob("*.yaml"))
+    return {str(table["file"]) for data in documents for table in data.get("tables", [])}
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "table"
+
+
 def _advice(catalog: Catalog) -> Iterator[Advice]:
     charges = [
         *((offer.id, charge) for offer in catalog.offers for charge in offer.charges),
@@ -111,9 +180,14 @@ def _advice(catalog: Catalog) -> Iterator[Advice]:
         dated = sorted(
             (price.valid_from, price.valid_to)
             for price in open_prices
-            if price.state is None and not getattr(price, "when", None)
-            and not getattr(price, "time", None)
-        )  # fmt: skip
+            if price.state is None and price.when is None and price.time is None
+        )
+        for kind in _undated(charge):
+            yield Advice(
+                "rate_without_dates",
+                where,
+                f"prices {kind} with dates and without; give the undated rate its first day",
+            )
         for (_, ends_on), (begins, _) in pairwise(dated):
             if ends_on is not None and ends_on < begins:
                 yield Advice(
@@ -121,6 +195,17 @@ def _advice(catalog: Catalog) -> Iterator[Advice]:
                     where,
                     f"no price without condition holds from {ends_on} to before {begins}",
                 )
+
+
+def _undated(charge: Charge) -> Iterator[str]:
+    """What a charge prices both with dates and without: nobody can tell which rate was meant."""
+    kinds: dict[tuple[str | None, ...], list[Price]] = {}
+    for price in charge.prices:
+        kinds.setdefault((price.zone, price.time, price.when, price.state), []).append(price)
+    for kind, prices in kinds.items():
+        without = [p for p in prices if p.valid_from == date(1970, 1, 1) and p.valid_to is None]
+        if without and len(without) < len(prices):
+            yield " ".join(part for part in kind if part) or "everything else"
 
 
 def history(ws: Workspace) -> list[Version]:

@@ -12,8 +12,8 @@ import pytest
 import xlsxwriter
 
 from iotbill_pipelines.compute.decoders import Decoded, RawRecord
-from iotbill_pipelines.compute.decoders.workbook_cells import cell_text
 from iotbill_pipelines.compute.decoders.workbooks import SheetOptions, column_letters, decode
+from iotbill_pipelines.config.workbook_cells import cell_text
 
 
 def read(data: bytes, options: SheetOptions | None = None) -> tuple[Decoded, list[RawRecord]]:

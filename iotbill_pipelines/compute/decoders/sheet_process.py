@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from iotbill_pipelines.compute.decoders.workbook_cells import cell_text, is_imprecise
+from iotbill_pipelines.config.workbook_cells import cell_text, is_imprecise
 
 
 def answer(data: bytes, sheet: str | None, max_cells: int) -> Iterator[object]:
