@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import openpyxl
 import yaml
 
 from iotbill_pipelines.config.catalog import read_catalog
@@ -30,11 +31,28 @@ zone_sets:
 """
 
 
+def _tables(folder: Path, tables: list[dict[str, str]]) -> None:
+    """The spreadsheets that the guide speaks of, without rows."""
+    columns = ["charge", "zone", "valid_from", "rate"]
+    for table in tables:
+        file = folder / table["file"]
+        file.parent.mkdir(exist_ok=True)
+        if file.suffix == ".csv":
+            file.write_text(",".join(columns) + "\n")
+            continue
+        book = openpyxl.Workbook()
+        book.active.title = table["sheet"]
+        book.active.append(columns)
+        book.save(file)
+
+
 def test_the_examples_of_the_guide_make_a_catalog(tmp_path: Path) -> None:
     (tmp_path / "around.yaml").write_text(AROUND)
     charges = []
     for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", GUIDE, re.S)):
         data = yaml.safe_load(block)
+        if "tables" in data:
+            _tables(tmp_path, data["tables"])
         if isinstance(data, list):
             charges += data
         else:
