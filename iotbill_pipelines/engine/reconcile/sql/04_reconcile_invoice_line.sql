@@ -22,17 +22,32 @@ with exact as (
   from vendor_invoice_line as l
   join reconcile_scope as s
     on l.billing_period >= s.history_start and l.billing_period <= s.period
+), alike as (
+  -- the few lines that another one may be a copy of, before they are put in order
+  select vendor_id, uid_type, uid_match, charge_code, currency, dated_period, service_start,
+    service_end, quantity, abs(amount_e12) as size_e12
+  from exact
+  group by vendor_id, uid_type, uid_match, charge_code, currency, dated_period, service_start,
+    service_end, quantity, abs(amount_e12)
+  having count(*) > 1
 ), counted as (
-  select e.*,
+  select e.file_key, e.line_no,
     row_number() over (
-      partition by vendor_id, uid_type, uid_match, charge_code, currency, dated_period,
-        service_start, service_end, quantity, amount_e12
-      order by billing_period asc nulls last, invoice_no asc nulls last, file_key asc nulls last,
-        line_no asc nulls last) as copy_no,
-    sum(case when amount_e12 > 0 then 1 else 0 end) over (
-      partition by vendor_id, uid_type, uid_match, charge_code, currency, dated_period,
-        service_start, service_end, quantity, abs(amount_e12)) as charged
+      partition by e.vendor_id, e.uid_type, e.uid_match, e.charge_code, e.currency, e.dated_period,
+        e.service_start, e.service_end, e.quantity, e.amount_e12
+      order by e.billing_period asc nulls last, e.invoice_no asc nulls last,
+        e.file_key asc nulls last, e.line_no asc nulls last) as copy_no,
+    sum(case when e.amount_e12 > 0 then 1 else 0 end) over (
+      partition by e.vendor_id, e.uid_type, e.uid_match, e.charge_code, e.currency, e.dated_period,
+        e.service_start, e.service_end, e.quantity, abs(e.amount_e12)) as charged
   from exact as e
+  join alike as a on a.vendor_id = e.vendor_id and a.charge_code = e.charge_code
+    and a.currency = e.currency and a.dated_period = e.dated_period
+    and a.size_e12 = abs(e.amount_e12) and a.uid_match is not distinct from e.uid_match
+    and a.uid_type is not distinct from e.uid_type
+    and a.service_start is not distinct from e.service_start
+    and a.service_end is not distinct from e.service_end
+    and a.quantity is not distinct from e.quantity
 )
 select c.file_key, c.line_no, c.vendor_id, c.invoice_no, c.uid_type, c.uid_value, c.uid_match,
   c.charge_code, c.plan_id, c.currency, c.quantity, c.unit_price, c.service_start, c.service_end,
@@ -44,10 +59,11 @@ select c.file_key, c.line_no, c.vendor_id, c.invoice_no, c.uid_type, c.uid_value
   case when c.service_start is null then s.period_end
        when c.service_end > c.service_start then c.service_end
        else c.service_start + 1 end as window_end,
-  case when c.amount_e12 > 0 and c.copy_no > 1 then true
-       when c.amount_e12 < 0 and c.copy_no <= c.charged - 1 then true
+  case when c.amount_e12 > 0 and n.copy_no > 1 then true
+       when c.amount_e12 < 0 and n.copy_no <= n.charged - 1 then true
        else false end as is_copy
-from counted as c
+from exact as c
+left join counted as n on n.file_key = c.file_key and n.line_no = c.line_no
 join reconcile_scope as s on c.billing_period = s.period
 join reconcile_currency as money on money.currency = c.currency
 left join vendor_fx_rate as own on own.vendor_id = c.vendor_id and own.currency = c.currency

@@ -25,14 +25,15 @@ with named as (
     on e.vendor_id = b.vendor_id and e.charge_code = b.charge_code
   where e.vendor_id is null
 ), period_choice as (
-  select n.file_key, n.line_no, a.usage_period, row_number() over (
-    partition by n.file_key, n.line_no
-    order by case when a.usage_period = n.dated_period then 0 else 1 end asc nulls last,
-      a.usage_period asc nulls last) as choice
+  -- the line's own period if it is allowed, else the first one that its dates touch
+  select n.file_key, n.line_no, substr(min(
+    case when a.usage_period = n.dated_period then '0' else '1' end || a.usage_period), 2)
+    as usage_period
   from named as n
   join allowed as a on a.vendor_id = n.vendor_id and a.charge_code = n.charge_code
   join reconcile_month as m on m.month = a.usage_period
     and n.window_start < m.month_end and n.window_end > m.month_start
+  group by n.file_key, n.line_no
 ), active as (
   select distinct n.file_key, n.line_no
   from named as n
@@ -58,7 +59,7 @@ with named as (
     end as refused
   from named as n
   left join period_choice as p
-    on p.file_key = n.file_key and p.line_no = n.line_no and p.choice = 1
+    on p.file_key = n.file_key and p.line_no = n.line_no
   left join contracted as c on c.vendor_id = n.vendor_id and c.service_id = n.service_id
   left join reconcile_expected as e on e.vendor_id = n.vendor_id and e.unit_type = n.unit_type
     and e.unit_value = n.unit_value and e.charge_code = n.charge_code

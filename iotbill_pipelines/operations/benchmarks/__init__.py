@@ -1,0 +1,1 @@
+"""Benchmarks: seeded inputs of any size, measured in a process of their own."""
