@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from iotbill_pipelines.config.documents import ConfigError
+from iotbill_pipelines.engine.roaming import AgreementError
 from iotbill_pipelines.engine.terms import TermsError
 from iotbill_pipelines.operations.close import CloseUnderWay
+from iotbill_pipelines.operations.disputes import DisputeError
 from iotbill_pipelines.operations.periods import PeriodError
 from iotbill_pipelines.operations.suspense import SuspenseError
 from iotbill_pipelines.operations.trace import UnknownId
@@ -20,9 +22,11 @@ from iotbill_pipelines.storage.reference import ReferenceDataError
 from iotbill_pipelines.storage.sources import SourceError
 
 _PLAIN = (
+    AgreementError,
     CloseUnderWay,
     ConfigError,
     DatabaseError,
+    DisputeError,
     LakeError,
     LandingError,
     LedgerError,

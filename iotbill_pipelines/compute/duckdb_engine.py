@@ -118,9 +118,15 @@ class DuckDbCompute:
             self.connection.execute(f'create table "{name}" ({columns})')
             return
         listed = ", ".join("'" + path.replace("'", "''") + "'" for path in files)
+        source = f"read_parquet([{listed}], hive_partitioning = false"
+        if schema.grew:
+            columns = ", ".join(f"cast(null as {c.type}) as {c.name}" for c in schema.columns)
+            source = (
+                f"(select {columns} where false union all by name"
+                f" from {source}, union_by_name = true)"
+            )
         self.connection.execute(
-            f'create view "{name}" as select {schema.column_list} '
-            f"from read_parquet([{listed}], hive_partitioning = false)"
+            f'create view "{name}" as select {schema.column_list} from {source})'
         )
 
     def define(self, name: str, select: str, *, keep: bool = False) -> None:

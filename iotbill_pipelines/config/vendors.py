@@ -161,6 +161,8 @@ class Vendor(Terms):
     contact: Contact
     identifier: str = "iccid"
     quantities: Literal["rated", "used"] = "rated"
+    invoice_files: Literal["replace", "add"] = "replace"
+    """A second file with an invoice number that is known: the invoice again, or a part of it."""
     tolerance: Tolerance = Tolerance()
     dispute: DisputeLayout
     tax_codes: tuple[str, ...] = ()

@@ -44,13 +44,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A relation: its grain in words, its columns in order, the key that identifies a row."""
+    """A relation: its grain in words, its columns in order, the key that identifies a row.
+
+    ``grew`` marks a table that was given nullable columns since: files of before lack them.
+    """
 
     name: str
     doc: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     partition_by: tuple[str, ...] = ()
+    grew: bool = False
 
     @property
     def arrow_schema(self) -> pa.Schema:
@@ -66,14 +70,16 @@ class Table:
         return ", ".join(self.column_names)
 
 
-def _table(name: str, doc: str, columns: str, key: str, partition_by: str = "") -> Table:
+def _table(
+    name: str, doc: str, columns: str, key: str, partition_by: str = "", *, grew: bool = False
+) -> Table:
     """Read ``name TYPE[?] meaning`` lines; a question mark marks a nullable column."""
     parsed = []
     for line in columns.strip().splitlines():
         column, kind, meaning = line.split(None, 2)
         kind = kind.replace("RATE", RATE)
         parsed.append(Column(column, kind.rstrip("?"), meaning, kind.endswith("?")))
-    return Table(name, doc, tuple(parsed), tuple(key.split()), tuple(partition_by.split()))
+    return Table(name, doc, tuple(parsed), tuple(key.split()), tuple(partition_by.split()), grew)
 
 
 # ---------------------------------------------------------------- usage, as carriers deliver it
@@ -838,9 +844,13 @@ VENDOR_INVOICE_LINE = _table(
     foreign_currency VARCHAR? currency the vendor converted from
     foreign_amount RATE?    amount in that currency
     fx_rate       RATE?     amount = foreign_amount x fx_rate, as the vendor converted
+    document_kind VARCHAR?  invoice, credit_note or correction; null = invoice
+    refers_to     VARCHAR?  invoice that a credit note credits or a correction replaces
+    our_reference VARCHAR?  claim of ours that a credit answers, as the vendor repeats it
     """,
     key="file_key line_no",
     partition_by="file_key",
+    grew=True,
 )
 
 RECONCILIATION_LINE = _table(

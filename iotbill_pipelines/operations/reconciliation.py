@@ -25,8 +25,8 @@ from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.config.vendors import Contact, DisputeLayout, Vendor, read_vendors
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.compute import Compute
-from iotbill_pipelines.engine.money import minor_digits
-from iotbill_pipelines.engine.reconcile import CAUSES, RESULTS, reconcile
+from iotbill_pipelines.engine.money import minor_digits, round_half_up
+from iotbill_pipelines.engine.reconcile import CAUSES, RESULTS, current_documents, reconcile
 from iotbill_pipelines.engine.schemas import (
     DESIRED_CHARGE,
     RECONCILIATION_LINE,
@@ -34,7 +34,7 @@ from iotbill_pipelines.engine.schemas import (
     VENDOR_INVOICE_LINE,
 )
 from iotbill_pipelines.engine.terms import unit_size
-from iotbill_pipelines.operations import catalogs, charges, fingerprints
+from iotbill_pipelines.operations import catalogs, charges, disputes, fingerprints
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.runs import code_version
 from iotbill_pipelines.operations.stages import Finding, StageResult
@@ -44,6 +44,7 @@ from iotbill_pipelines.storage.documents import safe_name
 from iotbill_pipelines.storage.ledger import ensure_entities, period_states
 from iotbill_pipelines.storage.models import (
     Dispute,
+    FeedFile,
     LegalEntity,
     VendorReconciliation,
     VendorReconciliationLine,
@@ -131,11 +132,15 @@ def _reconcile(
         load_snapshot(compute, snapshot)
         ws.lake.scan(compute, DESIRED_CHARGE, billing_period=str(period))
         ws.lake.scan(compute, USAGE_AGGREGATE, usage_period=str(period))
-        ws.lake.scan(compute, VENDOR_INVOICE_LINE)
+        _documents(ws, compute, vendors)
         parties = _parties(compute)
         findings = _strangers(compute, period, parties)
         if findings:
             return [], findings
+        with Session(ws.engine) as session, session.begin():
+            states = period_states(session, period).items()
+            closed = {entity for entity, state in states if state == "closed"}
+            disputes.match_credits(session, compute, period, ws.clock(), closed)
         reconcile(compute, period, [vendor.terms() for vendor in vendors.values()])
         for table in RESULTS:
             ws.lake.replace(
@@ -172,7 +177,20 @@ def _reconcile(
                 path = ws.out(period) / _file_name(vendor, period, total["currency"])
                 write_reconciliation(path, document, datetime.combine(ws.today, time(), UTC))
                 files.append(path)
-        return files, []
+        return files, _superseded(ws, compute, period)
+
+
+def _documents(ws: Workspace, compute: Compute, vendors: Mapping[str, Vendor]) -> None:
+    """The invoice lines that count, without versions that a later file or a correction replaced."""
+    compute.scan(VENDOR_INVOICE_LINE, ws.lake.files(VENDOR_INVOICE_LINE), "landed_invoice_line")
+    select = sa.select(FeedFile.file_key, FeedFile.landed_at)
+    with ws.engine.connect() as connection:
+        landed = [
+            (row.file_key, row.landed_at.astimezone(UTC).replace(tzinfo=None))
+            for row in connection.execute(select)
+        ]
+    in_parts = [vendor.vendor for vendor in vendors.values() if vendor.invoice_files == "add"]
+    current_documents(compute, "landed_invoice_line", landed, in_parts)
 
 
 def _parties(compute: Compute) -> dict[str, _Party]:
@@ -216,6 +234,28 @@ def _apart(compute: Compute) -> list[Finding]:
             f"causes {row['explained']} minor units",
             f"{row['variance_minor'] - row['explained']} minor units",
             "do not send the workbook; report it: causes always add up to the variance",
+        )
+        for row in rows
+    ]
+
+
+def _superseded(ws: Workspace, compute: Compute, period: Month) -> list[Finding]:
+    """Versions of the period's invoices that a later file or a correction replaced."""
+    rows = compute.fetch(
+        f"select * from superseded_document where billing_period = '{period}'"
+        " order by vendor_id, invoice_no, file_key"
+    ).to_pylist()
+    with ws.engine.connect() as connection:
+        named = sa.select(FeedFile.file_key, FeedFile.original_name)
+        names = {row.file_key: row.original_name for row in connection.execute(named)}
+    return [
+        Finding(
+            "invoice_version",
+            "info",
+            f"{row['vendor_id']}, invoice {row['invoice_no']}: {names.get(row['file_key'])} was "
+            f"replaced by {names.get(row['replaced_by'])} and is not compared",
+            f"{row['currency']} {round_half_up(row['amount'], minor_digits(row['currency']))}",
+            "set invoice_files: add in the vendor's file if its invoices come in several parts",
         )
         for row in rows
     ]
@@ -409,10 +449,11 @@ def _store_claims(
             Dispute.accounting_period == str(period), Dispute.status == "open"
         )
     )
-    gone = [{"dispute_id": name} for name in open_ids if name not in current]
-    if gone:
-        withdrawn = [{**row, "status": "withdrawn", "updated_at": now} for row in gone]
-        session.execute(sa.update(Dispute), withdrawn)
+    gone = [name for name in open_ids if name not in current]
+    for name in gone:
+        claim = session.get_one(Dispute, name)
+        note = "no longer found by the reconciliation"
+        disputes.record(session, claim, now, ws.actor, "withdrawn", None, note)
 
 
 # --------------------------------------------------------------------------------- documents

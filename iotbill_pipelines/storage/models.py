@@ -965,6 +965,48 @@ class Dispute(Base):
     )
 
 
+class DisputeEvent(Base):
+    """A step in a claim's life, by whom and why. Append-only."""
+
+    __tablename__ = "dispute_event"
+
+    event_id: Mapped[int] = mapped_column(sa.Identity(always=True), primary_key=True)
+    dispute_id: Mapped[str] = mapped_column(ForeignKey("dispute.dispute_id"), index=True)
+    at: Mapped[dt.datetime]
+    actor: Mapped[str]
+    status: Mapped[str]
+    credit_reference: Mapped[str | None]
+    note: Mapped[str] = mapped_column(server_default="")
+
+    __table_args__ = (
+        _one_of("status", "open", "sent", "accepted", "rejected", "credited", "withdrawn"),
+    )
+
+
+class DisputeCredit(Base):
+    """A line of a vendor's credit that answers a claim; one line may answer several."""
+
+    __tablename__ = "dispute_credit"
+
+    file_key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    line_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    dispute_id: Mapped[str] = mapped_column(
+        ForeignKey("dispute.dispute_id"), primary_key=True, index=True
+    )
+    accounting_period: Mapped[MonthText] = mapped_column(doc="period of the crediting document")
+    invoice_no: Mapped[str]
+    currency: Mapped[Currency]
+    amount_minor: Mapped[int] = mapped_column(doc="credited, positive")
+    amount: Mapped[Decimal] = _amount()
+    matched_by: Mapped[str]
+
+    __table_args__ = (
+        *_months("accounting_period"),
+        _one_of("matched_by", "reference", "line"),
+        CheckConstraint("amount_minor > 0", name="a_credit_is_positive"),
+    )
+
+
 # --------------------------------------------------------------- sources of files, and alerts
 
 

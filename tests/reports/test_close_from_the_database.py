@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from openpyxl import load_workbook
 
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.operations import disputes
 from iotbill_pipelines.operations.booking import book_charges
 from iotbill_pipelines.operations.charges import settle_charges
 from iotbill_pipelines.operations.ingest import ingest, land
@@ -204,3 +205,79 @@ def test_the_report_of_a_later_run_says_nothing_new(closed: Closed) -> None:
     assert result.rows["rows booked now"] == 0
     page = next(path for path in result.files if path.suffix == ".html")
     assert "nothing new to post" in page.read_text("utf-8")
+
+
+def test_a_claim_has_steps_an_age_and_a_deadline(closed: Closed) -> None:
+    ws = closed.ws
+    claims = disputes.list_claims(ws, vendor="emnify", statuses=("open",))
+    first, second = claims[0].dispute_id, claims[1].dispute_id
+
+    assert disputes.step(ws, [first, second, first], "sent", note="mailed") == [first, second]
+    assert disputes.step(ws, [first], "sent") == []
+    disputes.step(ws, [second], "rejected", note="was active")
+    with pytest.raises(disputes.DisputeError, match="is rejected; from there it can become sent"):
+        disputes.step(ws, [first, second], "credited", credit_reference="CN-9")
+    with pytest.raises(disputes.DisputeError, match="--reference"):
+        disputes.step(ws, [first], "credited")
+
+    history = disputes.show_claim(ws, second)
+    assert [step.status for step in history.steps] == ["open", "sent", "rejected"]
+    assert history.claim.outstanding == 0
+    shown = disputes.show_claim(ws, first).claim
+    assert (shown.status, shown.age_days, shown.age_bucket) == ("sent", 0, "0-30")
+    assert shown.days_left == (shown.deadline - ws.today).days if shown.deadline else False
+    everything = disputes.list_claims(ws)
+    assert sum(row.claims for row in disputes.ageing(everything)) == len(everything)
+    assert disputes.list_claims(ws, overdue=True) == []
+    past = replace(ws, clock=lambda: datetime(2027, 9, 1, tzinfo=UTC))
+    assert {claim.status for claim in disputes.list_claims(past, overdue=True)} == {"open"}
+
+
+def test_claims_go_out_in_the_vendors_layout(closed: Closed, tmp_path: Path) -> None:
+    written = disputes.export_claims(closed.ws, "bics", tmp_path / "claims.csv")
+    disputes.export_claims(closed.ws, "bics", tmp_path / "claims.xlsx")
+
+    header, *rows = (tmp_path / "claims.csv").read_text().splitlines()
+    assert header.startswith("Claim ID,Invoice,Row,ICCID,Period,Tariff,Charged amount")
+    assert len(rows) == len(written) > 0
+    sheet = load_workbook(tmp_path / "claims.xlsx")["Claims"]
+    assert sheet["A2"].value == rows[0].split(",")[0]
+
+
+def test_a_credit_of_the_next_month_is_matched_back_and_no_part_of_its_comparison(
+    closed: Closed, tmp_path: Path
+) -> None:
+    ws = closed.ws.for_run("credits")
+    sent = [
+        claim
+        for claim in disputes.list_claims(ws, vendor="bics", statuses=("open",))
+        if claim.sim is not None and claim.charge_code == "BICS-SIM"
+    ]
+    claim = sent[0]
+    columns = (
+        "DATE,AccountId,CustomerName,iccid,msisdn,ServiceName,TariffName,RatezoneName,"
+        "DynamicBenefitName,ChargedCount,ChargedVolume,ChargedAmount,CostCurrency,CategoryName,"
+        "FeeCategory,FeeType"
+    )
+    amount = claim.difference + Decimal("0.30")
+    file = tmp_path / "bics_billing_2026-11-CN1.csv"
+    file.write_text(
+        f"{columns}\n2026-10-01,1,Us,{claim.sim},,SIM,T,,,1,,-{amount},EUR,c,f,Recurring\n"
+    )
+    land(ws, [file])
+    ingest(ws)
+
+    reconcile_vendors(ws, PERIOD + 1)
+
+    found = disputes.show_claim(ws, claim.dispute_id)
+    assert (found.claim.status, found.claim.outstanding) == ("credited", 0)
+    assert found.claim.credit_reference == "bics_billing_2026-11-CN1"
+    assert [(c.amount, c.matched_by) for c in found.credits] == [(claim.difference, "line")]
+    with ws.engine.connect() as connection:
+        select = sa.text(
+            "select invoiced_minor from vendor_reconciliation"
+            f" where accounting_period = '{PERIOD + 1}' and vendor_id = 'bics'"
+        )
+        assert connection.execute(select).scalar_one() == -30
+    reconcile_vendors(ws, PERIOD + 1)
+    assert disputes.show_claim(ws, claim.dispute_id) == found

@@ -16,7 +16,16 @@ plug inside another cause. Whole-line causes are never netted with the rest.
 The statements are in ``sql/``, one relation a file, in order.
 """
 
+from iotbill_pipelines.engine.reconcile.documents import current_documents
 from iotbill_pipelines.engine.reconcile.stage import CAUSES, RESULTS, reconcile
 from iotbill_pipelines.engine.reconcile.vendor_terms import AccountCharge, FxRate, VendorTerms
 
-__all__ = ["CAUSES", "RESULTS", "AccountCharge", "FxRate", "VendorTerms", "reconcile"]
+__all__ = [
+    "CAUSES",
+    "RESULTS",
+    "AccountCharge",
+    "FxRate",
+    "VendorTerms",
+    "current_documents",
+    "reconcile",
+]

@@ -127,7 +127,7 @@ def generate(folder: Path, lines: int, seed: int) -> None:
         old.unlink()
     for name, rows in _catalog().items():
         _write(folder, name, 0, rows)
-    for number, rows_by_name in enumerate(_market(lines, random.Random(seed))):  # noqa: S311
+    for number, rows_by_name in enumerate(_market(lines, random.Random(seed))):
         for name, rows in rows_by_name.items():
             _write(folder, name, number, rows)
 
