@@ -2,14 +2,14 @@
 
 from iotbill_pipelines.storage.migrations.scripts import run_script
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    run_script(__file__, "0008_disputes.sql")
+    run_script(__file__, "0009_disputes.sql")
 
 
 def downgrade() -> None:
