@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iotbill_pipelines.cli import audit, dispute, gl, journal, period, roaming, tax
+from iotbill_pipelines.cli import audit, dispute, gl, journal, period, revenue, roaming, tax
 from iotbill_pipelines.cli.feed import feed_app
 from iotbill_pipelines.shell.environment import (
     CONFIGS_VARIABLE,
@@ -60,6 +60,8 @@ app.add_typer(period.app, name="period")
 app.add_typer(journal.app, name="journal")
 app.add_typer(gl.app, name="gl")
 app.add_typer(tax.app, name="tax")
+app.add_typer(revenue.revenue, name="revenue")
+app.add_typer(revenue.commission, name="commission")
 app.add_typer(audit.app, name="audit")
 app.add_typer(dispute.app, name="dispute")
 app.add_typer(roaming.app, name="roaming")

@@ -159,6 +159,7 @@ CLOSE_STAGES: tuple[Stage, ...] = (
             Gate("tie_out", "sum of journals = sum of invoices = sum of charges"),
             Gate("gl_suspense", "every amount has a GL account"),
             Gate("tax_totals", "taxes in journals = taxes on invoices"),
+            Gate("derived_entries", "deferrals, commissions and true-ups are all in journals"),
         ),
     ),
     Stage(

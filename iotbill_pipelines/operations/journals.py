@@ -12,6 +12,7 @@ from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.operations.knowledge import knowledge
+from iotbill_pipelines.operations.recognition import book_derived
 from iotbill_pipelines.operations.stages import Finding, StageResult, finding
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
@@ -26,20 +27,22 @@ order by j.external_id
 """
 
 
-_TIES = ("tie_out", "tax_totals")
+_TIES = ("tie_out", "tax_totals", "derived_entries")
 
 
 def build_journals(ws: Workspace, period: Month) -> StageResult:
-    """Build the period's journals of every configured type.
+    """Book what follows from charges, and build the period's journals of every configured type.
 
     Findings: ``journals`` (block: debits differ from credits), ``tie_out`` (block: the sum of
     journals, invoices and charges differ, or costs), ``tax_totals`` (block: taxes in journals are
-    not those on invoices), ``gl_suspense`` (block: no GL rule).
+    not those on invoices), ``derived_entries`` (block: a deferral, a commission or the like has no
+    journal type), ``gl_suspense`` (block: no GL rule).
     """
     knowledge(ws, period)
     terms = read_ledger(ws.configs / "ledger")
     with Session(ws.engine) as session, session.begin():
         ledger.ensure_entities(session, terms.entities)
+        booked = book_derived(ws, session, period, terms)
         result = ledger.post_journals(session, period, terms, run_id=ws.run_id, built_at=ws.clock())
         ties = ledger.tie_out(session, period)
         balances = [
@@ -68,9 +71,15 @@ def build_journals(ws: Workspace, period: Month) -> StageResult:
             "lines": sum(row["lines"] for row in balances),
         },
         amounts=[
-            (f"{row['external_id']} {side}", row["currency"], _money(minor, row["currency"]))
-            for row in balances
-            for side, minor in (("debit", row["debit_minor"]), ("credit", row["credit_minor"]))
+            *(
+                (f"{purpose} booked", currency, _money(minor, currency))
+                for (purpose, currency), minor in sorted(booked.items())
+            ),
+            *(
+                (f"{row['external_id']} {side}", row["currency"], _money(minor, row["currency"]))
+                for row in balances
+                for side, minor in (("debit", row["debit_minor"]), ("credit", row["credit_minor"]))
+            ),
         ],
         preview=pa.Table.from_pylist(
             [
@@ -86,7 +95,7 @@ def build_journals(ws: Workspace, period: Month) -> StageResult:
             ]
         ),
         findings=findings,
-        changed=bool(result.built),
+        changed=bool(result.built or booked),
     )
 
 

@@ -28,12 +28,14 @@ from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.landing import open_archived
 from iotbill_pipelines.storage.models import (
     BookedCharge,
+    DerivedEntry,
     FeedFile,
     Invoice,
     InvoiceLine,
     InvoiceTax,
     Journal,
     JournalCharge,
+    JournalDerived,
     JournalLine,
     JournalTax,
 )
@@ -215,6 +217,13 @@ def _resolve_journal(
             )
             .join(JournalTax, JournalTax.tax_id == InvoiceTax.tax_id)
             .where(JournalTax.journal_id == journal.journal_id, _on_line(JournalTax, number)),
+            sa.select(DerivedEntry.booked_charge_id)
+            .join(JournalDerived, JournalDerived.entry_id == DerivedEntry.entry_id)
+            .where(
+                JournalDerived.journal_id == journal.journal_id,
+                DerivedEntry.booked_charge_id.is_not(None),
+                _on_line(JournalDerived, number),
+            ),
         )
     ).all()
     return chosen, [chosen], ids

@@ -490,6 +490,13 @@ where i.accounting_period = :period and t.pricing = '{pricing}' and t.amount_min
   and not exists (select from journal_tax x join journal j using (journal_id)
     where x.tax_id = t.tax_id and x.journal_type = :type and j.state <> 'built')"""
 
+_DERIVED = """
+select b.entry_id as id, {{columns}}, {{unit}} as unit, b.amount_minor, 1 as sign
+from derived_entry b
+where b.accounting_period = :period and b.level = :level and b.purpose = '{purpose}'
+  and not exists (select from journal_derived x join journal j using (journal_id)
+    where x.entry_id = b.entry_id and x.journal_type = :type and j.state <> 'built')"""
+
 _PENDING: Mapping[Source, str] = {
     # What is on invoices of the period, in whatever period it was booked.
     "invoiced": """
@@ -528,6 +535,11 @@ where b.accounting_period = :period and b.level = :level
     where e.estimate_id = b.estimate_id and j.journal_type = :type and j.state <> 'built')""",
     "tax": _TAXES.format(pricing="exclusive"),
     "tax_within": _TAXES.format(pricing="inclusive"),
+    "deferral": _DERIVED.format(purpose="deferral"),
+    "release": _DERIVED.format(purpose="release"),
+    "allocation": _DERIVED.format(purpose="allocation"),
+    "commission": _DERIVED.format(purpose="commission"),
+    "true_up": _DERIVED.format(purpose="true_up"),
 }
 
 _UNITS: Mapping[str, str] = {"journal": "''", "account": "b.account_id", "invoice": "i.invoice_no"}
@@ -539,6 +551,11 @@ _LINKS: Mapping[Source, tuple[str, str]] = {
     "estimated": ("journal_estimate", "estimate_id"),
     "tax": ("journal_tax", "tax_id"),
     "tax_within": ("journal_tax", "tax_id"),
+    "deferral": ("journal_derived", "entry_id"),
+    "release": ("journal_derived", "entry_id"),
+    "allocation": ("journal_derived", "entry_id"),
+    "commission": ("journal_derived", "entry_id"),
+    "true_up": ("journal_derived", "entry_id"),
 }
 """Where a journal says what it carries, and that one's id; charges have their own table."""
 
@@ -1137,7 +1154,8 @@ class TieOut:
 
     ``charges`` is booked retail revenue; ``carried_in`` was booked earlier and invoiced now,
     ``carried_out`` is booked now and invoiced later. Costs are the vendor level's. ``taxes`` are
-    those of the invoices, on top of prices or within them.
+    those of the invoices, on top of prices or within them. ``unposted`` is what no journal carries
+    of derived entries, without signs.
     """
 
     entity_id: str
@@ -1151,6 +1169,7 @@ class TieOut:
     cost_journals: int
     taxes: int
     tax_journals: int
+    unposted: int
 
 
 def tie_out(session: Session, accounting_period: Month) -> list[TieOut]:
@@ -1196,6 +1215,11 @@ with figures as (
   select j.entity_id, j.currency, 'cost_journals', l.debit_minor - l.credit_minor
   from journal j join journal_line l using (journal_id)
   where j.accounting_period = :period and l.role = 'cost' and not j.is_accrual
+    and not exists (select from journal_derived x where x.journal_id = j.journal_id)
+  union all
+  select d.entity_id, d.currency, 'unposted', abs(d.amount_minor) from derived_entry d
+  where d.accounting_period = :period
+    and not exists (select from journal_derived x where x.entry_id = d.entry_id)
 )
 select entity_id, currency,
   coalesce(sum(amount_minor) filter (where figure = 'charges'), 0)::bigint as charges,
@@ -1207,7 +1231,8 @@ select entity_id, currency,
   coalesce(sum(amount_minor) filter (where figure = 'costs'), 0)::bigint as costs,
   coalesce(sum(amount_minor) filter (where figure = 'cost_journals'), 0)::bigint as cost_journals,
   coalesce(sum(amount_minor) filter (where figure = 'taxes'), 0)::bigint as taxes,
-  coalesce(sum(amount_minor) filter (where figure = 'tax_journals'), 0)::bigint as tax_journals
+  coalesce(sum(amount_minor) filter (where figure = 'tax_journals'), 0)::bigint as tax_journals,
+  coalesce(sum(amount_minor) filter (where figure = 'unposted'), 0)::bigint as unposted
 from figures group by entity_id, currency order by entity_id, currency
 """
 
@@ -1234,6 +1259,14 @@ def tie_out_findings(figures: Iterable[TieOut]) -> list[LedgerFinding]:
                 row.taxes,
                 "configs/ledger/ledger.yaml needs a journal type with source tax (or tax_within, "
                 "where prices include it) and role tax; build the journals again",
+            ),
+            (
+                "derived_entries",
+                "derived entries that no journal carries",
+                row.unposted,
+                0,
+                "configs/ledger/ledger.yaml needs a journal type for each of the sources deferral, "
+                "release, allocation, commission and true_up that is used, of their level",
             ),
         ):
             if found != expected:

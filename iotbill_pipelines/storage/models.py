@@ -689,6 +689,78 @@ class JournalCharge(Base):
     )
 
 
+class DerivedEntry(Base):
+    """What follows from charges and is booked beside them, by difference. Append-only.
+
+    ``item`` is the same in every run; the sum of its rows is what should be posted of it.
+    ``account_id`` is a customer, a vendor, or a partner. RULEBOOK §§7, 9.
+    """
+
+    __tablename__ = "derived_entry"
+
+    entry_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    purpose: Mapped[str]
+    item: Mapped[str]
+    entry_no: Mapped[int] = mapped_column(sa.Integer)
+    run_id: Mapped[str] = mapped_column(ForeignKey("run.run_id"))
+    level: Mapped[str]
+    entity_id: Mapped[str]
+    accounting_period: Mapped[MonthText]
+    account_id: Mapped[str]
+    service_id: Mapped[str]
+    product_id: Mapped[str]
+    kind: Mapped[str]
+    gl_class: Mapped[str]
+    tax_code: Mapped[str]
+    currency: Mapped[Currency]
+    amount_minor: Mapped[int]
+    amount: Mapped[Decimal] = _amount()
+    booked_charge_id: Mapped[int | None] = mapped_column(doc="charge that it defers")
+    version: Mapped[str] = mapped_column(doc="rule or plan that says so")
+    explanation: Mapped[str]
+    booked_at: Mapped[dt.datetime]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["entity_id", "accounting_period"], ["period.entity_id", "period.period"]
+        ),
+        UniqueConstraint("purpose", "item", "entry_no", name="uq_derived_entry_entry"),
+        *_months("accounting_period"),
+        _one_of("purpose", "deferral", "release", "allocation", "commission", "true_up"),
+        _one_of("level", "retail", "wholesale", "vendor"),
+        CheckConstraint("amount_minor <> 0", name="books_something"),
+        CheckConstraint("entry_no > 0", name="entry_no_starts_at_one"),
+        Index(None, "accounting_period", "purpose"),
+    )
+
+
+class JournalDerived(Base):
+    """Which journal lines carry a derived entry."""
+
+    __tablename__ = "journal_derived"
+
+    entry_id: Mapped[int] = mapped_column(ForeignKey("derived_entry.entry_id"), primary_key=True)
+    journal_type: Mapped[str] = mapped_column(primary_key=True)
+    journal_id: Mapped[int] = mapped_column(
+        ForeignKey("journal.journal_id", ondelete="CASCADE"), index=True
+    )
+    debit_line_no: Mapped[int | None]
+    credit_line_no: Mapped[int | None]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["journal_id", "debit_line_no"],
+            ["journal_line.journal_id", "journal_line.line_no"],
+            ondelete="CASCADE",
+        ),
+        ForeignKeyConstraint(
+            ["journal_id", "credit_line_no"],
+            ["journal_line.journal_id", "journal_line.line_no"],
+            ondelete="CASCADE",
+        ),
+    )
+
+
 class JournalTax(Base):
     """Which journal lines carry a tax of an invoice."""
 

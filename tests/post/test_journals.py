@@ -174,4 +174,4 @@ def test_rules_that_could_both_match_tie_unless_one_takes_both(tmp_path: Path) -
         for name in classes
     )
     file.write_text(text.replace("gl_map:\n", "gl_map:\n" + both))
-    assert len(read_ledger(folder).gl_map) == 15
+    assert len(read_ledger(folder).gl_map) == 21

@@ -14,26 +14,48 @@ from iotbill_pipelines.engine.commission.earning import (
     earn,
 )
 from iotbill_pipelines.engine.commission.payout import Payout, settle_payouts
+from iotbill_pipelines.engine.commission.statement import (
+    CommissionEntry,
+    EarningLine,
+    SoldService,
+    commissions,
+)
 from iotbill_pipelines.engine.commission.terms import (
     AgeTier,
+    Brought,
     CommissionPlan,
+    CommissionTerms,
     CommissionTier,
+    Partner,
+    PartnerPlan,
     PayoutTerms,
+    Upfront,
+    check_commissions,
     plan_of,
 )
 
 __all__ = [
     "AgeTier",
+    "Brought",
     "Clawback",
     "ClawbackTerms",
+    "CommissionEntry",
     "CommissionLine",
     "CommissionPlan",
+    "CommissionTerms",
     "CommissionTier",
     "Earned",
     "EarnedLine",
+    "EarningLine",
+    "Partner",
+    "PartnerPlan",
     "Payout",
     "PayoutTerms",
+    "SoldService",
+    "Upfront",
+    "check_commissions",
     "claw_back",
+    "commissions",
     "earn",
     "plan_of",
     "served_days",

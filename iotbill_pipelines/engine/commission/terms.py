@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from iotbill_pipelines.engine.terms import Money, Terms
+from iotbill_pipelines.engine.commission.clawback import ClawbackTerms
+from iotbill_pipelines.engine.terms import Money, Terms, TermsError
+
+MONTH = r"^[0-9]{4}-(0[1-9]|1[0-2])$"
 
 
 class CommissionTier(Terms):
@@ -87,3 +90,129 @@ def plan_of(
         seen.add(current)
         current = parents.get(current)
     return None
+
+
+class Upfront(Terms):
+    """A one-time commission for each new service, and how it is taken back (CM-03)."""
+
+    amount: Money = Field(gt=0)
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+    clawback: ClawbackTerms | None = None
+
+
+class PartnerPlan(Terms):
+    """A version of what a partner is promised, in the months ``[valid_from, valid_to)``.
+
+    ``when`` names attributes that a charge must have to earn; every charge earns without it.
+    """
+
+    partner: str
+    plan: CommissionPlan
+    upfront: Upfront | None = None
+    when: dict[Literal["product", "gl_class", "charge_type"], str] = Field(default_factory=dict)
+    valid_from: str = Field("1970-01", pattern=MONTH)
+    valid_to: str | None = Field(None, pattern=MONTH)
+
+
+class Partner(Terms):
+    """Who earns. Without a plan of its own the nearest partner above gives it (RULEBOOK §7)."""
+
+    id: str = Field(min_length=1)
+    name: str
+    entity: str
+    above: str | None = None
+
+
+class Brought(Terms):
+    """Whose customers earn for a partner, in ``[valid_from, valid_to)``.
+
+    ``account`` is an account's id or ``group:NAME``.
+    """
+
+    partner: str
+    account: str = Field(min_length=1)
+    valid_from: str = Field("1970-01", pattern=MONTH)
+    valid_to: str | None = Field(None, pattern=MONTH)
+
+
+class CommissionTerms(Terms):
+    """Partners, what they are promised, and on whom they earn."""
+
+    partners: tuple[Partner, ...] = ()
+    plans: tuple[PartnerPlan, ...] = ()
+    customers: tuple[Brought, ...] = ()
+
+    def plan(self, partner_id: str, month: str) -> PartnerPlan | None:
+        """Return what a partner is promised in a month (YYYY-MM): its own, or the nearest above."""
+        parents = {p.id: p.above for p in self.partners if p.above is not None}
+        valid = [
+            each
+            for each in self.plans
+            if each.valid_from <= month and (each.valid_to is None or month < each.valid_to)
+        ]
+        found = plan_of(partner_id, parents, [(each.partner, each.plan) for each in valid])
+        return next((each for each in valid if each.plan is found), None)
+
+    def partner_of(self, account_id: str, group: str | None, month: str) -> Partner | None:
+        """Return who earns on an account in a month; its own row wins over its group's."""
+        for name in (account_id, f"group:{group}" if group else None):
+            for row in self.customers if name else ():
+                if row.account == name and row.valid_from <= month < (row.valid_to or "9999-99"):
+                    return next(p for p in self.partners if p.id == row.partner)
+        return None
+
+
+def check_commissions(terms: CommissionTerms) -> Iterator[TermsError]:
+    """Yield every contradiction in commission terms."""
+    ids = [partner.id for partner in terms.partners]
+    for position, partner in enumerate(terms.partners):
+        if partner.id in ids[:position]:
+            yield TermsError(("partners", position), f"{partner.id!r} is defined twice")
+        if partner.above is not None and partner.above not in ids:
+            yield TermsError(
+                ("partners", position, "above"), f"{partner.above!r} is no partner; add it"
+            )
+    for position, plan in enumerate(terms.plans):
+        if plan.partner not in ids:
+            yield TermsError(
+                ("plans", position, "partner"), f"{plan.partner!r} is no partner; add it"
+            )
+        for other in terms.plans[:position]:
+            if other.partner == plan.partner and _meet(other, plan):
+                yield TermsError(
+                    ("plans", position),
+                    f"{plan.partner!r} has plan {other.plan.id} {other.plan.version} in some of "
+                    "the same months; end it with valid_to",
+                )
+        if plan.plan.recognised == "collected":
+            yield TermsError(
+                ("plans", position, "plan", "recognised"),
+                "payments of single invoices are not read; use recognised: invoiced",
+            )
+    yield from _wrong_customers(terms, ids)
+    try:
+        for partner in terms.partners:
+            terms.plan(partner.id, "9999-00")
+    except ValueError as error:
+        yield TermsError(("partners",), str(error))
+
+
+def _wrong_customers(terms: CommissionTerms, ids: Sequence[str]) -> Iterator[TermsError]:
+    for position, row in enumerate(terms.customers):
+        if row.partner not in ids:
+            yield TermsError(
+                ("customers", position, "partner"), f"{row.partner!r} is no partner; add it"
+            )
+        for earlier in terms.customers[:position]:
+            if earlier.account == row.account and _meet(earlier, row):
+                yield TermsError(
+                    ("customers", position),
+                    f"{row.account!r} earns for {earlier.partner!r} in some of the same months; "
+                    "end that with valid_to",
+                )
+
+
+def _meet(one: PartnerPlan | Brought, other: PartnerPlan | Brought) -> bool:
+    return (one.valid_to is None or other.valid_from < one.valid_to) and (
+        other.valid_to is None or one.valid_from < other.valid_to
+    )

@@ -69,19 +69,36 @@ class GlRule(Terms):
     location: str | None = None
 
 
-Source = Literal["invoiced", "booked", "unbilled", "estimated", "tax", "tax_within"]
+Source = Literal[
+    "invoiced",
+    "booked",
+    "unbilled",
+    "estimated",
+    "tax",
+    "tax_within",
+    "deferral",
+    "release",
+    "allocation",
+    "commission",
+    "true_up",
+]
+
+DERIVED_SOURCES = ("deferral", "release", "allocation", "commission", "true_up")
+"""What follows from charges and is booked beside them; one journal type at most of each."""
 
 
 class JournalType(Terms):
     """What a journal posts, and how.
 
     ``source``: charges once ``booked`` or once ``invoiced``; taxes on invoices, ``tax`` on top of
-    prices and ``tax_within`` them (RULEBOOK §8); ``unbilled``, the charges of usage up
-    to the period that no invoice of it carries; ``estimated``, accruals of usage that is missing.
-    The last two are accruals: ``reverses`` posts them back on the first day of the next period
-    (GL-03, CL-06). The debit lines are one per account and value of ``debit_by``, the credit lines
-    likewise.
+    prices and ``tax_within`` them (RULEBOOK §8); ``unbilled``, the charges of usage up to the
+    period that no invoice of it carries; ``estimated``, accruals of usage that is missing. These
+    two are accruals: ``reverses`` posts them back on the first day of the next period (GL-03,
+    CL-06). The others are derived entries: revenue and prepaid cost in ``deferral`` and
+    ``release``, what bundles earned beyond their bills (``allocation``), partners' ``commission``,
+    and what vendors' invoices change of accrued cost (``true_up``).
 
+    The debit lines are one per account and value of ``debit_by``, the credit lines likewise.
     ``unit`` is the smallest part that balances by itself, where a journal of many lines may be
     split (GL-06): an invoice, a customer or vendor account, or the whole journal. ``code`` stands
     for the type in document numbers.
@@ -342,6 +359,21 @@ def check_ledger(terms: LedgerTerms) -> Iterator[TermsError]:
                 ("exports", position),
                 f"no target {name!r}; there are {', '.join(sorted(known))}",
             )
+    yield from _wrong_types(terms)
+    for position, rule in enumerate(terms.gl_map):
+        if rule.account not in numbers:
+            yield _unknown_account(("gl_map", position, "account"), rule.account)
+    for (_, first), (position, second) in combinations(enumerate(terms.gl_map), 2):
+        if _tied(first, second, terms.gl_map):
+            yield TermsError(
+                ("gl_map", position),
+                f"ties with the rule {_wording(first)}: a charge can match both, with "
+                f"{len(first.when)} conditions each; add a rule with the conditions of both, or "
+                "make one of them more specific",
+            )
+
+
+def _wrong_types(terms: LedgerTerms) -> Iterator[TermsError]:
     names = [journal.type for journal in terms.journals]
     shorts = [journal.short for journal in terms.journals]
     for position, journal in enumerate(terms.journals):
@@ -354,16 +386,12 @@ def check_ledger(terms: LedgerTerms) -> Iterator[TermsError]:
                 ("journals", position),
                 f"its document numbers say {journal.short!r} like another type's; give it a code",
             )
-    for position, rule in enumerate(terms.gl_map):
-        if rule.account not in numbers:
-            yield _unknown_account(("gl_map", position, "account"), rule.account)
-    for (_, first), (position, second) in combinations(enumerate(terms.gl_map), 2):
-        if _tied(first, second, terms.gl_map):
+    once = [(journal.source, journal.level) for journal in terms.journals]
+    for position, source in enumerate(once):
+        if source[0] in ("tax", "tax_within", *DERIVED_SOURCES) and source in once[:position]:
             yield TermsError(
-                ("gl_map", position),
-                f"ties with the rule {_wording(first)}: a charge can match both, with "
-                f"{len(first.when)} conditions each; add a rule with the conditions of both, or "
-                "make one of them more specific",
+                ("journals", position),
+                f"another type posts source {source[0]} of level {source[1]} already",
             )
 
 

@@ -15,6 +15,13 @@ from iotbill_pipelines.engine.revenue.bundles import (
     recognise_bundle,
 )
 from iotbill_pipelines.engine.revenue.prepaid import PrepaidBundle, amortise
+from iotbill_pipelines.engine.revenue.recognise import (
+    RevenueEntry,
+    RevenueLine,
+    ServiceLife,
+    recognise,
+    schedule_of,
+)
 from iotbill_pipelines.engine.revenue.roll_forward import (
     DeferredItem,
     RollForward,
@@ -27,23 +34,40 @@ from iotbill_pipelines.engine.revenue.schedules import (
     defer_activation_fee,
     monthly_straight_line,
 )
+from iotbill_pipelines.engine.revenue.terms import (
+    BundleObligation,
+    BundleRule,
+    DeferralRule,
+    RevenueTerms,
+    check_revenue,
+)
 
 __all__ = [
     "Allocation",
     "Bundle",
     "BundleMonth",
+    "BundleObligation",
+    "BundleRule",
     "BundleSchedule",
+    "DeferralRule",
     "DeferredItem",
     "Obligation",
     "PrepaidBundle",
     "Recognition",
+    "RevenueEntry",
+    "RevenueLine",
+    "RevenueTerms",
     "RollForward",
     "Schedule",
+    "ServiceLife",
     "allocate",
     "amortise",
+    "check_revenue",
     "daily_straight_line",
     "defer_activation_fee",
     "monthly_straight_line",
+    "recognise",
     "recognise_bundle",
     "roll_forward",
+    "schedule_of",
 ]
