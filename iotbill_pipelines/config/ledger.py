@@ -1,18 +1,21 @@
 """``configs/ledger`` -> :class:`LedgerTerms`: entities, chart of accounts, GL mapping, ERP files.
 
 ``ledger.yaml`` holds everything but the export targets and the rates; each ``targets/*.yaml`` is
-one of those, and each ``fx/*.csv`` a table of rates (date, base, quote, rate, source).
+one of those, and each ``fx/*.csv`` a table of rates (date, base, quote, rate, source), or the
+history of reference rates as the European Central Bank publishes it (``eurofxref-hist.csv``).
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from iotbill_pipelines.config.documents import ConfigError, Document, Problem, parse, read_yaml
+from iotbill_pipelines.config.tables import read_table
 from iotbill_pipelines.engine.post.terms import (
     Entity,
     ExportTarget,
@@ -50,37 +53,67 @@ def read_ledger(folder: Path) -> LedgerTerms:
 
 
 _RATE_COLUMNS = ("date", "base", "quote", "rate", "source")
+_ECB_SOURCE = "ECB euro reference rates"
 
 
-def _rates(file: Path) -> Iterator[FxRate]:
-    """Read a table of rates; one day, pair and file has one rate."""
-    seen: dict[tuple[str, str, str], int] = {}
+def _rates(file: Path) -> Iterable[FxRate]:
+    """Read a table of rates; one day, pair and file has one rate.
+
+    A file whose first column is ``Date`` is the history as the European Central Bank publishes it.
+    """
     with file.open(encoding="utf-8-sig", newline="") as handle:
-        rows = csv.DictReader(handle)
-        if tuple(rows.fieldnames or ()) != _RATE_COLUMNS:
-            raise ConfigError(
-                str(file), (), 1, f"the first line names the columns {','.join(_RATE_COLUMNS)}"
-            )
+        first = handle.readline().strip()
+    if first.partition(",")[0] == "Date":
+        held = file.stat()
+        return _ecb_history(file, held.st_mtime_ns, held.st_size)
+    return read_table(
+        file, FxRate, columns=_RATE_COLUMNS, key=("date", "base", "quote"), what="rate"
+    )
+
+
+@lru_cache(maxsize=4)
+def _ecb_history(file: Path, _changed_at_ns: int, _size_bytes: int) -> tuple[FxRate, ...]:
+    """Read the ECB's history: a row a day, a column a currency, units of it for one euro.
+
+    Decades of days: kept while the file stays as it is.
+    """
+    rates: list[FxRate] = []
+    days: dict[date, int] = {}
+    with file.open(encoding="utf-8-sig", newline="") as handle:
+        rows = csv.reader(handle)
+        header = [name.strip() for name in next(rows)]
         for row in rows:
+            if not any(cell.strip() for cell in row):
+                continue
             line = rows.line_num
-            if None in row or None in row.values():
-                raise ConfigError(str(file), (), line, f"give {len(_RATE_COLUMNS)} values")
-            key = (row["date"], row["base"], row["quote"])
-            if key in seen:
-                raise ConfigError(
-                    str(file), (), line, f"line {seen[key]} has the rate of {', '.join(key)}"
-                )
-            seen[key] = line
             try:
-                yield FxRate.model_validate(row)
-            except ValidationError as error:
-                problem = error.errors()[0]
+                day = date.fromisoformat(row[0].strip())
+            except ValueError:
                 raise ConfigError(
-                    str(file),
-                    tuple(problem["loc"]),
-                    line,
-                    f"{problem['msg']}; {str(problem['input'])!r} was given",
+                    str(file), ("Date",), line, f"{row[0]!r} is no date; as in 2026-10-30"
                 ) from None
+            if day in days:
+                raise ConfigError(str(file), ("Date",), line, f"line {days[day]} has {day} already")
+            days[day] = line
+            for quote, cell in zip(header[1:], row[1:], strict=False):
+                text = cell.strip()
+                if not quote or text in ("", "N/A"):
+                    continue
+                rates.append(_ecb_rate(file, line, day, quote, text))
+    return tuple(rates)
+
+
+def _ecb_rate(file: Path, line: int, day: date, quote: str, text: str) -> FxRate:
+    try:
+        rate = Decimal(text)
+    except InvalidOperation:
+        rate = Decimal(0)
+    if not (rate.is_finite() and rate > 0):
+        raise ConfigError(
+            str(file), (quote,), line, f"{text!r} is no rate; give units of {quote} for one euro"
+        )
+    # A quarter of a million values, each checked just now.
+    return FxRate.model_construct(date=day, base="EUR", quote=quote, rate=rate, source=_ECB_SOURCE)
 
 
 def _problem(error: TermsError, document: Document, files: list[Path], own: int) -> Problem:

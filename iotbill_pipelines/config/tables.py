@@ -21,12 +21,15 @@ def read_table(
     columns: Sequence[str],
     lists: Sequence[str] = (),
     key: Sequence[str] = (),
+    what: str = "row",
 ) -> Iterator[M]:
     """Yield a CSV file's rows as ``model``; the first line names the columns.
 
     Of ``columns`` only those that the model needs must be there. An empty cell leaves its key out;
     cells of ``lists`` hold several values, separated by blanks. ``key`` are columns of which no two
-    rows have the same values. Raises ConfigError naming file, line, column and what to do.
+    rows, each a ``what``, have the same values.
+
+    Raises ConfigError naming file, line, column and what to do.
     """
     needed = [name for name in columns if model.model_fields[name].is_required()]
     seen: dict[tuple[str, ...], int] = {}
@@ -40,8 +43,9 @@ def read_table(
                 str(file),
                 (),
                 1,
-                f"the first line names columns of {','.join(columns)}, among them "
-                f"{','.join(needed)}; it reads {','.join(names)}",
+                f"the first line names the columns {','.join(columns)}"
+                + (f" ({','.join(needed)} at least)" if needed != list(columns) else "")
+                + f"; it reads {','.join(names)}",
             )
         for row in rows:
             line = rows.line_num
@@ -50,7 +54,7 @@ def read_table(
             value = tuple(row[name] for name in key if name in row)
             if key and value in seen:
                 raise ConfigError(
-                    str(file), (), line, f"line {seen[value]} has {', '.join(value)} already"
+                    str(file), (), line, f"line {seen[value]} has the {what} of {', '.join(value)}"
                 )
             seen[value] = line
             yield _row(file, line, model, row, lists)

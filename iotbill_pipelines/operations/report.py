@@ -37,6 +37,7 @@ from iotbill_pipelines.storage.close_report.figures import (
     InvoiceFigures,
     JournalFigures,
     RevenueFigures,
+    StatementFigures,
     SuspenseFigures,
     VendorFigures,
     amount,
@@ -149,6 +150,15 @@ def load_figures(ws: Workspace, period: Month) -> CloseFigures:
             suspense=[SuspenseFigures(**row) for row in rows(_SUSPENSE)],
             gates=_gates(rows(_GATES)),
             files=_files(ws.out(period)),
+            statements=[
+                found
+                for found in (
+                    _statement("Taxes", _TAX_COLUMNS, rows(_TAXES)),
+                    _statement("Deferred", _DEFERRED_COLUMNS, rows(_DEFERRED)),
+                    _statement("Commissions", _COMMISSION_COLUMNS, rows(_COMMISSIONS)),
+                )
+                if found.rows
+            ],
         )
 
 
@@ -281,6 +291,71 @@ select distinct on (gate) gate, outcome, severity, figure, message, what_to_do, 
 from gate_result where period = :period
 order by gate, gate_result_id desc
 """
+
+
+_TAX_COLUMNS = (("Jurisdiction", "Tax", "Rate", "Treatment"), ("Base", "Tax due"))
+
+_TAXES = """
+select t.jurisdiction as label_1, t.tax as label_2,
+  trim(trailing '.' from trim(trailing '0' from (t.rate * 100)::text)) || ' %' as label_3,
+  replace(t.treatment, '_', ' ') as label_4, t.currency,
+  sum(t.base_minor)::bigint as amount_1, sum(t.amount_minor)::bigint as amount_2
+from invoice i join invoice_tax t using (invoice_id)
+where i.accounting_period = :period
+group by t.jurisdiction, t.tax, t.rate, t.treatment, t.currency
+order by t.jurisdiction, t.tax, t.rate, t.treatment, t.currency
+"""
+
+_DEFERRED_COLUMNS = (("What", "Product"), ("Opening", "Added", "Released", "Closing"))
+
+_DEFERRED = """
+with moves as (
+  select case when purpose = 'allocation' then 'contract assets'
+              when level = 'vendor' then 'prepaid cost' else 'deferred revenue' end as what,
+    product_id, currency, accounting_period = :period as is_now,
+    case when purpose = 'release' then -amount_minor else amount_minor end as minor,
+    purpose = 'release' or (purpose = 'allocation' and amount_minor < 0) as is_release
+  from derived_entry
+  where purpose in ('deferral', 'release', 'allocation') and accounting_period <= :period
+)
+select what as label_1, product_id as label_2, currency,
+  coalesce(sum(minor) filter (where not is_now), 0)::bigint as amount_1,
+  coalesce(sum(minor) filter (where is_now and not is_release), 0)::bigint as amount_2,
+  coalesce(-sum(minor) filter (where is_now and is_release), 0)::bigint as amount_3,
+  sum(minor)::bigint as amount_4
+from moves group by what, product_id, currency
+having bool_or(is_now) or sum(minor) <> 0
+order by what, product_id, currency
+"""
+
+_COMMISSION_COLUMNS = (("Partner", "Rule"), ("Earned",))
+
+_COMMISSIONS = """
+select account_id as label_1, version as label_2, currency, sum(amount_minor)::bigint as amount_1
+from derived_entry where purpose = 'commission' and accounting_period = :period
+group by account_id, version, currency order by account_id, version, currency
+"""
+
+
+def _statement(
+    title: str,
+    columns: tuple[tuple[str, ...], tuple[str, ...]],
+    found: Sequence[sa.RowMapping],
+) -> StatementFigures:
+    labels, amounts = columns
+    return StatementFigures(
+        title,
+        labels,
+        amounts,
+        tuple(
+            (
+                tuple(row[f"label_{place}"] for place in range(1, len(labels) + 1)),
+                row["currency"],
+                tuple(row[f"amount_{place}"] for place in range(1, len(amounts) + 1)),
+            )
+            for row in found
+        ),
+    )
 
 
 def _feed(row: sa.RowMapping) -> FeedFigures:

@@ -229,7 +229,9 @@ def _resolve_journal(
     return chosen, [chosen], ids
 
 
-def _on_line(link: type[JournalCharge] | type[JournalTax], number: int) -> sa.ColumnElement[bool]:
+def _on_line(
+    link: type[JournalCharge] | type[JournalDerived] | type[JournalTax], number: int
+) -> sa.ColumnElement[bool]:
     return sa.or_(link.debit_line_no == number, link.credit_line_no == number)
 
 

@@ -75,7 +75,7 @@ def test_long_lists_stand_beside_it_as_tables(configs: Path) -> None:
     assert terms.customers[-1].jurisdictions == ("US-WA", "US")
     assert terms.services[-1].primary_use == ("US-WA-KING",)
     (configs / "tax" / "services.csv").write_text("service,prim_use\nS9,US\n")
-    with pytest.raises(ConfigError, match="the first line names columns of service,primary_use"):
+    with pytest.raises(ConfigError, match="the first line names the columns service,primary_use"):
         read_tax(configs)
     (configs / "tax" / "services.csv").unlink()
     (configs / "tax" / "rates_us.csv").write_text("jurisdiction,tax_code,tax,rate\nUS,x,y,a lot\n")

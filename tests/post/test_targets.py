@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -278,6 +279,36 @@ def test_a_table_of_rates_that_cannot_be_used_names_line_and_value(
     (folder / "fx" / "fx.csv").write_text(text)
     with pytest.raises(ConfigError, match=said):
         read_ledger(folder)
+
+
+def test_the_ecb_s_file_is_read_as_published_and_crosses_through_the_euro(tmp_path: Path) -> None:
+    folder = tmp_path / "ledger"
+    shutil.copytree(ROOT / "configs" / "ledger", folder)
+    (folder / "fx" / "sample.csv").unlink()
+    history = folder / "fx" / "eurofxref-hist.csv"
+    text = "Date,USD,JPY,EEK,GBP,\n2026-10-30,1.0812,164.30,N/A,0.8340,\n2026-10-29,1.08,1,N/A,,\n"
+    history.write_text(text)
+    terms = read_ledger(folder)
+    day = date(2026, 10, 31)
+    dollar = conversion(terms, "USD", "EUR", day)
+    assert (dollar.rate, dollar.date) == (Decimal("0.924898261191"), date(2026, 10, 30))
+    assert dollar.source == "ECB euro reference rates (inverse)"
+    assert conversion(terms, "EUR", "JPY", day).rate == Decimal("164.30")
+    cross = conversion(terms, "USD", "GBP", day)
+    assert (cross.rate, cross.source) == (
+        Decimal("0.771365149834"),
+        "ECB euro reference rates (through EUR)",
+    )
+    with pytest.raises(TermsError, match="no rate from EEK to EUR"):
+        conversion(terms, "EEK", "EUR", day)
+    for wrong, said in (
+        (text.replace("1.0812", "1,08x"), r"hist.csv:2: JPY: '08x' is no rate"),
+        (text.replace("2026-10-29", "2026-10-30"), r"hist.csv:3: Date: line 2 has 2026-10-30"),
+        (text.replace("2026-10-29", "29 Oct"), r"hist.csv:3: Date: '29 Oct' is no date"),
+    ):
+        history.write_text(wrong)
+        with pytest.raises(ConfigError, match=said):
+            read_ledger(folder)
 
 
 # --------------------------------------------------------------------------- splits (GL-06)

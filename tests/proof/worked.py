@@ -15,6 +15,7 @@ from iotbill_pipelines.engine.reconcile import VendorTerms
 from iotbill_pipelines.engine.terms import Charge, Offer, Price
 from tests.reconcile.market import Market
 
+from . import journals
 from .business import (
     MEGA,
     PERIOD,
@@ -1161,7 +1162,6 @@ def wrong_price(case: Case) -> list[Check]:
 
 _NO_ROLLOVER = OutOfScope("pools carry nothing over to the next period")
 _FEEDS = OutOfScope("fields and totals of a file, not an amount of a charge")
-_LEDGER = OutOfScope("lines of a journal, not an amount of a charge")
 _CLOSE = OutOfScope("a gate of the close, not an amount of a charge")
 
 WORKED: dict[str, Entry] = {
@@ -1170,7 +1170,12 @@ WORKED: dict[str, Entry] = {
     "close.rerate_volume_tier": Run(rerate_volume),
     "close.rerate_with_pool_reattribution": Run(reattribution),
     "close": _CLOSE,
-    "journal": _LEDGER,
+    "close.tie_out": Run(journals.tie_out),
+    "journal.invoice": Run(journals.invoice),
+    "journal.unbilled_accrual": Run(journals.unbilled),
+    "journal.d365_example": Run(journals.voucher),
+    "journal.line_limit_split": Run(journals.split),
+    "journal.negative_amount": Run(journals.credit_note),
     "mediation": _FEEDS,
     "mediation.dedup": Run(dedup),
     "mediation.uid_ownership_history": Run(ownership),

@@ -27,6 +27,7 @@ from iotbill_pipelines.storage.close_report.figures import (
     InvoiceFigures,
     JournalFigures,
     RevenueFigures,
+    StatementFigures,
     SuspenseFigures,
     VendorFigures,
     count,
@@ -100,6 +101,20 @@ def test_it_shows_the_figures_with_their_currency(render) -> None:
         "712 new rows",
     ):
         assert shown in text, shown
+
+
+@pytest.mark.parametrize("render", [console_text, render_html])
+def test_taxes_and_the_like_are_shown_where_there_are_any(render) -> None:
+    statement = StatementFigures(
+        "Taxes",
+        ("Jurisdiction", "Rate"),
+        ("Base", "Tax due"),
+        ((("DE", "19 %"), "EUR", (333, 63)),),
+    )
+    text = render(replace(FIGURES, statements=[statement]))
+    for shown in ("Taxes", "Jurisdiction", "19 %", "3.33 EUR", "0.63 EUR"):
+        assert shown in text, shown
+    assert "Taxes" not in render(FIGURES)
 
 
 @pytest.mark.parametrize("render", [console_text, render_html])

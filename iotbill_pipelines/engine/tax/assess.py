@@ -79,6 +79,8 @@ def _charged(item: TaxItem) -> Fraction:
 
 def _parted(shares: Sequence[Fraction], keys: Sequence[str], currency: str) -> list[Decimal]:
     """Round the shares' sum once and part it (RULEBOOK §0.2)."""
+    if len(shares) == 1:
+        return [round_money(shares[0], currency)]
     total = to_minor(round_money(sum(shares, Fraction(0)), currency), currency)
     return _money(total, shares, keys, currency)
 

@@ -12,6 +12,7 @@ from iotbill_pipelines.storage.close_report.figures import (
     VENDOR_LABELS,
     CloseFigures,
     Fates,
+    StatementFigures,
     count,
     label,
     money,
@@ -32,7 +33,11 @@ def render_console(figures: CloseFigures) -> RenderableType:
     parts: list[RenderableType] = [
         Panel(Text(figures.headline, style=style), title="Close report", title_align="left"),
     ]
-    for section in (_feeds, _revenue, _vendors, _journals, _gates, _files):
+    for section in (_feeds, _revenue, _vendors):
+        parts += [Text(), section(figures)]
+    for statement in figures.statements:
+        parts += [Text(), _statement(statement)]
+    for section in (_journals, _gates, _files):
         parts += [Text(), section(figures)]
     return Group(*parts)
 
@@ -149,6 +154,13 @@ def _vendors(figures: CloseFigures) -> Table:
         (row.currency, row.expected_minor) for row in figures.vendors
     ):
         table.add_row(Text("Total", "bold"), money(minor, currency), "", "", "", "")
+    return table
+
+
+def _statement(statement: StatementFigures) -> Table:
+    table = _table(statement.title, statement.labels, statement.amounts)
+    for texts, currency, values in statement.rows:
+        table.add_row(*map(Text, texts), *(money(minor, currency) for minor in values))
     return table
 
 

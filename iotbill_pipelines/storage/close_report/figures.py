@@ -120,6 +120,20 @@ class JournalFigures:
 
 
 @dataclass(frozen=True)
+class StatementFigures:
+    """A table beside the charges: taxes, what is deferred, commissions.
+
+    A row has a text for each of ``labels``, then minor units for each of ``amounts``.
+    """
+
+    title: str
+    labels: tuple[str, ...]
+    amounts: tuple[str, ...]
+    rows: tuple[tuple[tuple[str, ...], str, tuple[int, ...]], ...]
+    """(labels, currency, minor units)"""
+
+
+@dataclass(frozen=True)
 class BookingFigures:
     """Rows of the ledger in the period: booked by this run, and by earlier ones."""
 
@@ -185,6 +199,7 @@ class CloseFigures:
     suspense: Sequence[SuspenseFigures]
     gates: Sequence[GateFigures]
     files: Sequence[FileFigures]
+    statements: Sequence[StatementFigures] = ()
 
     @property
     def records(self) -> Fates:

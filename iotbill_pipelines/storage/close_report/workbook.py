@@ -141,6 +141,21 @@ def _sheets(figures: CloseFigures) -> Iterable[Sheet]:
         ],
         totals=currency is not None,
     )
+    for statement in figures.statements:
+        currency = _one(currency for _, currency, _ in statement.rows)
+        yield Sheet(
+            statement.title,
+            [
+                *(_text(name, 24) for name in statement.labels),
+                _text("Currency"),
+                *(_money(name, currency) for name in statement.amounts),
+            ],
+            [
+                [*texts, money_of, *(amount(minor, money_of) for minor in values)]
+                for texts, money_of, values in statement.rows
+            ],
+            totals=currency is not None,
+        )
     currency = _one(row.currency for row in figures.journals)
     yield Sheet(
         "Journals",
