@@ -33,12 +33,15 @@ def render_console(figures: CloseFigures) -> RenderableType:
     parts: list[RenderableType] = [
         Panel(Text(figures.headline, style=style), title="Close report", title_align="left"),
     ]
-    for section in (_feeds, _revenue, _vendors):
-        parts += [Text(), section(figures)]
-    for statement in figures.statements:
-        parts += [Text(), _statement(statement)]
-    for section in (_journals, _gates, _files):
-        parts += [Text(), section(figures)]
+    sections: list[RenderableType] = [
+        *(section(figures) for section in (_feeds, _revenue, _vendors)),
+        *(_statement(statement) for statement in figures.statements),
+        _journals(figures),
+        _gates(figures),
+        _files(figures),
+    ]
+    for section in sections:
+        parts += [Text(), section]
     return Group(*parts)
 
 
