@@ -69,6 +69,16 @@ create or replace macro days_later(d, n) as cast(d + cast(n as integer) as date)
 create or replace macro days_between(a, b) as cast(b - a as bigint);
 """
 
+_TYPES = {
+    pa.string(): "varchar",
+    pa.bool_(): "boolean",
+    pa.int32(): "integer",
+    pa.int64(): "bigint",
+    pa.date32(): "date",
+    pa.timestamp("us"): "timestamp",
+}
+"""Arrow types that a table is declared with; others go the way of tables with rows."""
+
 
 class DuckDbCompute:
     """One in-memory DuckDB database; use as a context manager.
@@ -106,9 +116,14 @@ class DuckDbCompute:
         self.connection.close()
 
     def load(self, name: str, table: pa.Table) -> None:
-        self._drop(name)
+        types = [_TYPES.get(field.type) for field in table.schema]
+        if not table.num_rows and all(types):  # most tables of a small company are empty
+            columns = zip(table.column_names, types, strict=True)
+            listed = ", ".join(f'"{column}" {type_}' for column, type_ in columns)
+            self._create("table", name, f"({listed})")
+            return
         with self._registered(table) as source:
-            self.connection.execute(f'create table "{name}" as select * from {source}')
+            self._create("table", name, f"as select * from {source}")
 
     def scan(self, schema: Table, files: Sequence[str], name: str | None = None) -> None:
         name = name or schema.name
@@ -130,15 +145,7 @@ class DuckDbCompute:
         )
 
     def define(self, name: str, select: str, *, keep: bool = False) -> None:
-        kind = "table" if keep else "view"
-        temporary = f"{name}_{uuid.uuid4().hex[:8]}" if keep else name
-        if keep:
-            self.connection.execute(f'create table "{temporary}" as {select}')
-            self._drop(name)
-            self.connection.execute(f'alter table "{temporary}" rename to "{name}"')
-        else:
-            self._drop(name)
-            self.connection.execute(f'create {kind} "{name}" as {select}')
+        self._create("table" if keep else "view", name, f"as {select}")
 
     def fetch(self, select: str) -> pa.Table:
         statement = f'from "{select}"' if select.isidentifier() else select
@@ -190,6 +197,18 @@ class DuckDbCompute:
             yield name
         finally:
             self.connection.unregister(name)
+
+    def _create(self, kind: str, name: str, what: str) -> None:
+        """Make a relation, in the place of any of its name; what it is made of may read that."""
+        try:
+            self.connection.execute(f'create or replace {kind} "{name}" {what}')
+        except duckdb.CatalogException as error:
+            if "Existing object" not in str(error):
+                raise
+            fresh = f"{name}_{uuid.uuid4().hex[:8]}"
+            self.connection.execute(f'create {kind} "{fresh}" {what}')
+            self._drop(name)
+            self.connection.execute(f'alter {kind} "{fresh}" rename to "{name}"')
 
     def _drop(self, name: str) -> None:
         try:

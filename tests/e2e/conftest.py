@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import json
 import subprocess
 import sys
 import tempfile
@@ -20,26 +19,29 @@ from tests.conftest import ROOT
 MONTH = "2026-10"
 SERVICES = 40
 
-# The close's stages but for dbt, whose start alone takes longer than all the others together.
-_WITHOUT_MARTS = """
-import sys
-from iotbill_pipelines.operations import close
-close.CLOSE_STAGES = tuple(s for s in close.CLOSE_STAGES if s.name != "publish_marts")
+# Without dbt, whose start alone takes longer than all other stages together.
+WITHOUT_MARTS = """
+from iotbill_pipelines.operations import marts
+from iotbill_pipelines.operations.stages import StageResult
+marts.publish_marts = lambda ws, period: StageResult()
+"""
+
+RUN = """
 from iotbill_pipelines.cli.main import main
-sys.argv = ["iotbill", *sys.argv[1:]]
 main()
 """
 
 
 @cache
-def _compiled() -> str:
-    """A folder for compiled code: the program starts dozens of times, it is compiled once."""
-    return tempfile.mkdtemp(prefix="iotbill-e2e-")
-
-
-def _environment() -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "PYTHONPYCACHEPREFIX": _compiled()}
+def _launcher() -> subprocess.Popen[str]:
+    """The process that this worker's programs are forked from."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.e2e.launcher"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -55,22 +57,24 @@ class Company:
     ) -> subprocess.CompletedProcess[str]:
         """Run ``iotbill ARGUMENTS``; ``program`` is Python to run instead of the entry point."""
         if program is None:
-            program = (
-                "from iotbill_pipelines.cli.main import main; main()" if marts else _WITHOUT_MARTS
-            )
+            program = RUN if marts else WITHOUT_MARTS + RUN
         options = ("--home", str(self.home), "--configs", str(self.configs))
-        return subprocess.run(
-            [
-                *(sys.executable, "-c", program),
-                *(*options, "--database-url", self.database_url, "--actor", "test"),
-                *arguments,
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=self.home.parent,
-            env=_environment(),
-        )
+        told = (*options, "--database-url", self.database_url, "--actor", "test", *arguments)
+        with tempfile.TemporaryDirectory(prefix="iotbill-e2e-") as folder:
+            out, errors = Path(folder, "stdout"), Path(folder, "stderr")
+            request = {
+                "arguments": told,
+                "program": program,
+                "cwd": str(self.home.parent),
+                "stdout": str(out),
+                "stderr": str(errors),
+            }
+            launcher = _launcher()
+            assert launcher.stdin is not None and launcher.stdout is not None
+            launcher.stdin.write(json.dumps(request) + "\n")
+            launcher.stdin.flush()
+            code = int(launcher.stdout.readline())
+            return subprocess.CompletedProcess(told, code, out.read_text(), errors.read_text())
 
     def rows(self, statement: str) -> list[tuple[object, ...]]:
         """The rows of a SELECT on the database."""
@@ -120,10 +124,11 @@ def _copy_database(url: str, name: str) -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled() -> Iterator[None]:
-    """Remove the compiled code when the tests are over."""
+def launcher() -> Iterator[None]:
+    """End the process that programs are forked from when the tests are over."""
     yield
-    shutil.rmtree(_compiled(), ignore_errors=True)
+    if _launcher.cache_info().currsize:
+        _launcher().communicate()
 
 
 @pytest.fixture(scope="session")

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import MONTH, Company
+from tests.e2e.conftest import MONTH, RUN, WITHOUT_MARTS, Company
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
 # The program with one function that kills its process when it is called for the nth time: before
 # it works, or after. Real SIGKILL to the real command line; nothing is cleaned up.
-_KILLING = """
+_KILLING = f"""
+{WITHOUT_MARTS}
 import importlib, os, signal, sys
-from iotbill_pipelines.operations import close
-close.CLOSE_STAGES = tuple(s for s in close.CLOSE_STAGES if s.name != "publish_marts")
 target, moment, nth = sys.argv.pop(1).split("|")
 module, _, path = target.partition(":")
 owner = importlib.import_module(module)
@@ -38,9 +37,7 @@ def killing(*arguments, **named):
     return result
 
 setattr(owner, name, killing)
-from iotbill_pipelines.cli.main import main
-sys.argv = ["iotbill", *sys.argv[1:]]
-main()
+{RUN}
 """
 
 _STORAGE, _OPERATIONS = "iotbill_pipelines.storage", "iotbill_pipelines.operations"

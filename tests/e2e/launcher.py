@@ -1,0 +1,72 @@
+"""Starts ``iotbill`` again and again as processes of their own, imported once.
+
+Half of a short command's time is Python importing libraries. This process imports them, forks for
+each command that it is told on its standard input, and answers with the exit code: the child runs
+the program's entry point with its own arguments, folder, output and exit handlers, and can be
+killed like any other process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import sys
+import threading
+
+from tests.conftest import ROOT
+
+
+def main() -> None:
+    """Serve requests, one JSON object a line, until the standard input ends."""
+    _import_everything()
+    assert threading.active_count() == 1, "a fork would lose a thread"
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if not child:
+            _become(request)
+        _, status = os.waitpid(child, 0)
+        answers.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        answers.flush()
+
+
+def _import_everything() -> None:
+    import iotbill_pipelines.cli.main
+    import iotbill_pipelines.definitions
+    import iotbill_pipelines.shell.execution  # noqa: F401
+    from iotbill_pipelines.config.feeds import load_feeds
+    from iotbill_pipelines.operations.close import CLOSE_STAGES
+
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when it is imported
+    import great_expectations  # noqa: F401
+
+    for stage in CLOSE_STAGES:
+        __import__(stage.module)
+    load_feeds(ROOT / "configs" / "feeds")  # compiled once, as a long-lived process would
+
+
+def _become(request: dict[str, str]) -> None:
+    code = 1
+    try:
+        for number, name in ((0, os.devnull), (1, request["stdout"]), (2, request["stderr"])):
+            flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            os.dup2(os.open(name, flags, 0o600), number)
+        os.chdir(request["cwd"])
+        sys.argv = ["iotbill", *request["arguments"]]
+        exec(compile(request["program"], "<program>", "exec"), {"__name__": "__main__"})
+        code = 0
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else int(left.code is not None)
+    except BaseException:  # noqa: BLE001 - as the interpreter does at the end of a program
+        sys.excepthook(*sys.exc_info())
+    finally:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
