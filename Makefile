@@ -6,10 +6,10 @@ MONTH ?= 2026-10
 # Without cached bytecode every process would compile all its imports again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test up bench lint lock clean
+.PHONY: help demo test test-deep up lint lock clean
 
 help:  ## show the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 # uv installs the hash-locked set in seconds; it is itself a locked package.
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -25,6 +25,9 @@ demo: $(VENV)/.installed  ## land a sample month, close it, print the close repo
 
 test: $(VENV)/.installed  ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-deep: $(VENV)/.installed  ## the same with five times the random tests; for a quiet hour
+	IOTBILL_TEST_DEPTH=5 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 up: $(VENV)/.installed  ## Dagster web server and daemon on the same instance
 	$(BIN)/iotbill up

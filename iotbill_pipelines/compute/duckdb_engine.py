@@ -79,13 +79,16 @@ _TYPES = {
 }
 """Arrow types that a table is declared with; others go the way of tables with rows."""
 
+SMALL_ROWS = 20_000
+"""Below this many rows, planning takes longer than what it saves."""
+
 
 class DuckDbCompute:
     """One in-memory DuckDB database; use as a context manager.
 
-    ``memory_limit`` is DuckDB's (``1GB``); beyond it work spills into ``spill_dir``. Without
-    ``optimize`` statements run as they are written: for a handful of rows, planning takes longer
-    than running.
+    ``memory_limit`` is DuckDB's (``1GB``); beyond it work spills into ``spill_dir``.
+    ``expected_rows`` is about how many rows the inputs hold, if that is known: statements over few
+    run as they are written, for planning and threads cost more than the work.
     """
 
     def __init__(
@@ -94,19 +97,20 @@ class DuckDbCompute:
         memory_limit: str | None = None,
         threads: int | None = None,
         spill_dir: Path | None = None,
-        optimize: bool = True,
+        expected_rows: int | None = None,
     ) -> None:
+        small = expected_rows is not None and expected_rows < SMALL_ROWS
         settings: dict[str, str | int] = {"autoinstall_known_extensions": "false"}
         if memory_limit:
             settings["memory_limit"] = memory_limit
-        if threads:
-            settings["threads"] = threads
+        if threads or small:
+            settings["threads"] = threads or 1
         if spill_dir:
             settings["temp_directory"] = str(spill_dir)
         self.connection = duckdb.connect(":memory:", config=settings)
         self.connection.execute("set TimeZone = 'UTC'")
         self.connection.execute(PRELUDE)
-        if not optimize:
+        if small:
             self.connection.execute("pragma disable_optimizer")
 
     def __enter__(self) -> DuckDbCompute:

@@ -124,14 +124,14 @@ def _settle(
 ) -> None:
     fingerprints.forget(ws, STAGE, period)
     this, following = str(period), str(period + 1)
-    with ws.compute() as compute:
+    months = [str(month) for month in usage_months(ws, period, snapshot)]
+    rated = sum(ws.lake.rows(RATED_USAGE, usage_month=month) for month in months)
+    with ws.compute(rated + sum(snapshot.rows.values())) as compute:
         load_snapshot(compute, snapshot)
-        files = [
-            file
-            for month in usage_months(ws, period, snapshot)
-            for file in ws.lake.files(RATED_USAGE, usage_month=str(month))
-        ]
-        compute.scan(RATED_USAGE, files)
+        compute.scan(
+            RATED_USAGE,
+            [file for m in months for file in ws.lake.files(RATED_USAGE, usage_month=m)],
+        )
         settle_period(compute, period)
         for table in _OF_THE_PERIOD:
             _publish(ws, compute, table, f"usage_period = '{this}'", usage_period=this)

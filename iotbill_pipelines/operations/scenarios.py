@@ -108,9 +108,7 @@ def run_tables(tables: ScenarioTables, months: Iterable[Month]) -> dict[str, pa.
     months say the same about is there once.
     """
     results: dict[str, list[pa.Table]] = {name: [] for name in (*_RATED, *_SETTLED)}
-    # for a few rows, DuckDB's planning and its threads cost more than the work itself
-    small = tables.usage.num_rows < 20_000
-    with DuckDbCompute(threads=1 if small else None, optimize=not small) as compute:
+    with DuckDbCompute(expected_rows=tables.usage.num_rows) as compute:
         for name, table in (tables.catalog | tables.reference).items():
             compute.load(name, table)
         utc_months = sorted(set(tables.usage["usage_month"].to_pylist()))

@@ -100,11 +100,13 @@ class Workspace:
         """Return the same workspace acting under another run id."""
         return replace(self, run_id=run_id, actor=actor or self.actor)
 
-    def compute(self) -> DuckDbCompute:
+    def compute(self, expected_rows: int | None = None) -> DuckDbCompute:
         """Return a fresh in-memory DuckDB; use it as a context manager. Spills into the home."""
         spill = self.home / "spill"
         spill.mkdir(exist_ok=True)
-        return DuckDbCompute(memory_limit=self.memory_limit, spill_dir=spill)
+        return DuckDbCompute(
+            memory_limit=self.memory_limit, spill_dir=spill, expected_rows=expected_rows
+        )
 
     def close(self) -> None:
         """Give the database connections back; the embedded server stops with its last user."""

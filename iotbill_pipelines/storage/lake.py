@@ -167,12 +167,20 @@ class Lake:
         """Make relation ``name`` (default: the schema's) read the matching partitions."""
         compute.scan(schema, self.files(schema, version=version, **partition), name)
 
-    def rows(self, schema: Table, *, version: int | None = None) -> int:
-        """Return how many rows the table holds, by its log."""
+    def rows(self, schema: Table, *, version: int | None = None, **partition: str | None) -> int:
+        """Return how many rows the matching partitions hold, by the log."""
+        self._check_columns(schema, partition)
         table = self._open(schema, version)
         if table is None:
             return 0
-        return sum(pa.table(table.get_add_actions(flatten=True))["num_records"].to_pylist())
+        files = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        return sum(
+            file["num_records"]
+            for file in files
+            if all(
+                file[f"partition.{name}"] == (value or None) for name, value in partition.items()
+            )
+        )
 
     def remove_orphans(self, schema: Table, before: datetime) -> list[str]:
         """Delete files that no version of the table ever named and that are older than ``before``.

@@ -27,6 +27,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from iotbill_pipelines.compute.duckdb_engine import SMALL_ROWS
 from iotbill_pipelines.config.catalog import catalog_of_json
 from iotbill_pipelines.config.documents import ConfigError
 from iotbill_pipelines.engine.compute import Compute
@@ -329,9 +330,12 @@ def _filled(file: Path, schema: Table) -> pa.Table:
 
 
 def load_snapshot(compute: Compute, snapshot: Snapshot) -> None:
-    """Make every REFERENCE and CATALOG relation read the snapshot's files."""
+    """Make every REFERENCE and CATALOG relation hold the snapshot's rows."""
+    small = sum(snapshot.rows.values()) < SMALL_ROWS
     for name, schema in {**REFERENCE, **CATALOG}.items():
         compute.scan(schema, [str(snapshot.file(name))])
+        if small:  # read many times: from memory rather than from files
+            compute.define(name, f"select {schema.column_list} from {name}", keep=True)
 
 
 def _content_hash(tables: Mapping[str, pa.Table]) -> str:

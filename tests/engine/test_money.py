@@ -19,6 +19,7 @@ from iotbill_pipelines.engine.money import (
     round_money,
     to_minor,
 )
+from tests.depth import examples
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_parts_add_up_negate_and_ignore_order(
 
 
 @given(st.lists(st.tuples(st.integers(-(10**7), 10**7), weights), min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_sql_apportions_like_python(parents: list[tuple[int, list[int]]]) -> None:
     rows = [
         {"parent": number, "child": child, "total": total, "weight": weight}
@@ -142,7 +143,7 @@ def test_sql_apportions_like_python(parents: list[tuple[int, list[int]]]) -> Non
 
 
 @given(st.integers(-(10**20), 10**20), st.integers(1, 10**15))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_sql_divides_like_python(numerator: int, denominator: int) -> None:
     with DuckDbCompute(threads=1) as compute:
         row = compute.fetch(

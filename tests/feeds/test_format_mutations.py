@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from iotbill_pipelines.config.feeds import load_feed
 from tests.decoders.test_roaming import charge, gprs, transfer_batch
+from tests.depth import examples
 from tests.feeds.harness import CSV_FEED, HEADER, feed, ingest_bytes, row
 from tests.feeds.test_layouts import LAYOUTS, LINES, packed
 
 SPECS = Path(__file__).parent / "specs"
-QUICK = settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+QUICK = settings(deadline=None, max_examples=examples(7), suppress_health_check=list(HealthCheck))
 
 
 def _workbook() -> bytes:

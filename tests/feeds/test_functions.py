@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from stdnum import luhn
 
 from iotbill_pipelines.engine.feeds.zones import local_days
+from tests.depth import examples
 from tests.feeds.harness import CSV_FEED, Outcome, ingest_bytes
 
 NDJSON = """
@@ -121,7 +122,7 @@ def test_numbers_beyond_any_quantity():
     ]
 
 
-@settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=examples(7), suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
         st.decimals(
@@ -347,7 +348,7 @@ def with_luhn(digits: str) -> str:
     return digits + luhn.calc_check_digit(digits)
 
 
-@settings(deadline=None, max_examples=10, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=examples(4), suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.from_regex(r"89[0-9]{17}", fullmatch=True), min_size=5, max_size=40),
     st.integers(1, 9),

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iotbill_pipelines.config.feeds import load_feed
+from tests.depth import examples
 from tests.feeds.harness import CSV_FEED, HEADER, NDJSON_FEED, feed, ingest_bytes, row
 from tests.feeds.test_formats import telfix, telfix_file
 
@@ -32,7 +33,7 @@ FILES = {
     ),
     "gzip": (feed(CSV_FEED), gzip.compress(HEADER + b"".join(LINES), mtime=0)),
 }
-QUICK = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+QUICK = settings(deadline=None, max_examples=examples(10), suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("kind", FILES)

@@ -122,7 +122,7 @@ class Mediated:
         self.incomplete: list[Row] = []
         self.merged: list[Row] = []
         self.parts: list[Row] = []
-        with DuckDbCompute(threads=1, optimize=False) as compute:
+        with DuckDbCompute(expected_rows=0) as compute:
             compute.load("every_usage", table)
             for month in sorted({row["usage_month"] for row in self.rows}):
                 for name, test in (("usage_record", "="), ("other_usage", "<>")):

@@ -10,6 +10,7 @@ from random import Random
 import pytest
 
 from iotbill_pipelines.engine.reconcile import CAUSES, VendorTerms
+from tests.depth import seeds
 
 from .market import Market, Outcome, iccid
 from .oracle import Billed, Fee, causes, cents
@@ -28,7 +29,7 @@ def as_counter(result: Outcome, sims: list[str]) -> Counter[tuple[str, str, str]
     )
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(0, 2))
 def test_causes_agree_with_an_independent_reconciliation(seed: int) -> None:
     random = Random(seed)
     market = Market(terms=[VendorTerms("carrier", "EUR", tolerance_minor=1, limit_minor=50)])
@@ -89,7 +90,7 @@ def test_causes_agree_with_an_independent_reconciliation(seed: int) -> None:
     assert as_counter(result, sims) == causes(billed, expected, contracted, active, rates)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", seeds(0, 2))
 def test_causes_add_up_whatever_the_invoice_says(seed: int) -> None:
     random = Random(1000 + seed)
     market = Market(

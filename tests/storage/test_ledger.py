@@ -18,6 +18,7 @@ from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.post.terms import Entity
 from iotbill_pipelines.storage import ledger
 from iotbill_pipelines.storage.ledger import LedgerError
+from tests.depth import examples
 
 from .books import NOVEMBER, NOW, OCTOBER, TERMS, Books, Charge
 
@@ -218,7 +219,7 @@ def shared_books(module_postgres_url: str) -> Iterator[Books]:
     books.engine.dispose()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(10), deadline=None, suppress_health_check=list(HealthCheck))
 @given(states)
 def test_any_history_of_desired_states_ends_at_the_last(
     shared_books: Books, history: list[dict[tuple[str, str], tuple[int, int, bool]]]
