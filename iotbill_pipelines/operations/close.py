@@ -181,7 +181,11 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         ("journal", "vendor_reconciliation"),
         ("dbt", "postgres"),
         (Gate("mart_tests", "the marts hold exactly what was booked"),),
-        ("revenue_by_product_account", "margin_by_service", "reconciliation_summary"),
+        (
+            *("revenue_by_product_account", "reconciliation_summary", "dispute_ageing"),
+            *("margin_by_service", "margin_by_customer", "margin_by_product"),
+            *("margin_by_partner", "late_usage_ageing"),
+        ),
     ),
     Stage(
         "write_report",

@@ -16,17 +16,28 @@ from pathlib import Path
 from typing import Any
 
 from openpyxl import Workbook
-from openpyxl.cell import WriteOnlyCell
 from openpyxl.formatting.rule import FormulaRule
-from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
+from openpyxl.styles import Font, PatternFill
 from openpyxl.utils import get_column_letter
-from openpyxl.worksheet.properties import PageSetupProperties
 
 from iotbill_pipelines.config.vendors import Vendor
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.reconcile import CAUSES
-from iotbill_pipelines.storage.documents import Cell, ColumnFormat, safe_text, save_workbook
+from iotbill_pipelines.storage.documents import Cell, save_workbook
+from iotbill_pipelines.storage.styled_pages import (
+    BOLD,
+    FACE,
+    HEADER,
+    HEADER_FILL,
+    LEFT,
+    RIGHT,
+    SECTION,
+    SUBTITLE,
+    TITLE,
+    TOTAL_FILL,
+    WRAP,
+    StyledBook,
+)
 
 CAUSE_LABELS: Mapping[str, str] = {
     "duplicate": "Billed twice",
@@ -75,21 +86,6 @@ _STATUS_FILLS = {
 
 LINE_LIMIT = 200_000
 """Rows of the sheet Lines; beyond it, lines that agree are one row."""
-
-_INK, _PALE, _RULE = "1F3A5F", "E9EEF5", "B8C4D6"
-_FACE = "Calibri"
-_TITLE = Font(name=_FACE, bold=True, size=16, color=_INK)
-_SUBTITLE = Font(name=_FACE, size=11, color="555555")
-_SECTION = Font(name=_FACE, bold=True, size=12, color=_INK)
-_TEXT = Font(name=_FACE, size=11)
-_BOLD = Font(name=_FACE, bold=True)
-_HEADER = Font(name=_FACE, bold=True, color="FFFFFF")
-_HEADER_FILL = PatternFill("solid", start_color=_INK)
-_TOTAL_FILL = PatternFill("solid", start_color=_PALE)
-_THIN = Border(bottom=Side(style="thin", color=_RULE))
-_RIGHT = Alignment(horizontal="right", vertical="top", indent=1)
-_LEFT = Alignment(horizontal="left", vertical="top", indent=1)
-_WRAP = Alignment(horizontal="left", vertical="top", wrap_text=True, indent=1)
 
 
 @dataclass(frozen=True)
@@ -149,13 +145,10 @@ def write_reconciliation(path: Path, document: ReconciliationDocument, created: 
     return save_workbook(path, workbook, created, formula_values)
 
 
-class _Book:
+class _Book(StyledBook):
     def __init__(self, document: ReconciliationDocument) -> None:
+        super().__init__(document.currency, f"{document.vendor.name} {document.period}")
         self.document = document
-        self.workbook = Workbook(write_only=True)
-        self.values: dict[str, dict[str, Decimal]] = {}
-        self.money = ColumnFormat("", "money", document.currency).number_format
-        self.digits = minor_digits(document.currency)
         self.lines = _listed(document.lines)
         self.causes = [
             cause
@@ -173,106 +166,12 @@ class _Book:
         self._disputes(disputes)
         return self.workbook, self.values
 
-    # ------------------------------------------------------------------ cells
-
-    def _amount(self, minor: int) -> Decimal:
-        return Decimal(minor).scaleb(-self.digits)
-
-    def _cell(
-        self,
-        page: Any,
-        value: Cell,
-        *,
-        font: Font | None = None,
-        number_format: str | None = None,
-        alignment: Alignment | None = None,
-        fill: PatternFill | None = None,
-    ) -> Any:
-        cell = WriteOnlyCell(page, safe_text(value) if isinstance(value, str) else value)
-        if isinstance(value, str):
-            cell.data_type = "s"
-        if number_format:
-            cell.number_format = number_format
-        cell.alignment = alignment or (_LEFT if isinstance(value, str) or value is None else _RIGHT)
-        cell.font = font or _TEXT
-        if fill:
-            cell.fill = fill
-        return cell
-
-    def _sum(
-        self,
-        page: Any,
-        where: str,
-        formula: str,
-        value: Decimal,
-        *,
-        number_format: str | None = None,
-        font: Font | None = _BOLD,
-        fill: PatternFill | None = None,
-    ) -> Any:
-        """A formula of ours, never of the data; ``where`` is its cell, ``value`` its result."""
-        cell = WriteOnlyCell(page, formula)
-        cell.number_format = number_format or self.money
-        cell.alignment = _RIGHT
-        cell.font = font or _TEXT
-        if fill:
-            cell.fill = fill
-        self.values.setdefault(page.title, {})[where] = value
-        return cell
-
-    def _count(
-        self,
-        page: Any,
-        where: str,
-        formula: str,
-        count: int,
-        font: Font | None = None,
-        fill: PatternFill | None = None,
-    ) -> Any:
-        return self._sum(
-            page, where, formula, Decimal(count), number_format="#,##0", font=font, fill=fill
-        )
-
-    def _header(self, page: Any, titles: Sequence[tuple[str, bool]]) -> None:
-        page.append(
-            [
-                self._cell(
-                    page,
-                    title,
-                    font=_HEADER,
-                    fill=_HEADER_FILL,
-                    alignment=Alignment(
-                        horizontal="right" if right else "left",
-                        vertical="center",
-                        wrap_text=True,
-                        indent=1,
-                    ),
-                )
-                for title, right in titles
-            ]
-        )
-
-    def _print(self, page: Any, *, landscape: bool, repeat: int | None = None) -> None:
-        page.page_setup.orientation = "landscape" if landscape else "portrait"
-        page.page_setup.paperSize = 9  # A4
-        page.page_setup.fitToWidth = 1
-        page.page_setup.fitToHeight = 0
-        page.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
-        page.page_margins.left = page.page_margins.right = 0.5
-        page.page_margins.top = page.page_margins.bottom = 0.75
-        page.page_margins.header = page.page_margins.footer = 0.3
-        page.oddFooter.left.text = f"{_plain(self.document.vendor.name)} {self.document.period}"
-        page.oddFooter.right.text = "Page &P of &N"
-        page.sheet_view.showGridLines = False
-        if repeat:
-            page.print_title_rows = f"{repeat}:{repeat}"
-
     # ---------------------------------------------------------------- summary
 
     def _summary(self, page: Any) -> None:
         for letter, width in zip("ABCD", (26, 15, 22, 62), strict=True):
             page.column_dimensions[letter].width = width
-        self._print(page, landscape=False)
+        self.print_setup(page, landscape=False)
         page.row_dimensions[1].height = 24
         rows: list[list[Any]] = []
 
@@ -281,18 +180,18 @@ class _Book:
             return len(rows)
 
         self._heading(page, add)
-        add(self._cell(page, "Totals", font=_SECTION))
+        add(self.cell(page, "Totals", font=SECTION))
         self._totals(page, rows, add)
         add()
-        add(self._cell(page, "Variance by cause", font=_SECTION))
+        add(self.cell(page, "Variance by cause", font=SECTION))
         self._by_cause(page, rows, add)
         add()
-        add(self._cell(page, "What we claim", font=_SECTION))
+        add(self.cell(page, "What we claim", font=SECTION))
         self._claimed(page, rows, add)
         add()
-        add(self._cell(page, "How to read this", font=_SECTION))
+        add(self.cell(page, "How to read this", font=SECTION))
         for text in _HOW_TO_READ:
-            add(self._cell(page, text))
+            add(self.cell(page, text))
         for cells in rows:
             page.append(cells)
         page.print_area = f"A1:D{len(rows)}"
@@ -300,9 +199,9 @@ class _Book:
     def _heading(self, page: Any, add: Any) -> None:
         document = self.document
         contact = document.vendor.contact
-        add(self._cell(page, f"Invoice reconciliation: {document.vendor.name}", font=_TITLE))
+        add(self.cell(page, f"Invoice reconciliation: {document.vendor.name}", font=TITLE))
         about = f"{document.period.start:%B %Y}, all amounts in {document.currency}"
-        add(self._cell(page, about, font=_SUBTITLE))
+        add(self.cell(page, about, font=SUBTITLE))
         add()
         for label, value in (
             ("Customer", document.customer_name),
@@ -313,7 +212,7 @@ class _Book:
             ("Claims to be made by", document.vendor.deadline(document.period).isoformat()),
         ):
             if value:
-                add(self._cell(page, label, font=_BOLD), self._cell(page, value))
+                add(self.cell(page, label, font=BOLD), self.cell(page, value))
         add()
 
     def _column(self, key: str) -> str:
@@ -329,15 +228,15 @@ class _Book:
         ):
             where = f"C{len(rows) + 1}"
             formula = f"=SUM({self._column(key)})"
-            amount = self._sum(page, where, formula, self._amount(minor), font=None)
-            add(self._cell(page, label), None, amount)
+            amount = self.sum(page, where, formula, self.amount(minor), font=None)
+            add(self.cell(page, label), None, amount)
         row = len(rows) + 1
-        variance = self._amount(sum(_variance(line) for line in self.lines))
+        variance = self.amount(sum(_variance(line) for line in self.lines))
         add(
-            self._cell(page, "Variance (invoiced - expected)", font=_BOLD, fill=_TOTAL_FILL),
-            self._cell(page, None, fill=_TOTAL_FILL),
-            self._sum(page, f"C{row}", f"=C{row - 1}-C{row - 2}", variance, fill=_TOTAL_FILL),
-            self._cell(page, None, fill=_TOTAL_FILL),
+            self.cell(page, "Variance (invoiced - expected)", font=BOLD, fill=TOTAL_FILL),
+            self.cell(page, None, fill=TOTAL_FILL),
+            self.sum(page, f"C{row}", f"=C{row - 1}-C{row - 2}", variance, fill=TOTAL_FILL),
+            self.cell(page, None, fill=TOTAL_FILL),
         )
         states = self._column("status")
         for status, label, meaning in (
@@ -352,13 +251,13 @@ class _Book:
             row = len(rows) + 1
             chosen = [line for line in self.lines if line.status == status]
             wanted = f'{states},"{STATUS_LABELS[status]}"'
-            amount = self._amount(sum(_variance(line) for line in chosen))
+            amount = self.amount(sum(_variance(line) for line in chosen))
             formula = f"=SUMIFS({self._column('variance')},{wanted})"
             add(
-                self._cell(page, f"   {label}"),
-                self._count(page, f"B{row}", f"=COUNTIF({wanted})", len(chosen)),
-                self._sum(page, f"C{row}", formula, amount, font=None),
-                self._cell(page, meaning, font=_SUBTITLE),
+                self.cell(page, f"   {label}"),
+                self.count(page, f"B{row}", f"=COUNTIF({wanted})", len(chosen)),
+                self.sum(page, f"C{row}", formula, amount, font=None),
+                self.cell(page, meaning, font=SUBTITLE),
             )
 
     def _by_cause(self, page: Any, rows: list[list[Any]], add: Any) -> None:
@@ -369,32 +268,32 @@ class _Book:
             row = len(rows) + 1
             cells = self._column(cause)
             parts = [line.causes.get(cause, 0) for line in self.lines]
-            amount = self._amount(sum(parts))
+            amount = self.amount(sum(parts))
             add(
-                self._cell(page, CAUSE_LABELS[cause]),
-                self._count(page, f"B{row}", f"=COUNT({cells})", sum(1 for p in parts if p)),
-                self._sum(page, f"C{row}", f"=SUM({cells})", amount, font=None),
-                self._cell(page, CAUSE_MEANINGS[cause], alignment=_WRAP),
+                self.cell(page, CAUSE_LABELS[cause]),
+                self.count(page, f"B{row}", f"=COUNT({cells})", sum(1 for p in parts if p)),
+                self.sum(page, f"C{row}", f"=SUM({cells})", amount, font=None),
+                self.cell(page, CAUSE_MEANINGS[cause], alignment=WRAP),
             )
         row = len(rows) + 1
-        variance = self._amount(sum(_variance(line) for line in self.lines))
+        variance = self.amount(sum(_variance(line) for line in self.lines))
         formula = f"=SUM(C{first}:C{row - 1})"
         add(
-            self._cell(page, "Variance", font=_BOLD, fill=_TOTAL_FILL),
-            self._cell(page, None, fill=_TOTAL_FILL),
-            self._sum(page, f"C{row}", formula, variance, fill=_TOTAL_FILL),
-            self._cell(page, None, fill=_TOTAL_FILL),
+            self.cell(page, "Variance", font=BOLD, fill=TOTAL_FILL),
+            self.cell(page, None, fill=TOTAL_FILL),
+            self.sum(page, f"C{row}", formula, variance, fill=TOTAL_FILL),
+            self.cell(page, None, fill=TOTAL_FILL),
         )
 
     def _table_head(self, page: Any, add: Any, titles: Sequence[str]) -> None:
         add(
             *(
-                self._cell(
+                self.cell(
                     page,
                     title,
-                    font=_HEADER,
-                    fill=_HEADER_FILL,
-                    alignment=_RIGHT if position in (1, 2) else _LEFT,
+                    font=HEADER,
+                    fill=HEADER_FILL,
+                    alignment=RIGHT if position in (1, 2) else LEFT,
                 )
                 for position, title in enumerate(titles)
             )
@@ -414,26 +313,26 @@ class _Book:
                 continue
             row = len(rows) + 1
             wanted = f'{reasons},"{CAUSE_LABELS[cause]}"'
-            amount = self._amount(sum(_difference(claim) for claim in chosen))
+            amount = self.amount(sum(_difference(claim) for claim in chosen))
             add(
-                self._cell(page, CAUSE_LABELS[cause]),
-                self._count(page, f"B{row}", f"=COUNTIF({wanted})", len(chosen)),
-                self._sum(page, f"C{row}", f"=SUMIFS({amounts},{wanted})", amount, font=None),
+                self.cell(page, CAUSE_LABELS[cause]),
+                self.count(page, f"B{row}", f"=COUNTIF({wanted})", len(chosen)),
+                self.sum(page, f"C{row}", f"=SUMIFS({amounts},{wanted})", amount, font=None),
             )
         row = len(rows) + 1
-        total = self._amount(sum(_difference(claim) for claim in self.document.claims))
+        total = self.amount(sum(_difference(claim) for claim in self.document.claims))
         count, amount_formula = (
             (f"=SUM(B{first}:B{row - 1})", f"=SUM(C{first}:C{row - 1})")
             if row > first
             else ("=0", "=0")
         )
         add(
-            self._cell(page, "Please credit", font=_BOLD, fill=_TOTAL_FILL),
-            self._count(
-                page, f"B{row}", count, len(self.document.claims), font=_BOLD, fill=_TOTAL_FILL
+            self.cell(page, "Please credit", font=BOLD, fill=TOTAL_FILL),
+            self.count(
+                page, f"B{row}", count, len(self.document.claims), font=BOLD, fill=TOTAL_FILL
             ),
-            self._sum(page, f"C{row}", amount_formula, total, fill=_TOTAL_FILL),
-            self._cell(page, None, fill=_TOTAL_FILL),
+            self.sum(page, f"C{row}", amount_formula, total, fill=TOTAL_FILL),
+            self.cell(page, None, fill=TOTAL_FILL),
         )
 
     # ------------------------------------------------------------------ lines
@@ -451,36 +350,36 @@ class _Book:
         page.freeze_panes = f"D{_DATA_ROW}"
         page.auto_filter.ref = f"A{_HEADER_ROW}:{last_letter}{last}"
         page.row_dimensions[_HEADER_ROW].height = 32
-        self._print(page, landscape=True, repeat=_HEADER_ROW)
+        self.print_setup(page, landscape=True, repeat=_HEADER_ROW)
         # the columns per cause are for the screen: on paper they would shrink the rest
         page.print_area = f"A1:{get_column_letter(len(_LINE_COLUMNS))}{last}"
         page.append(
             [
-                self._cell(
+                self.cell(
                     page,
                     f"Lines of {self.document.vendor.name}, {self.document.period}, "
                     f"in {self.document.currency}",
-                    font=_SECTION,
+                    font=SECTION,
                 )
             ]
         )
-        totals: list[Any] = [self._cell(page, "Total of the rows shown", font=_BOLD)]
+        totals: list[Any] = [self.cell(page, "Total of the rows shown", font=BOLD)]
         for position, key in enumerate(columns[1:], 2):
             letter = get_column_letter(position)
             total = self._line_total(key)
             totals.append(
-                self._cell(page, None)
+                self.cell(page, None)
                 if total is None
-                else self._sum(
+                else self.sum(
                     page,
                     f"{letter}2",
                     f"=SUBTOTAL(109,{letter}{_DATA_ROW}:{letter}{last})",
-                    self._amount(total),
+                    self.amount(total),
                 )
             )
         page.append(totals)
         titles = [(title, right) for _, title, right, _ in _LINE_COLUMNS]
-        self._header(page, titles + [(CAUSE_LABELS[cause], True) for cause in self.causes])
+        self.header(page, titles + [(CAUSE_LABELS[cause], True) for cause in self.causes])
         for line in self.lines:
             page.append(self._line_row(page, line))
         self._colour_status(page, columns, last)
@@ -501,20 +400,20 @@ class _Book:
     def _line_row(self, page: Any, line: DocumentLine) -> list[Any]:
         amounts = (line.expected_minor, line.invoiced_minor, _variance(line))
         return [
-            self._cell(page, STATUS_LABELS[line.status]),
-            self._cell(page, line.sim or "(account)"),
-            self._cell(page, line.charge_code),
-            self._cell(page, line.usage_period),
-            self._cell(page, line.invoice_no or "(none)"),
-            self._cell(page, line.unit),
-            self._cell(page, line.expected_quantity, number_format="#,##0.###"),
-            self._cell(page, line.invoiced_quantity, number_format="#,##0.###"),
-            *(self._cell(page, self._amount(minor), number_format=self.money) for minor in amounts),
-            self._cell(page, _main_cause(line)),
+            self.cell(page, STATUS_LABELS[line.status]),
+            self.cell(page, line.sim or "(account)"),
+            self.cell(page, line.charge_code),
+            self.cell(page, line.usage_period),
+            self.cell(page, line.invoice_no or "(none)"),
+            self.cell(page, line.unit),
+            self.cell(page, line.expected_quantity, number_format="#,##0.###"),
+            self.cell(page, line.invoiced_quantity, number_format="#,##0.###"),
+            *(self.cell(page, self.amount(minor), number_format=self.money) for minor in amounts),
+            self.cell(page, _main_cause(line)),
             *(
-                self._cell(
+                self.cell(
                     page,
-                    self._amount(line.causes[cause]) if line.causes.get(cause) else None,
+                    self.amount(line.causes[cause]) if line.causes.get(cause) else None,
                     number_format=self.money,
                 )
                 for cause in self.causes
@@ -537,7 +436,7 @@ class _Book:
             FormulaRule(
                 formula=[f"AND(ISNUMBER({letter}{_DATA_ROW}),{letter}{_DATA_ROW}<>0)"],
                 fill=PatternFill(bgColor=_STATUS_FILLS["disputed"], fill_type="solid"),
-                font=Font(name=_FACE, bold=True, color="9C1C12"),
+                font=Font(name=FACE, bold=True, color="9C1C12"),
             ),
         )
 
@@ -551,14 +450,14 @@ class _Book:
         page.freeze_panes = f"A{_DATA_ROW}"
         page.auto_filter.ref = f"A{_HEADER_ROW}:{get_column_letter(len(columns))}{last}"
         page.row_dimensions[_HEADER_ROW].height = 32
-        self._print(page, landscape=True, repeat=_HEADER_ROW)
+        self.print_setup(page, landscape=True, repeat=_HEADER_ROW)
         page.append(
             [
-                self._cell(
+                self.cell(
                     page,
                     f"Claims against {self.document.vendor.name}, {self.document.period}, "
                     f"in {self.document.currency}",
-                    font=_SECTION,
+                    font=SECTION,
                 )
             ]
         )
@@ -572,19 +471,19 @@ class _Book:
             letter = get_column_letter(position)
             if column.field in sums:
                 formula = f"=SUBTOTAL(109,{letter}{_DATA_ROW}:{letter}{last})"
-                value = self._amount(sums[column.field])
-                totals.append(self._sum(page, f"{letter}2", formula, value))
+                value = self.amount(sums[column.field])
+                totals.append(self.sum(page, f"{letter}2", formula, value))
             else:
                 text = "Total of the rows shown" if position == 1 else None
-                totals.append(self._cell(page, text, font=_BOLD))
+                totals.append(self.cell(page, text, font=BOLD))
         page.append(totals)
-        self._header(page, [(c.title, c.field in _CLAIM_NUMBERS) for c in columns])
+        self.header(page, [(c.title, c.field in _CLAIM_NUMBERS) for c in columns])
         for number, claim in enumerate(self.document.claims, _DATA_ROW):
             # spreadsheets do not measure wrapped text that a program wrote
             page.row_dimensions[number].height = 15 * max(1, -(-len(claim.evidence) // 64))
             page.append([self._claim_cell(page, claim, column.field) for column in columns])
         if not self.document.claims:
-            page.append([self._cell(page, "No claims: everything agrees or is within tolerance.")])
+            page.append([self.cell(page, "No claims: everything agrees or is within tolerance.")])
 
     def _claim_cell(self, page: Any, claim: DocumentClaim, name: str) -> Any:
         minor = {
@@ -593,11 +492,11 @@ class _Book:
             "difference": _difference(claim),
         }
         if name in minor:
-            return self._cell(page, self._amount(minor[name]), number_format=self.money)
+            return self.cell(page, self.amount(minor[name]), number_format=self.money)
         if name == "evidence":
-            return self._cell(page, claim.evidence, alignment=_WRAP)
+            return self.cell(page, claim.evidence, alignment=WRAP)
         if name == "deadline":
-            return self._cell(page, claim.deadline, number_format="yyyy-mm-dd")
+            return self.cell(page, claim.deadline, number_format="yyyy-mm-dd")
         values: dict[str, Cell] = {
             "reference": claim.reference,
             "vendor": self.document.vendor.name,
@@ -611,7 +510,7 @@ class _Book:
             "status": claim.status,
             "credit_reference": claim.credit_reference,
         }
-        return self._cell(page, values[name])
+        return self.cell(page, values[name])
 
 
 _HEADER_ROW = 3
@@ -674,11 +573,6 @@ def _main_cause(line: DocumentLine) -> str | None:
 
 def _difference(claim: DocumentClaim) -> int:
     return claim.billed_minor - claim.expected_minor
-
-
-def _plain(text: str) -> str:
-    """Text for a page footer, where ``&`` starts a code."""
-    return text.replace("&", "&&")
 
 
 def _listed(lines: Sequence[DocumentLine]) -> list[DocumentLine]:
