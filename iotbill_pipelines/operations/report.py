@@ -20,6 +20,7 @@ from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.schemas import RATED_USAGE
 from iotbill_pipelines.operations import usage
 from iotbill_pipelines.operations.close import CLOSE_STAGES
+from iotbill_pipelines.operations.customer_reports import write_group_workbooks
 from iotbill_pipelines.operations.stages import StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.close_report import (
@@ -53,10 +54,12 @@ _FIGURES_NAME = ".close_report.json"
 
 
 def write_report(ws: Workspace, period: Month) -> StageResult:
-    """Write the close report of ``period`` as HTML and XLSX into ``out/<period>``.
+    """Write the close report of ``period`` as HTML and XLSX into ``out/<period>``, and a workbook
+    per customer group.
 
     A run that finds the same figures as the report before leaves the documents as they are.
     """
+    groups = write_group_workbooks(ws, period)
     figures = load_figures(ws, period)
     folder = ws.out(period)
     page, workbook, last = (folder / n for n in (HTML_NAME, WORKBOOK_NAME, _FIGURES_NAME))
@@ -95,7 +98,7 @@ def write_report(ws: Workspace, period: Month) -> StageResult:
                 "suspended": [feed.records.suspended for feed in figures.feeds],
             }
         ),
-        files=[page, workbook],
+        files=[page, workbook, *groups],
         changed=not same,
     )
 

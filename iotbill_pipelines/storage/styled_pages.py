@@ -103,23 +103,25 @@ class StyledBook:
         )
 
     def header(self, page: Any, titles: Sequence[tuple[str, bool]]) -> None:
-        page.append(
-            [
-                self.cell(
-                    page,
-                    title,
-                    font=HEADER,
-                    fill=HEADER_FILL,
-                    alignment=Alignment(
-                        horizontal="right" if right else "left",
-                        vertical="center",
-                        wrap_text=True,
-                        indent=1,
-                    ),
-                )
-                for title, right in titles
-            ]
-        )
+        page.append(self.header_cells(page, titles))
+
+    def header_cells(self, page: Any, titles: Sequence[tuple[str, bool]]) -> list[Any]:
+        """Column titles, each with whether it stands to the right."""
+        return [
+            self.cell(
+                page,
+                title,
+                font=HEADER,
+                fill=HEADER_FILL,
+                alignment=Alignment(
+                    horizontal="right" if right else "left",
+                    vertical="center",
+                    wrap_text=True,
+                    indent=1,
+                ),
+            )
+            for title, right in titles
+        ]
 
     def print_setup(self, page: Any, *, landscape: bool, repeat: int | None = None) -> None:
         page.page_setup.orientation = "landscape" if landscape else "portrait"
