@@ -132,7 +132,7 @@ def _reconcile(
         load_snapshot(compute, snapshot)
         ws.lake.scan(compute, DESIRED_CHARGE, billing_period=str(period))
         ws.lake.scan(compute, USAGE_AGGREGATE, usage_period=str(period))
-        _documents(ws, compute, vendors)
+        current_invoices(ws, compute)
         parties = _parties(compute)
         findings = _strangers(compute, period, parties)
         if findings:
@@ -180,8 +180,10 @@ def _reconcile(
         return files, _superseded(ws, compute, period)
 
 
-def _documents(ws: Workspace, compute: Compute, vendors: Mapping[str, Vendor]) -> None:
-    """The invoice lines that count, without versions that a later file or a correction replaced."""
+def current_invoices(ws: Workspace, compute: Compute) -> None:
+    """Define ``vendor_invoice_line``: the stored lines that count, without versions that a later
+    file or a correction replaced (:func:`engine.reconcile.current_documents`)."""
+    vendors = read_vendors(ws.configs / "vendors")
     compute.scan(VENDOR_INVOICE_LINE, ws.lake.files(VENDOR_INVOICE_LINE), "landed_invoice_line")
     select = sa.select(FeedFile.file_key, FeedFile.landed_at)
     with ws.engine.connect() as connection:
