@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
@@ -52,6 +53,8 @@ class AlertPolicy(Terms):
     repeat_after_hours: int = Field(24, ge=0)
     """An incident that stays open is told again after these hours; 0 = never."""
     dispute_days: int = Field(14, ge=0, le=365)
+    variance_percent: Decimal = Field(Decimal(5), ge=0, le=1000)
+    """A vendor's invoices that differ by more than this from what we expect are told."""
     source_grace_minutes: int = Field(15, ge=0)
     """A source that cannot be reached is told when it was last reached longer ago than this."""
     most_listed: int = Field(25, ge=1, le=500)

@@ -56,6 +56,7 @@ def find_incidents(ws: Workspace, policy: AlertPolicy, now: datetime) -> list[In
             *_feed_days(connection),
             *_sources(ws, connection, policy, now),
             *_claims(connection, policy, now),
+            *_variances(connection, policy),
             *_margins(connection),
         ]
     found += _deliveries(missing_files(ws, now))
@@ -232,8 +233,34 @@ def _claims(connection: sa.Connection, policy: AlertPolicy, now: datetime) -> It
             f"{row['claims']} claims against {row['vendor_id']} "
             f"{'had to be' if late else 'must be'} sent by {row['deadline']}",
             _money(row["amount_minor"], row["currency"]),
-            "send the dispute file of the reconciliation to the vendor",
-            f"iotbill status {row['period']}",
+            f"iotbill dispute export {row['vendor_id']} --out claims.xlsx --send",
+            f"iotbill dispute list --vendor {row['vendor_id']} --status open",
+        )  # fmt: skip
+
+
+_VARIANCES = (
+    _OPEN_PERIODS
+    + """
+select accounting_period as period, vendor_id, currency, expected_minor, variance_minor
+from vendor_reconciliation
+where status <> 'accrued' and accounting_period not in (select period from settled)
+  and abs(variance_minor)::numeric * 100 > :percent * abs(expected_minor)
+order by 1, 2, 3
+"""
+)
+
+
+def _variances(connection: sa.Connection, policy: AlertPolicy) -> Iterator[Incident]:
+    for row in _rows(connection, _VARIANCES, percent=policy.variance_percent):
+        more = "more" if row["variance_minor"] > 0 else "less"
+        yield Incident(
+            "vendor_variance", "warn", f"{row['period']} {row['vendor_id']} {row['currency']}",
+            f"{row['period']}: {row['vendor_id']} billed {more} than "
+            f"{_money(row['expected_minor'], row['currency'])} by over "
+            f"{policy.variance_percent:f} %",
+            _money(row["variance_minor"], row["currency"]),
+            "look at the causes in the vendor's workbook, then send the claims",
+            f"iotbill dispute list --vendor {row['vendor_id']} --period {row['period']}",
         )  # fmt: skip
 
 

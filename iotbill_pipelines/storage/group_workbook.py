@@ -15,8 +15,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from openpyxl.chart import BarChart, Reference
-from openpyxl.chart.label import DataLabelList
 from openpyxl.formatting.rule import DataBarRule, FormulaRule
 from openpyxl.styles import Font, PatternFill
 from openpyxl.utils import get_column_letter
@@ -153,8 +151,10 @@ class _Book(StyledBook):
             page.append(cells)
         anchor = end + 2
         for title, first, last in charts:
-            page.add_chart(self._chart(page, title, first, last), f"A{anchor}")
-            anchor += 6 + 2 * max(5, min(_TOP, last - first + 1))
+            shown = min(last, first + _TOP - 1)
+            name = f"{title}, {document.currency}"
+            page.add_chart(self.bars(page, name, 1, 3, first, shown), f"A{anchor}")
+            anchor += 6 + 17 * max(5, min(_TOP, last - first + 1)) // 10
         page.print_area = f"A1:F{anchor}"
 
     def _grouped(
@@ -261,28 +261,6 @@ class _Book(StyledBook):
                     fill=PatternFill(bgColor=colour, fill_type="solid"),
                 ),
             )
-
-    def _chart(self, page: Any, title: str, first: int, last: int) -> BarChart:
-        chart = BarChart()
-        chart.type, chart.style = "bar", 10
-        chart.title = f"{title}, {self.document.currency}"
-        shown = min(last, first + _TOP - 1)
-        chart.add_data(Reference(page, min_col=3, min_row=first, max_row=shown))
-        chart.set_categories(Reference(page, min_col=1, min_row=first, max_row=shown))
-        chart.legend = None
-        chart.gapWidth = 40
-        chart.series[0].graphicalProperties.solidFill = "1F3A5F"
-        chart.dataLabels = DataLabelList()
-        chart.dataLabels.showVal = True
-        chart.dataLabels.showSerName = chart.dataLabels.showCatName = False
-        chart.dataLabels.showLegendKey = False
-        chart.dataLabels.numFmt = "#,##0.00"
-        chart.x_axis.scaling.orientation = "maxMin"
-        chart.x_axis.delete = chart.y_axis.delete = False
-        chart.y_axis.majorGridlines = None
-        chart.y_axis.numFmt = "#,##0"
-        chart.width, chart.height = 20, 2 + 0.9 * max(5, shown - first + 1)
-        return chart
 
     # ------------------------------------------------------------------- SIMs
 

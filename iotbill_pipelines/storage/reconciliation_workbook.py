@@ -184,7 +184,7 @@ class _Book(StyledBook):
         self._totals(page, rows, add)
         add()
         add(self.cell(page, "Variance by cause", font=SECTION))
-        self._by_cause(page, rows, add)
+        causes = self._by_cause(page, rows, add)
         add()
         add(self.cell(page, "What we claim", font=SECTION))
         self._claimed(page, rows, add)
@@ -194,7 +194,10 @@ class _Book(StyledBook):
             add(self.cell(page, text))
         for cells in rows:
             page.append(cells)
-        page.print_area = f"A1:D{len(rows)}"
+        title = f"Variance by cause, {self.document.currency}"
+        anchor, height = len(rows) + 2, 6 + 2 * max(5, len(self.causes))
+        page.add_chart(self.bars(page, title, 1, 3, *causes), f"A{anchor}")
+        page.print_area = f"A1:D{anchor + height}"
 
     def _heading(self, page: Any, add: Any) -> None:
         document = self.document
@@ -260,7 +263,8 @@ class _Book(StyledBook):
                 self.cell(page, meaning, font=SUBTITLE),
             )
 
-    def _by_cause(self, page: Any, rows: list[list[Any]], add: Any) -> None:
+    def _by_cause(self, page: Any, rows: list[list[Any]], add: Any) -> tuple[int, int]:
+        """The table of causes; returns its first and last row."""
         titles = ("Cause", "Lines", f"Amount {self.document.currency}", "What it means")
         self._table_head(page, add, titles)
         first = len(rows) + 1
@@ -284,6 +288,7 @@ class _Book(StyledBook):
             self.sum(page, f"C{row}", formula, variance, fill=TOTAL_FILL),
             self.cell(page, None, fill=TOTAL_FILL),
         )
+        return first, row - 1
 
     def _table_head(self, page: Any, add: Any, titles: Sequence[str]) -> None:
         add(

@@ -12,6 +12,8 @@ from typing import Any
 
 from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
+from openpyxl.chart import BarChart, Reference
+from openpyxl.chart.label import DataLabelList
 from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
 from openpyxl.worksheet.properties import PageSetupProperties
 
@@ -122,6 +124,32 @@ class StyledBook:
             )
             for title, right in titles
         ]
+
+    def bars(
+        self, page: Any, title: str, names: int, values: int, first: int, last: int
+    ) -> BarChart:
+        """A chart of lying bars over rows ``first`` to ``last``; columns by number."""
+        chart = BarChart()
+        chart.type, chart.style = "bar", 10
+        chart.title = title
+        chart.add_data(Reference(page, min_col=values, min_row=first, max_row=last))
+        chart.set_categories(Reference(page, min_col=names, min_row=first, max_row=last))
+        chart.legend = None
+        chart.gapWidth = 40
+        chart.series[0].graphicalProperties.solidFill = INK
+        chart.series[0].invertIfNegative = False
+        chart.dataLabels = DataLabelList()
+        chart.dataLabels.showVal = True
+        chart.dataLabels.showSerName = chart.dataLabels.showCatName = False
+        chart.dataLabels.showLegendKey = False
+        chart.dataLabels.numFmt = "#,##0" + ("." + "0" * self.digits if self.digits else "")
+        chart.x_axis.scaling.orientation = "maxMin"
+        chart.x_axis.tickLblPos = "low"
+        chart.x_axis.delete = chart.y_axis.delete = False
+        chart.y_axis.majorGridlines = None
+        chart.y_axis.numFmt = "#,##0"
+        chart.width, chart.height = 20, 2 + 0.9 * max(5, last - first + 1)
+        return chart
 
     def print_setup(self, page: Any, *, landscape: bool, repeat: int | None = None) -> None:
         page.page_setup.orientation = "landscape" if landscape else "portrait"

@@ -363,7 +363,7 @@ def test_sources_that_cannot_be_reached_have_their_grace(company: Company) -> No
     assert company.codes() == []
 
 
-def test_claims_near_their_deadline(company: Company) -> None:
+def test_claims_near_their_deadline_and_variances_over_tolerance(company: Company) -> None:
     company.sql("insert into legal_entity values ('NL01', 'Ours', 'EUR')")
     for number, (deadline, status) in enumerate(
         [
@@ -388,3 +388,25 @@ def test_claims_near_their_deadline(company: Company) -> None:
     }
     assert set(found) == {"bics 2026-11-17 EUR", "bics 2026-11-02 EUR"}
     assert "had to be sent by 2026-11-02" in found["bics 2026-11-02 EUR"].message
+    assert found["bics 2026-11-02 EUR"].evidence == (
+        "iotbill dispute list --vendor bics --status open"
+    )
+    company.sql("insert into run (run_id, kind, started_at, status, actor, code_version)"
+                " values ('r', 'close', now(), 'started', 'a', 'c')")  # fmt: skip
+    for vendor, variance in (("bics", 51), ("emnify", 50), ("xl", -51)):
+        company.sql(
+            "insert into vendor_reconciliation (entity_id, accounting_period, vendor_id, currency,"
+            " expected_minor, invoiced_minor, variance_minor, tolerated_minor, disputed_minor,"
+            " unexplained_minor, lines, matched_lines, status, run_id, reconciled_at)"
+            " values ('NL01', '2026-10', :vendor, 'EUR', 1000, 1000 + :variance, :variance, 0, 0,"
+            " 0, 1, 0, 'disputed', 'r', now())",
+            vendor=vendor, variance=variance,
+        )  # fmt: skip
+    told = [one for one in list_alerts(company.ws) if one.code == "vendor_variance"]
+    assert [(one.subject, one.figure) for one in sorted(told, key=lambda one: one.subject)] == [
+        ("2026-10 bics EUR", "EUR 0.51"),
+        ("2026-10 xl EUR", "EUR -0.51"),
+    ]
+    company.policy("variance_percent: 4.9")
+    codes = [one.code for one in list_alerts(company.ws)]
+    assert codes.count("vendor_variance") == 3
