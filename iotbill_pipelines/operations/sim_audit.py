@@ -121,7 +121,10 @@ def write_audit(ws: Workspace, found: Sequence[SimFinding], path: Path) -> None:
             Sheet(
                 "Summary",
                 summary,
-                [(LABELS[name], *rest) for name, *rest in totals(found)],
+                [
+                    (LABELS[name], currency, sims, amount)
+                    for name, currency, sims, amount in totals(found)
+                ],
                 notes=("Each finding stands for itself; none is netted with another",),
             ),
             Sheet("SIMs", formats, [row_of(one) for one in found]),
