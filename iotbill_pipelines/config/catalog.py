@@ -311,7 +311,8 @@ def _findings(catalog: Catalog, sources: _Sources) -> Iterator[tuple[KeyPath, st
             yield from _unreachable(here, charge, cores)
     for number, plan in enumerate(catalog.share_plans):
         yield from _currency(("share_plans", number, "currency"), plan.currency)
-        yield from _unreachable(("share_plans", number, "overage"), plan.overage, cores)
+        for path, overage in plan.overages():
+            yield from _unreachable(("share_plans", number, *path), overage, cores)
 
 
 def _names_twice(catalog: Catalog, sources: _Sources) -> Iterator[tuple[KeyPath, str]]:
@@ -333,7 +334,8 @@ def _names_twice(catalog: Catalog, sources: _Sources) -> Iterator[tuple[KeyPath,
         for index, charge in enumerate(offer.charges):
             yield from check("charge", charge.id, ("offers", number, "charges", index, "id"))
     for number, plan in enumerate(catalog.share_plans):
-        yield from check("charge", plan.overage.id, ("share_plans", number, "overage", "id"))
+        for path, overage in plan.overages():
+            yield from check("charge", overage.id, ("share_plans", number, *path, "id"))
 
 
 def _currency(path: KeyPath, currency: str) -> Iterator[tuple[KeyPath, str]]:

@@ -48,9 +48,9 @@ def load_windows(compute: Compute, period: Month) -> None:
     ``cycle_window``: a row per cycle of a charge, bill day of an account, and window;
     ``usage_window``: those that settle in the period in ``settled_period``, with ``usage_period``.
     ``charge_cycle`` says for each charge its cycle and whose bill day counts (``cycle_level``: the
-    payer's own, or its parent's for usage that draws from a pool of the parent), ``account_cycle``
-    the bill days of each account at each such level. ``windowed_usage`` is ``rated_usage`` of
-    ``usage_window``, with its window's bounds.
+    payer's own, or that of the account whose pool the usage draws from), ``account_cycle`` the bill
+    days of each account at each such level. ``windowed_usage`` is ``rated_usage`` of
+    ``usage_window``, with its window's bounds. Needs ``share_place``.
     """
     compute.define("charge_cycle", statement("rate", "charge_cycle"), keep=True)
     compute.define("account_cycle", statement("rate", "account_cycle"), keep=True)

@@ -6,6 +6,7 @@ period, which is a month in the payer's billing zone and so reads the UTC months
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pyarrow as pa
 from iotbill_pipelines.engine import charge, cycles, estimate, guide, mediate, rate, settle
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.compute import Compute
-from iotbill_pipelines.engine.schemas import USAGE_RECORD
+from iotbill_pipelines.engine.schemas import ALLOWANCE_LOT, POOL_LOT, USAGE_RECORD
 from iotbill_pipelines.engine.statements import statement
 
 
@@ -62,14 +63,21 @@ def estimate_suspense(compute: Compute) -> None:
     estimate.estimate(compute)
 
 
-def settle_period(compute: Compute, period: Month) -> None:
+CARRIED = (POOL_LOT, ALLOWANCE_LOT)
+"""What one period leaves for the next."""
+
+
+def settle_period(
+    compute: Compute, period: Month, carried: Mapping[str, pa.Table] | None = None
+) -> None:
     """From ``rated_usage`` to ``desired_charge`` of one usage period, at every level.
 
-    Needs ``rated_usage`` holding at least every row of that ``usage_period``, and the reference and
-    catalog relations. Other periods are left out, but tell what services that wait for first use
-    have used before (RULEBOOK §2). Defines ``usage_aggregate``,
-    ``pool_settlement``, ``pool_part``, ``charge_component``, ``desired_charge`` and
-    ``charge_finding``.
+    Needs ``rated_usage`` holding at least every row of the windows that settle in it, and the
+    reference and catalog relations. Other periods are left out, but tell what services that wait
+    for first use have used before (RULEBOOK §2). ``carried`` has the tables of :data:`CARRIED` as
+    settling the period before defined them, for units that outlive their window (RULEBOOK §3).
+    Defines ``usage_aggregate``, ``pool_settlement``, ``pool_part``, ``pool_lot``,
+    ``allowance_lot``, ``charge_component``, ``desired_charge`` and ``charge_finding``.
 
     ``desired_charge`` and ``charge_component`` also hold the charges in advance of the next period
     that this period's invoice carries (ST-18): ``usage_period`` P+1, ``billing_period`` P. Settling
@@ -83,8 +91,14 @@ def settle_period(compute: Compute, period: Month) -> None:
     guide.activate_first_use(compute)
     rate.define_price_intervals(compute)
     compute.define("currency_unit", statement("pricing", "currency_unit"), keep=True)
+    settle.place_plans(compute)
     cycles.load_windows(compute, period)
+    guide.change_plans(compute, period)
+    before = carried or {}
+    settle.open_plans(compute, before.get("pool_lot"))
+    rate.open_allowances(compute, before.get("allowance_lot"))
     rate.sum_period(compute)
+    rate.settle_allowances(compute)
     settle.settle(compute)
     charge.charge(compute)
 

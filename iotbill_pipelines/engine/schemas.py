@@ -468,8 +468,10 @@ CATALOG = {
             level         VARCHAR retail, wholesale, vendor
             currency      VARCHAR ISO 4217
             zone_set_id   VARCHAR? zone set its usage prices refer to
-            share_plan_id VARCHAR? pool plan its services join
-            pool_contribution BIGINT units each service adds to the pool, per class unit
+            share_plan_id VARCHAR? pool plan its services draw from first
+            plan_change   VARCHAR day: a change holds from its day; cycle: see terms.SharePlan
+            grade         BIGINT  the higher one is the upgrade
+            brought_quantity BIGINT what a service contributes to pools; decides equal grades
             """,
             key="offer_id",
         ),
@@ -513,18 +515,70 @@ CATALOG = {
         ),
         _table(
             "share_plan",
-            "A pool plan; one pool per plan and share-level account (RULEBOOK §3).",
+            "A pool plan: who shares, and how overage is attributed (RULEBOOK §3).",
             """
             share_plan_id   VARCHAR id
-            usage_class     VARCHAR class that is shared
-            growth          VARCHAR fixed or variable
-            fixed_quantity  BIGINT  size of a fixed pool, units
-            share_level     VARCHAR account or parent
+            currency        VARCHAR ISO 4217
+            share_level     VARCHAR account, parent or root
+            levels_up       BIGINT  accounts above the service's own that share, for parent
+            cycle           VARCHAR windows that are pools of their own, see calendars.Cycle
+            activation      VARCHAR participating_service or selling_service
             join_policy     VARCHAR full or prorate_join
             attribution     VARCHAR policy, see terms.SharePlan
-            overage_charge_id VARCHAR charge that prices the overage
             """,
             key="share_plan_id",
+        ),
+        _table(
+            "share_bucket",
+            "A bucket of a pool plan; one pool per bucket and share-level account.",
+            """
+            bucket_id        VARCHAR plan, or plan.bucket
+            share_plan_id    VARCHAR plan
+            growth           VARCHAR fixed or variable
+            fixed_quantity   BIGINT  size of a fixed bucket, class units
+            minimum_quantity BIGINT  least size of it
+            step_quantity    BIGINT  it grows in whole steps of so many units; 0 = one by one
+            extra_quantity   BIGINT  overage is sold as further pools of so many units; 0 = priced
+            sized_by_class   VARCHAR? class whose use brings units
+            sized_quantity   BIGINT  units that it brings ...
+            sized_each       BIGINT  ... for so many units of that class
+            rollover_periods BIGINT  periods in which unused units can still be used
+            rollover_maximum BIGINT? most that is carried on
+            by_unit          BOOLEAN drawn record by record in order of time, not by sums
+            overage_charge_id VARCHAR charge that prices the overage
+            """,
+            key="bucket_id",
+        ),
+        _table(
+            "share_participant",
+            "Offers whose services share a bucket, and what each service brings.",
+            """
+            offer_id  VARCHAR offer
+            bucket_id VARCHAR bucket
+            contribution_quantity BIGINT class units; 0 = participates without contributing
+            """,
+            key="offer_id bucket_id",
+        ),
+        _table(
+            "share_draw",
+            "Which buckets an offer's use of a class draws from, one after the other (SP-22).",
+            """
+            offer_id    VARCHAR offer
+            usage_class VARCHAR class
+            place       BIGINT  place in the order, from 1
+            bucket_id   VARCHAR bucket
+            layer       BIGINT  buckets are settled by layer: what spills goes to a later one
+            """,
+            key="offer_id usage_class place",
+        ),
+        _table(
+            "share_seller",
+            "Offers whose services open a share plan for their account.",
+            """
+            offer_id      VARCHAR offer
+            share_plan_id VARCHAR plan with activation selling_service
+            """,
+            key="offer_id share_plan_id",
         ),
         _table(
             "charge",
@@ -547,6 +601,9 @@ CATALOG = {
             increment_point      VARCHAR record, session, service_period or pool_period
             allowance_quantity   BIGINT  free units per service and period, before tiers
             allowance_events     BIGINT  free records per service and period, the earliest
+            allowance_windows    BIGINT  windows after theirs in which unused free units can be used
+            once_quantity        BIGINT  free units granted once, on a service's first day
+            once_days            BIGINT  days that those can be used
             allowance_minor      BIGINT  free amount per service and period, before the least amount
             pooled               BOOLEAN usage draws from the offer's share plan
             rounding_mode        VARCHAR of the amount to minor units: half_up, half_even, up, down
@@ -676,9 +733,11 @@ POOL_SETTLEMENT = _table(
     account_id       VARCHAR share-level account
     charge_id        VARCHAR overage charge
     services         BIGINT  contributing services
-    available        BIGINT  allotment, class units
+    available        BIGINT  allotment with what was carried over, class units
+    carried          BIGINT  part of it that earlier windows left, class units
     used             BIGINT  eligible usage, class units
     overage_quantity BIGINT  max(0, used - available)
+    extra_pools      BIGINT  further pools that the overage was sold as
     currency         VARCHAR ISO 4217
     amount_minor     BIGINT  overage, rounded once
     """,
@@ -704,6 +763,51 @@ POOL_PART = _table(
     amount_minor BIGINT  largest-remainder share; parts add up to the pool
     """,
     key="usage_period window_start level pool_id charge_id service_id",
+    partition_by="usage_period",
+)
+
+POOL_LOT = _table(
+    "pool_lot",
+    "Units that a pool with rollover held in a window, by the window that granted them: the oldest "
+    "are drawn first, and what is left may be carried on (SP-20, SP-21).",
+    """
+    usage_period   VARCHAR month of the window's last day
+    window_start   DATE    first local day of the window
+    window_end     DATE    first local day after it
+    level          VARCHAR level
+    pool_id        VARCHAR pool
+    bucket_id      VARCHAR bucket
+    pool_account_id VARCHAR share-level account
+    granted_on     DATE    first local day of the window that granted them
+    quantity       BIGINT  class units at the window's start
+    drawn          BIGINT  used in the window
+    carried_on     BIGINT  left for the next window; the rest expires
+    windows_left   BIGINT  windows after this one in which they can be used
+    """,
+    key="usage_period window_start level pool_id granted_on",
+    partition_by="usage_period",
+)
+
+ALLOWANCE_LOT = _table(
+    "allowance_lot",
+    "A service's own free units in a window, where they outlive it, by what granted them (SP-22).",
+    """
+    usage_period VARCHAR month of the window's last day
+    window_start DATE    first local day of the window
+    window_end   DATE    first local day after it
+    level        VARCHAR level
+    account_id   VARCHAR payer
+    service_id   VARCHAR service
+    charge_id    VARCHAR charge
+    kind         VARCHAR recurring (each window's), or once
+    granted_on   DATE    first day of the window that granted them, or of the service
+    expires_on   DATE?   first day on which units granted once can no longer be carried on
+    quantity     BIGINT  class units at the window's start
+    drawn        BIGINT  used in the window
+    carried_on   BIGINT  left for the next window; the rest expires
+    windows_left BIGINT  windows after this one in which recurring units can be used
+    """,
+    key="usage_period window_start level account_id service_id charge_id kind granted_on",
     partition_by="usage_period",
 )
 
@@ -965,6 +1069,8 @@ TABLES = {
         USAGE_AGGREGATE,
         POOL_SETTLEMENT,
         POOL_PART,
+        POOL_LOT,
+        ALLOWANCE_LOT,
         CHARGE_COMPONENT,
         DESIRED_CHARGE,
         BOOKED_CHARGE,

@@ -21,16 +21,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from iotbill_pipelines.engine.calendars import WEEKDAYS, Cycle, ProrationBasis
 from iotbill_pipelines.engine.conditions import RECORD_FIELDS, ConditionError, Kind, parse
 from iotbill_pipelines.engine.money import RATE_SCALE, minor_digits, to_minor
+from iotbill_pipelines.engine.problems import TermsError as TermsError  # noqa: PLC0414 - raised
 from iotbill_pipelines.engine.schemas import CATALOG
-
-
-class TermsError(ValueError):
-    """Terms that contradict each other; ``path`` is the key, outermost first."""
-
-    def __init__(self, path: tuple[str | int, ...], rule: str) -> None:
-        super().__init__(f"{'.'.join(map(str, path))}: {rule}")
-        self.path = path
-        self.rule = rule
+from iotbill_pipelines.engine.sharing import Sharing
 
 
 def _no_float(value: object) -> object:
@@ -41,7 +34,7 @@ def _no_float(value: object) -> object:
 
 def _absent(value: object) -> bool:
     """Leave an optional key that is not used out of the catalog's JSON, and of its version."""
-    return value is None
+    return not value
 
 
 Money = Annotated[Decimal, BeforeValidator(_no_float)]
@@ -287,6 +280,16 @@ class Surcharge(Terms):
     percent: Rate = Decimal(0)
 
 
+class OnceAllowance(Terms):
+    """Free units granted once, on a service's first active day, for ``days`` days.
+
+    What is left on the first window that begins after them is lost.
+    """
+
+    quantity: Rate = Field(gt=0)
+    days: int = Field(ge=1, le=36_500)
+
+
 class Charge(Terms):
     """A priced item of an offer.
 
@@ -298,6 +301,10 @@ class Charge(Terms):
 
     ``time_policy`` says what a record that lasts beyond a time window is rated by: its start, or
     split at the border, the default for durations (RT-18).
+
+    ``allowance_rollover`` lets free units that are left be used for so many windows more; ``once``
+    grants some only once. First the window's own are used, then those carried over, then the ones
+    granted once, then those of share plans (SP-22).
 
     ``cycle`` says how often a recurring price is due, and over which windows usage is counted:
     allowances, tiers, least and greatest amounts start anew in each, and each is settled with the
@@ -318,6 +325,8 @@ class Charge(Terms):
     ) = None
     scope: Literal["service", "account"] = "service"
     allowance: Rate = Decimal(0)
+    allowance_rollover: int = Field(0, ge=0, le=120, exclude_if=_absent)
+    once: OnceAllowance | None = Field(None, exclude_if=_absent)
     allowance_events: int = Field(0, ge=0)
     allowance_amount: Money | None = None
     pooled: bool = False
@@ -336,26 +345,137 @@ class Charge(Terms):
     prices: list[Price] = Field(min_length=1)
 
 
-class SharePlan(Terms):
-    """A pool plan (RULEBOOK §3). ``overage`` prices what exceeds the pool.
+class SizedBy(Terms):
+    """Units that another class's use brings: ``quantity`` for each ``per`` of ``usage_class``.
 
-    Each window of ``cycle`` is a pool of its own; what one leaves over never pays for another
-    (SP-24).
+    Counted at the end of the period from the final use of the pool's participants, proportionally,
+    whole units only (SP-25).
+    """
+
+    usage_class: str
+    quantity: Rate = Field(gt=0)
+    per: str = "count"
+
+
+class Rollover(Terms):
+    """Unused units join the next allotments for ``periods`` more periods, the oldest drawn first.
+
+    ``maximum`` is the most that is carried on, newest grants first (SP-20, SP-21).
+    """
+
+    periods: int = Field(1, ge=1, le=120)
+    maximum: Rate | None = None
+
+
+class BucketTerms(Terms):
+    """What a pool shares, how large it is, and what use beyond it costs (RULEBOOK §3).
+
+    Several ``usage_classes`` of one unit share the bucket. A fixed bucket holds ``fixed``, a
+    variable one the sum of contributions; either is then counted in whole ``step``s, at least
+    ``minimum``. ``extra_pool`` sells overage as further pools of that size: the overage charge
+    then counts pools (``per: count``; SP-29).
+    """
+
+    usage_class: str | None = None
+    usage_classes: list[str] = Field([], exclude_if=_absent)
+    growth: Literal["fixed", "variable"] = "variable"
+    fixed: Rate = Decimal(0)
+    minimum: Rate = Field(Decimal(0), ge=0, exclude_if=_absent)
+    step: Rate = Field(Decimal(0), ge=0, exclude_if=_absent)
+    sized_by: SizedBy | None = Field(None, exclude_if=_absent)
+    extra_pool: Rate | None = Field(None, gt=0, exclude_if=_absent)
+    rollover: Rollover | None = Field(None, exclude_if=_absent)
+    per: str = "MB"
+    overage: Charge | None = None
+
+    @property
+    def classes(self) -> list[str]:
+        """The usage classes that draw from it."""
+        return [*([] if self.usage_class is None else [self.usage_class]), *self.usage_classes]
+
+
+class Bucket(BucketTerms):
+    """One of several buckets of a share plan; its pool is called ``plan.bucket/account``."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+
+
+class Participant(Terms):
+    """An offer, or every offer of a service type, that shares a plan, and what it brings.
+
+    ``contribution`` is for the plan's first bucket, ``contributions`` by bucket.
+    """
+
+    offer: str | None = None
+    service_type: str | None = None
+    contribution: Rate = Decimal(0)
+    contributions: dict[str, Rate] = {}
+
+    @model_validator(mode="after")
+    def _one(self) -> Participant:
+        if (self.offer is None) == (self.service_type is None):
+            raise ValueError("name either an offer or a service_type")
+        return self
+
+
+class SharePlan(BucketTerms):
+    """A pool plan (RULEBOOK §3): one bucket, or several ``buckets``, for each share-level account.
+
+    ``share_level`` puts together an account's services, those of all accounts that report to the
+    same ``parent`` (``levels_up`` levels above them), or of a whole tree (``root``). What a service
+    uses draws from the plans it shares in order of ``tie_break``, then id. With ``activation:
+    selling_service`` a pool exists only from the day a service of an offer that ``sells`` the plan
+    is sold. Each window of ``cycle`` is a pool of its own; what one leaves over never pays for
+    another (SP-24), unless the bucket has ``rollover``. ``plan_change: cycle`` lets an upgrade
+    count from the window's first day, a downgrade from the next window (SP-19).
     """
 
     id: str
-    usage_class: str
     currency: str
-    growth: Literal["fixed", "variable"] = "variable"
-    fixed: Rate = Decimal(0)
-    per: str = "MB"
-    share_level: Literal["account", "parent"] = "account"
+    buckets: list[Bucket] = Field([], exclude_if=_absent)
+    participants: list[Participant] = Field([], exclude_if=_absent)
+    share_level: Literal["account", "parent", "root"] = "account"
+    levels_up: int = Field(1, ge=1, le=20, exclude_if=lambda levels: levels == 1)
+    tie_break: int = Field(0, exclude_if=_absent)
+    activation: Literal["participating_service", "selling_service"] = Field(
+        "participating_service", exclude_if=lambda rule: rule == "participating_service"
+    )
+    plan_change: Literal["day", "cycle"] = Field("day", exclude_if=lambda rule: rule == "day")
     join_policy: Literal["full", "prorate_join"] = "full"
     attribution: Literal[
         "proportional_excess", "proportional_usage", "chronological", "equal", "owner"
     ] = "proportional_excess"
     cycle: CycleTerms | None = Field(None, exclude_if=_absent)
-    overage: Charge
+
+    @model_validator(mode="after")
+    def _shape(self) -> SharePlan:
+        if self.levels_up != 1 and self.share_level != "parent":
+            raise ValueError("levels_up is for share_level parent")
+        if self.buckets:
+            alone = {*BucketTerms.model_fields} & self.model_fields_set
+            if alone:
+                raise ValueError(f"a plan with buckets says {min(alone)} in each of them")
+            return self
+        if not self.classes or self.overage is None:
+            raise ValueError("give usage_class and overage, or buckets that have them")
+        return self
+
+    def each_bucket(self) -> list[tuple[str, tuple[str | int, ...], BucketTerms]]:
+        """Its buckets: id, path of keys below the plan, terms. A plan without buckets is one."""
+        if not self.buckets:
+            return [(self.id, (), self)]
+        return [
+            (f"{self.id}.{bucket.id}", ("buckets", number), bucket)
+            for number, bucket in enumerate(self.buckets)
+        ]
+
+    def overages(self) -> list[tuple[tuple[str | int, ...], Charge]]:
+        """The charges of its buckets with their paths below the plan."""
+        return [
+            ((*path, "overage"), bucket.overage)
+            for _, path, bucket in self.each_bucket()
+            if bucket.overage is not None
+        ]
 
 
 class FirstUseThreshold(Terms):
@@ -413,7 +533,13 @@ class PriceOverride(Terms):
 
 
 class Offer(Terms):
-    """Prices of products at a level of the seller chain."""
+    """Prices of products at a level of the seller chain.
+
+    ``share_plan`` and ``contribution`` (or ``contributions`` by bucket) let its services share a
+    pool; further plans name the offer, or its ``service_type``, among their participants.
+    ``sells`` names share plans that its services open for their account. Where plans change by
+    cycle, the higher ``grade``, then the higher contribution, is the upgrade.
+    """
 
     id: str
     name: str
@@ -422,6 +548,10 @@ class Offer(Terms):
     zone_set: str | None = None
     share_plan: str | None = None
     contribution: Rate = Decimal(0)
+    contributions: dict[str, Rate] = Field({}, exclude_if=_absent)
+    service_type: str | None = Field(None, exclude_if=_absent)
+    sells: list[str] = Field([], exclude_if=_absent)
+    grade: int = Field(0, exclude_if=_absent)
     first_use: FirstUse | None = None
     charges: list[Charge]
 
@@ -460,7 +590,7 @@ class _Compiler:
         self.products = {product.id: product for product in catalog.products}
         self.states = {definition.state for definition in catalog.states}
         self.zone_sets = {zones.id: zones for zones in catalog.zone_sets}
-        self.share_plans = {plan.id: plan for plan in catalog.share_plans}
+        self.share_plans = {plan.id for plan in catalog.share_plans}
         self.charge_ids: set[str] = set()
         self.price_ids: set[str] = set()
         self.windows = {window.id: no for no, window in enumerate(catalog.time_windows, 1)}
@@ -488,8 +618,7 @@ class _Compiler:
             )
         for number, zones in enumerate(catalog.zone_sets):
             self._zone_set(("zone_sets", number), zones)
-        for number, plan in enumerate(catalog.share_plans):
-            self._share_plan(("share_plans", number), plan)
+        self.sharing = self._share_plans()
         for number, offer in enumerate(catalog.offers):
             self._offer(("offers", number), offer)
         self._overrides()
@@ -667,53 +796,33 @@ class _Compiler:
                 }
             )
 
-    def _share_plan(self, path: tuple[str | int, ...], plan: SharePlan) -> None:
-        size = self._unit((*path, "per"), plan.per)
-        self._known(
-            (*path, "usage_class"), plan.usage_class, self.catalog.usage_classes, "usage class"
+    def _share_plans(self) -> Sharing:
+        sharing = Sharing(
+            self.catalog,
+            lambda path, amount, per: _whole(path, amount * self._unit((*path[:-1], "per"), per)),
         )
-        if plan.overage.kind != "overage":
-            raise TermsError((*path, "overage", "kind"), "a share plan's charge has kind overage")
-        self.rows["share_plan"].append(
-            {
-                "share_plan_id": plan.id,
-                "usage_class": plan.usage_class,
-                "growth": plan.growth,
-                "fixed_quantity": _whole((*path, "fixed"), plan.fixed * size),
-                "share_level": plan.share_level,
-                "join_policy": plan.join_policy,
-                "attribution": plan.attribution,
-                "overage_charge_id": plan.overage.id,
-            }
-        )
-        if plan.overage.cycle is not None:
-            raise TermsError(
-                (*path, "overage", "cycle"),
-                "write the cycle on the share plan, for all of the pool",
-            )
-        self._charge(
-            *((*path, "overage"), plan.overage, None, plan.currency, None, plan.usage_class),
-            cycle=plan.cycle,
-        )
+        self.rows |= sharing.rows()
+        for number, plan in enumerate(self.catalog.share_plans):
+            for _, below, bucket in plan.each_bucket():
+                assert bucket.overage is not None
+                where = ("share_plans", number, *below, "overage")
+                if bucket.overage.cycle is not None:
+                    raise TermsError(
+                        (*where, "cycle"), "write the cycle on the share plan, for all of the pool"
+                    )
+                self._charge(
+                    *(where, bucket.overage, None, plan.currency, None, bucket.classes[0]),
+                    cycle=plan.cycle,
+                )
+        return sharing
 
     def _offer(self, path: tuple[str | int, ...], offer: Offer) -> None:
         zones = None
         if offer.zone_set is not None:
             self._known((*path, "zone_set"), offer.zone_set, self.zone_sets, "zone set")
             zones = self.zone_sets[offer.zone_set]
-        contribution = 0
-        if offer.share_plan is not None:
-            self._known((*path, "share_plan"), offer.share_plan, self.share_plans, "share plan")
-            plan = self.share_plans[offer.share_plan]
-            if plan.currency != offer.currency:
-                raise TermsError(
-                    (*path, "currency"),
-                    f"{offer.currency} differs from share plan {plan.id}'s {plan.currency}",
-                )
-            contribution = _whole(
-                (*path, "contribution"),
-                offer.contribution * self._unit((*path, "share_plan"), plan.per),
-            )
+        plans = self.sharing.plans_of(offer.id)
+        self.sharing.check_cycles(path, offer.id)
         self.rows["offer"].append(
             {
                 "offer_id": offer.id,
@@ -721,35 +830,37 @@ class _Compiler:
                 "level": offer.level,
                 "currency": offer.currency,
                 "zone_set_id": offer.zone_set,
-                "share_plan_id": offer.share_plan,
-                "pool_contribution": contribution,
+                "share_plan_id": plans[0].id if plans else None,
+                "plan_change": "cycle"
+                if any(plan.plan_change == "cycle" for plan in plans)
+                else "day",
+                "grade": offer.grade,
+                "brought_quantity": self.sharing.grade(offer),
             }
         )
         self._first_use(path, offer)
         priced_classes: dict[str, str] = {}
         for number, charge in enumerate(offer.charges):
             where = (*path, "charges", number)
-            if charge.pooled and offer.share_plan is None:
+            if charge.pooled and not plans:
                 raise TermsError((*where, "pooled"), "the offer names no share_plan to draw from")
             product = self.products.get(charge.product)
             if charge.kind == "usage" and product is not None and product.usage_class is not None:
                 self._one_charge(where, charge, product.usage_class, priced_classes)
-                if charge.pooled and offer.share_plan is not None:
-                    shared = self.share_plans[offer.share_plan].usage_class
-                    if product.usage_class != shared:
-                        raise TermsError(
-                            (*where, "pooled"),
-                            f"share plan {offer.share_plan!r} shares {shared}, "
-                            f"not {product.usage_class}",
-                        )
+                shared = self.sharing.shared_classes(offer.id)
+                if charge.pooled and product.usage_class not in shared:
+                    names = ", ".join(repr(plan.id) for plan in plans)
+                    raise TermsError(
+                        (*where, "pooled"),
+                        f"share plan {names} shares {', '.join(shared)}, not {product.usage_class}",
+                    )
             cycle = charge.cycle
-            if charge.pooled and offer.share_plan is not None:
-                cycle = self.share_plans[offer.share_plan].cycle
+            if charge.pooled:
+                cycle = plans[0].cycle
                 if charge.cycle is not None and charge.cycle != cycle:
                     raise TermsError(
                         (*where, "cycle"),
-                        f"pooled usage has the cycle of share plan {offer.share_plan!r}; "
-                        "write it there",
+                        f"pooled usage has the cycle of share plan {plans[0].id!r}; write it there",
                     )
             if charge.kind == "transition" and cycle is not None:
                 raise TermsError((*where, "cycle"), "a transition happens once; remove cycle")
@@ -794,7 +905,7 @@ class _Compiler:
         size = self._unit((*path, "per"), charge.per)
         if charge.counts == "cost":
             size = COST_SIZE
-        self._counting(path, charge)
+        self._counting(path, charge, cycle)
         start, end = charge.transition or (None, None)
         self.rows["charge"].append(
             {
@@ -814,6 +925,11 @@ class _Compiler:
                 "increment_subsequent": charge.increment.subsequent,
                 "increment_point": charge.increment.point,
                 "allowance_quantity": _whole((*path, "allowance"), charge.allowance * size),
+                "allowance_windows": charge.allowance_rollover,
+                "once_quantity": 0
+                if charge.once is None
+                else _whole((*path, "once", "quantity"), charge.once.quantity * size),
+                "once_days": 0 if charge.once is None else charge.once.days,
                 "allowance_events": charge.allowance_events,
                 "allowance_minor": _minor(
                     (*path, "allowance_amount"), charge.allowance_amount, currency
@@ -850,7 +966,7 @@ class _Compiler:
             self._price(where, charge, number, price, size)
 
     @staticmethod
-    def _counting(path: tuple[str | int, ...], charge: Charge) -> None:
+    def _counting(path: tuple[str | int, ...], charge: Charge, cycle: CycleTerms | None) -> None:
         """Refuse ways of counting that contradict each other."""
         if charge.kind != "usage":
             return
@@ -865,6 +981,15 @@ class _Compiler:
             raise TermsError(
                 (*path, "pooled"), "a pool takes sums of quantities per service, nothing else"
             )
+        if charge.allowance_rollover or charge.once is not None:
+            single = charge.scope == "service" and all(p.counted == "period" for p in charge.prices)
+            weekly = cycle is not None and cycle.every == "week"
+            if not (plain and single) or weekly:
+                raise TermsError(
+                    (*path, "allowance_rollover" if charge.allowance_rollover else "once"),
+                    "free units that last are for sums of quantities per service, counted by the "
+                    "month or longer",
+                )
         if charge.increment.point == "pool_period":
             raise TermsError(
                 (*path, "increment", "point"),

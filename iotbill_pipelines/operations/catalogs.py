@@ -149,7 +149,7 @@ def _slug(name: str) -> str:
 def _advice(catalog: Catalog) -> Iterator[Advice]:
     charges = [
         *((offer.id, charge) for offer in catalog.offers for charge in offer.charges),
-        *((plan.id, plan.overage) for plan in catalog.share_plans),
+        *((plan.id, overage) for plan in catalog.share_plans for _, overage in plan.overages()),
     ]
     sold = {charge.product for _, charge in charges}
     for product in catalog.products:
@@ -163,7 +163,7 @@ def _advice(catalog: Catalog) -> Iterator[Advice]:
             yield Advice("orphan_zone_set", zones.id, f"no offer uses zone set {zones.id!r}")
     joined = {offer.share_plan for offer in catalog.offers}
     for plan in catalog.share_plans:
-        if plan.id not in joined:
+        if plan.id not in joined and not plan.participants:
             yield Advice("orphan_share_plan", plan.id, f"no offer joins share plan {plan.id!r}")
     for owner, charge in charges:
         where = f"{owner}/{charge.id}"

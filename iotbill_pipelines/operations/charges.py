@@ -7,6 +7,7 @@ SIM are the same operation (RULEBOOK §11).
 
 from __future__ import annotations
 
+import hashlib
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -18,7 +19,7 @@ from iotbill_pipelines.config.close import ClosePolicy, read_close_policy
 from iotbill_pipelines.engine.calendars import Month, months_between
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.cycles import first_day
-from iotbill_pipelines.engine.flow import settle_period
+from iotbill_pipelines.engine.flow import CARRIED, settle_period
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.schemas import (
     CHARGE_COMPONENT,
@@ -46,10 +47,12 @@ PREVIEW_ROWS = 10
 def settle_charges(ws: Workspace, period: Month) -> StageResult:
     """Settle the period, and earlier ones whose inputs changed since they were settled.
 
-    Publishes ``usage_aggregate``, ``pool_settlement``, ``pool_part``, ``charge_component``,
-    ``charge_finding`` and ``desired_charge`` in the lake. Findings: ``pools`` and ``components``
-    (block: parts that do not add up), ``reference_data`` (by configs/close.yaml),
-    ``unsettled_usage`` (warn: usage of an earlier month that was never closed).
+    Publishes ``usage_aggregate``, ``pool_settlement``, ``pool_part``, ``pool_lot``,
+    ``allowance_lot``, ``charge_component``, ``charge_finding`` and ``desired_charge`` in the lake.
+    What one period leaves unused is an input of the next, so late usage moves all later ones.
+
+    Findings: ``pools`` and ``components`` (block: parts that do not add up), ``reference_data`` (by
+    configs/close.yaml), ``unsettled_usage`` (warn: usage of an earlier month, never closed).
     """
     snapshot = knowledge(ws, period)
     known = fingerprints.recorded(ws, STAGE)
@@ -59,9 +62,10 @@ def settle_charges(ws: Workspace, period: Month) -> StageResult:
     for settled in scope:
         months = usage_months(ws, settled, snapshot)
         usage.rate_months(ws, usage.months_with_usage(ws, months), snapshot)
-        detail = _inputs(ws, settled, snapshot)
+        carried = carried_over(ws, settled)
+        detail = _inputs(ws, settled, snapshot, carried)
         if known.get(settled) != fingerprints.fingerprint(detail):
-            _settle(ws, settled, snapshot, detail, next_is_settled=settled + 1 in known)
+            _settle(ws, settled, snapshot, detail, carried, next_is_settled=settled + 1 in known)
             changed.append(settled)
         findings += _check(ws, settled, policy)
     findings += _never_closed(ws, period, scope)
@@ -105,9 +109,25 @@ def settled_periods(ws: Workspace, period: Month) -> list[Month]:
     return sorted({*earlier, period})
 
 
-def _inputs(ws: Workspace, period: Month, snapshot: Snapshot) -> dict[str, Any]:
+def carried_over(ws: Workspace, period: Month) -> dict[str, pa.Table]:
+    """What is left for a period (RULEBOOK §3): the lots of the one before, as settled."""
+    left = {}
+    with ws.compute() as compute:
+        for table in CARRIED:
+            ws.lake.scan(compute, table, usage_period=str(period - 1))
+            left[table.name] = compute.fetch(
+                f"select {table.column_list} from {table.name} order by {', '.join(table.key)}"
+            )
+    return left
+
+
+def _inputs(
+    ws: Workspace, period: Month, snapshot: Snapshot, carried: dict[str, pa.Table]
+) -> dict[str, Any]:
     rated = fingerprints.recorded(ws, usage.STAGE)
+    lots = {name: str(table.to_pylist()) for name, table in carried.items() if table.num_rows}
     return {
+        **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in lots.items()},
         "rated": {str(m): rated[m] for m in usage_months(ws, period, snapshot) if m in rated},
         "snapshot": snapshot.id,
         "code": code_version(),
@@ -119,6 +139,7 @@ def _settle(
     period: Month,
     snapshot: Snapshot,
     detail: dict[str, Any],
+    carried: dict[str, pa.Table],
     *,
     next_is_settled: bool,
 ) -> None:
@@ -132,8 +153,13 @@ def _settle(
             RATED_USAGE,
             [file for m in months for file in ws.lake.files(RATED_USAGE, usage_month=m)],
         )
-        settle_period(compute, period)
-        for table in _OF_THE_PERIOD:
+        settle_period(compute, period, carried)
+        lots = [
+            table
+            for table in CARRIED
+            if compute.fetch(table.name).num_rows or ws.lake.files(table, usage_period=this)
+        ]
+        for table in (*_OF_THE_PERIOD, *lots):
             _publish(ws, compute, table, f"usage_period = '{this}'", usage_period=this)
         _publish(ws, compute, CHARGE_COMPONENT, f"usage_period = '{this}'", usage_period=this)
         _publish(ws, compute, DESIRED_CHARGE, f"usage_period = '{this}'", usage_period=this)

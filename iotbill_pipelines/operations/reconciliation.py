@@ -494,7 +494,7 @@ def _units(ws: Workspace) -> dict[str, tuple[str, int]]:
     """Charge code -> unit it is priced in, and its size."""
     catalog = catalogs.in_force(ws).catalog
     listed = [charge for offer in catalog.offers for charge in offer.charges]
-    listed += [plan.overage for plan in catalog.share_plans]
+    listed += [overage for plan in catalog.share_plans for _, overage in plan.overages()]
     return {
         charge.external_code or charge.id: ("days", 1)
         if charge.kind == "recurring"

@@ -34,6 +34,8 @@ _SETTLED = (
     "usage_aggregate",
     "pool_settlement",
     "pool_part",
+    "pool_lot",
+    "allowance_lot",
     "charge_component",
     "desired_charge",
     "charge_finding",
@@ -123,8 +125,14 @@ def run_tables(tables: ScenarioTables, months: Iterable[Month]) -> dict[str, pa.
         rated = results["rated_usage"]
         empty = TABLES["rated_usage"].arrow_schema.empty_table()
         compute.load("rated_usage", pa.concat_tables(rated) if rated else empty)
+        settled: Month | None = None
         for month in months:
-            flow.settle_period(compute, month)
+            follows = settled is not None and settled + 1 == month
+            left = (
+                {table.name: results[table.name][-1] for table in flow.CARRIED} if follows else {}
+            )
+            flow.settle_period(compute, month, left)
+            settled = month
             for name in _SETTLED:
                 results[name].append(compute.fetch(name))
     return {

@@ -30,6 +30,7 @@ from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.schemas import RATED_USAGE, USAGE_RECORD
 from iotbill_pipelines.engine.terms import Catalog, TermsError, compile_catalog
 from iotbill_pipelines.operations import mediation
+from iotbill_pipelines.operations.charges import carried_over
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.documents import ColumnFormat, Sheet, write_workbook
 from iotbill_pipelines.storage.reference import as_known_at
@@ -179,7 +180,7 @@ def _priced(
             compute.define("rated_usage", " union all ".join(f"select * from {p}" for p in parts))
         else:
             compute.load("rated_usage", RATED_USAGE.arrow_schema.empty_table())
-        settle_period(compute, period)
+        settle_period(compute, period, carried_over(ws, period))
         rows = compute.fetch(
             "select level, account_id, product_id, currency, kind, service_id,"
             " cast(sum(amount_minor) as bigint) as amount_minor from desired_charge"
@@ -248,7 +249,12 @@ def _take_pools(
     wanted: Mapping[str, Mapping[str, Any]],
 ) -> None:
     data["share_plans"] = target["share_plans"]
-    needed = {plan["overage"]["product"] for plan in target["share_plans"]}
+    needed = {
+        each["overage"]["product"]
+        for plan in target["share_plans"]
+        for each in (plan, *plan.get("buckets", []))
+        if each["overage"]
+    }
     held = {product["id"] for product in data["products"]}
     data["products"] += [
         product
@@ -257,8 +263,10 @@ def _take_pools(
     ]
     for offer in data["offers"]:
         if offer["id"] in offers:
-            for name in ("share_plan", "contribution"):
-                offer[name] = offers[offer["id"]][name]
+            for name in ("share_plan", "contribution", "contributions", "service_type", "sells"):
+                offer.pop(name, None)
+                if name in offers[offer["id"]]:
+                    offer[name] = offers[offer["id"]][name]
     for charge in _charges(data):
         if charge["id"] in wanted:
             charge["pooled"] = wanted[charge["id"]]["pooled"]

@@ -122,7 +122,9 @@ def test_terms_become_rows_in_class_units() -> None:
     assert charges["mb"]["minimum_minor"] == 100
     assert charges["text"]["unit_size"] == 100
     assert charges["excess"]["usage_class"] == "data"
-    assert tables["offer"]["pool_contribution"].to_pylist() == [1_500_000]
+    assert tables["share_participant"].to_pylist() == [
+        {"offer_id": "basic", "bucket_id": "pool", "contribution_quantity": 1_500_000}
+    ]
     prices = [row["price_id"] for row in tables["price"].to_pylist()]
     assert prices == ["excess#1", "mb#1", "mb#2", "text#1", "monthly#1", "ending#1"]
     tiers = [row for row in tables["price_tier"].to_pylist() if row["price_id"].startswith("mb")]

@@ -15,7 +15,7 @@ from iotbill_pipelines.engine.reconcile import VendorTerms
 from iotbill_pipelines.engine.terms import Charge, Offer, Price
 from tests.reconcile.market import Market
 
-from . import journals
+from . import journals, sharing
 from .business import (
     MEGA,
     PERIOD,
@@ -1160,7 +1160,6 @@ def wrong_price(case: Case) -> list[Check]:
 
 # --------------------------------------------------------------------------------- registry
 
-_NO_ROLLOVER = OutOfScope("pools carry nothing over to the next period")
 _FEEDS = OutOfScope("fields and totals of a file, not an amount of a charge")
 _CLOSE = OutOfScope("a gate of the close, not an amount of a charge")
 
@@ -1216,14 +1215,12 @@ WORKED: dict[str, Entry] = {
     "share.leaver_keeps_contribution": Run(leaver),
     "share.own_bucket_first": Run(own_first),
     "share.joiner_usage_before_join": Run(before_joining),
-    "share.zero_usage": _NO_ROLLOVER,
-    "share.rollover": _NO_ROLLOVER,
-    "share.rollover_expiry_order": _NO_ROLLOVER,
-    "share.weekly_frequency": OutOfScope("pools settle by the month only"),
-    "share.multi_class_bucket": OutOfScope("a pool shares one usage class"),
-    "share.mid_month_upgrade": OutOfScope(
-        "an upgrade is prorated by days (see recurring plan changes), its contribution is not"
-    ),
+    "share.zero_usage": Run(sharing.nothing_used),
+    "share.rollover": Run(sharing.rollover),
+    "share.rollover_expiry_order": Run(sharing.expiry_order),
+    "share.weekly_frequency": Run(sharing.weekly),
+    "share.multi_class_bucket": Run(sharing.sized_by_class),
+    "share.mid_month_upgrade": Run(sharing.upgrade, policy="`plan_change: cycle`"),
     "share.particle_block": OutOfScope("one block over several measures; a charge prices one"),
     "units.binary_vs_decimal": Run(binary_units),
     "recurring.proration.start": Run(proration_start),

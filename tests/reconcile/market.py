@@ -218,7 +218,6 @@ class Market:
                     "name": "Deal",
                     "level": "vendor",
                     "currency": "EUR",
-                    "pool_contribution": 0,
                 }
             ],
             **self.rows,
@@ -230,7 +229,15 @@ class Market:
             },
             **{
                 name: CATALOG[name]
-                for name in ("state", "offer", "share_plan", "charge", "price", "price_tier")
+                for name in (
+                    "state",
+                    "offer",
+                    "share_participant",
+                    "share_bucket",
+                    "charge",
+                    "price",
+                    "price_tier",
+                )
             },
             "desired_charge": DESIRED_CHARGE,
             "usage_aggregate": USAGE_AGGREGATE,

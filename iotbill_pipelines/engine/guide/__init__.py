@@ -12,7 +12,7 @@ from datetime import date, datetime, time, timedelta
 
 import pyarrow as pa
 
-from iotbill_pipelines.engine.calendars import Month, local_quarters
+from iotbill_pipelines.engine.calendars import Cycle, Month, local_quarters
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.statements import statement
 from iotbill_pipelines.engine.windows import band, read_windows
@@ -34,6 +34,24 @@ _BAND_INTERVAL = pa.schema(
         ("band", pa.string()),
         ("from_utc", pa.timestamp("us")),
         ("to_utc", pa.timestamp("us")),
+    ]
+)
+_OFFER_SWITCH = pa.schema(
+    [
+        ("window_start", pa.date32()),
+        ("level", pa.string()),
+        ("account_id", pa.string()),
+        ("service_id", pa.string()),
+        ("offer_id", pa.string()),
+        ("held_offer_id", pa.string()),
+    ]
+)
+_CHANGE_WINDOW = pa.schema(
+    [
+        ("cycle", pa.string()),
+        ("bill_day", pa.int32()),
+        ("window_start", pa.date32()),
+        ("window_end", pa.date32()),
     ]
 )
 _FIRST_USE_ROW = pa.schema(
@@ -61,6 +79,32 @@ def define_day_intervals(compute: Compute) -> None:
     compute.define(
         "service_offer_interval", statement("guide", "service_offer_interval"), keep=True
     )
+
+
+def change_plans(compute: Compute, period: Month) -> None:
+    """Let changes between offers of plans with ``plan_change: cycle`` count by window (SP-19).
+
+    Redefines ``service_offer_interval`` and defines ``offer_switch``: the offer that a service is
+    taken to have had in a window, where it used under another. The windows are those of the period
+    and, for charges in advance, of the next. Needs ``account_cycle`` and
+    :func:`define_day_intervals`.
+    """
+    asked = "select count(*) as offers from offer where plan_change = 'cycle'"
+    if not compute.fetch(asked)["offers"][0].as_py():
+        compute.load("offer_switch", _OFFER_SWITCH.empty_table())
+        return
+    cycles = compute.fetch("select distinct cycle from share_plan")["cycle"].to_pylist()
+    days = compute.fetch("select distinct bill_day from account_cycle")["bill_day"].to_pylist()
+    windows = [
+        {"cycle": cycle, "bill_day": day, "window_start": start, "window_end": end}
+        for cycle in sorted(cycles)
+        for day in sorted(days)
+        for start, end in Cycle.parse(cycle).windows(period.start, (period + 1).end, day)
+    ]
+    compute.load("change_window", pa.Table.from_pylist(windows, schema=_CHANGE_WINDOW))
+    for step in ("offer_piece", "offer_switch", "offer_held"):
+        compute.define(step, statement("guide", step), keep=True)
+    compute.define("service_offer_interval", "select * from offer_held", keep=True)
 
 
 def _define_states(compute: Compute, source: str) -> None:

@@ -7,15 +7,29 @@ integer quantities and the price version, never money. The second half sums a us
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from iotbill_pipelines.engine.compute import Compute, conform
 from iotbill_pipelines.engine.conditions import trait_sql
 from iotbill_pipelines.engine.schemas import (
+    ALLOWANCE_LOT,
     RATED_USAGE,
     SUSPENDED_RECORD,
     USAGE_AGGREGATE,
     USAGE_OUTCOME,
 )
 from iotbill_pipelines.engine.statements import statement
+
+_OWN_MORE = pa.schema(
+    [
+        ("window_start", pa.date32()),
+        ("level", pa.string()),
+        ("account_id", pa.string()),
+        ("service_id", pa.string()),
+        ("charge_id", pa.string()),
+        ("quantity", pa.int64()),
+    ]
+)
 
 
 def define_price_intervals(compute: Compute) -> None:
@@ -72,6 +86,35 @@ _UNSPLIT = """
 select *, cast(1 as integer) as part_no, quantity as part_quantity, true as is_last_part
 from whole_usage
 """.strip()
+
+
+def open_allowances(compute: Compute, carried: pa.Table | None) -> None:
+    """Define ``own_more``: free units of services beyond those that the charge grants (SP-22).
+
+    ``carried`` has the rows of ``allowance_lot`` of the period before; None where nothing was
+    settled before. Needs ``usage_window``, ``charge_cycle``, ``account_cycle`` and the day
+    intervals.
+    """
+    if not _lasting_allowances(compute):
+        compute.load("own_more", _OWN_MORE.empty_table())
+        return
+    lots = ALLOWANCE_LOT.arrow_schema.empty_table() if carried is None else carried
+    compute.load("allowance_lot_before", lots)
+    for step in ("allowance_carry", "own_lot", "own_more"):
+        compute.define(step, statement("rate", step), keep=True)
+
+
+def settle_allowances(compute: Compute) -> None:
+    """Define ``allowance_lot``: what is left of free units that last. Needs ``usage_free``."""
+    if _lasting_allowances(compute):
+        compute.define("allowance_lot", conform(statement("rate", "allowance_lot"), ALLOWANCE_LOT))
+    else:
+        compute.load("allowance_lot", ALLOWANCE_LOT.arrow_schema.empty_table())
+
+
+def _lasting_allowances(compute: Compute) -> bool:
+    asked = "select charge_id from charge where allowance_windows > 0 or once_quantity > 0 limit 1"
+    return bool(compute.fetch(asked).num_rows)
 
 
 def sum_period(compute: Compute) -> None:

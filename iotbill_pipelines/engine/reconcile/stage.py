@@ -50,8 +50,8 @@ def reconcile(compute: Compute, period: Month, terms: Sequence[VendorTerms]) -> 
     which to look for copies), ``desired_charge`` (level vendor, those whose ``billing_period`` is
     ``period``), ``usage_aggregate`` (of the same usage periods), ``service_identifier``,
     ``service_state``, ``service_offer``, ``state``, ``offer``, ``charge``, ``price``,
-    ``price_tier`` and ``share_plan``. Defines :data:`RESULTS`. A vendor without terms
-    is compared with tolerance zero.
+    ``price_tier``, ``share_participant`` and ``share_bucket``. Defines :data:`RESULTS`. A vendor
+    without terms is compared with tolerance zero.
 
     Per line and currency, ``sum(cause.amount_minor) = variance_minor``; the variances of an
     invoice's lines add up to its total, rounded once, minus our expected cost.

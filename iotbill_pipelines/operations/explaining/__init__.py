@@ -11,6 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -193,7 +194,12 @@ def _catalog(session: Session, snapshot_id: str) -> tuple[str | None, dict[str, 
         charge["id"]: charge["per"]
         for charge in (
             *(c for offer in listed.get("offers", []) for c in offer["charges"]),
-            *(plan["overage"] for plan in listed.get("share_plans", [])),
+            *(
+                each["overage"]
+                for plan in listed.get("share_plans", [])
+                for each in (plan, *plan.get("buckets", []))
+                if each["overage"]
+            ),
         )
     }
     return digest, units
@@ -244,6 +250,13 @@ def _evidence(
             core_states={r["state"]: r["core_state"] for r in rows("select * from state")},
             offers={row["offer_id"]: row for row in rows("select * from offer")},
             share_plans={row["share_plan_id"]: row for row in rows("select * from share_plan")},
+            share_buckets={
+                row["overage_charge_id"]: row for row in rows("select * from share_bucket")
+            },
+            parents={
+                row["account_id"]: row["parent_account_id"]
+                for row in rows("select account_id, parent_account_id from account")
+            },
             service_states=_grouped(
                 rows(
                     f"select * from service_state where service_id in ({asked}) order by changed_at"
@@ -265,14 +278,12 @@ def _evidence(
                     " (usage_period, level, account_id, service_id, charge_id)"
                 )
             ),
-            pools={(row["level"], row["pool_id"]): row for row in pools},
-            pool_parts=_paired(
+            pools={(row["level"], row["pool_id"], row["window_start"]): row for row in pools},
+            pool_parts=_of_windows(
                 rows(
                     "select * from pool_part where (level, charge_id) in"
                     " (select level, charge_id from asked_unit)"
-                ),
-                "level",
-                "pool_id",
+                )
             ),
             waiting={
                 row["offer_id"]: row["waiting_state"] for row in rows("select * from first_use")
@@ -285,6 +296,13 @@ def _records(rows: Sequence[dict[str, Any]]) -> dict[Unit, list[Any]]:
     found: dict[Unit, list[Any]] = defaultdict(list)
     for row in rows:
         found[Unit(*(row[name] for name in _UNIT))].append(row)
+    return found
+
+
+def _of_windows(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, date], list[Any]]:
+    found: dict[tuple[str, str, date], list[Any]] = defaultdict(list)
+    for row in rows:
+        found[row["level"], row["pool_id"], row["window_start"]].append(row)
     return found
 
 

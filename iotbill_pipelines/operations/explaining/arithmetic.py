@@ -66,11 +66,16 @@ class Evidence:
     core_states: dict[str, str]
     offers: dict[str, Row]
     share_plans: dict[str, Row]
+    share_buckets: dict[str, Row]
+    """Overage charge -> the bucket that it is for."""
+    parents: dict[str, str | None]
+    """Account -> the account that it reports to."""
     service_states: dict[str, list[Row]]
     service_offers: dict[tuple[str, str], list[Row]]
     records: dict[Unit, list[Row]]
-    pools: dict[tuple[str, str], Row]
-    pool_parts: dict[tuple[str, str], list[Row]]
+    pools: dict[tuple[str, str, date], Row]
+    """Level, pool and window -> the pool as settled."""
+    pool_parts: dict[tuple[str, str, date], list[Row]]
     waiting: dict[str, str] = field(default_factory=dict)
     """Offer -> state in which its services wait for their first use."""
     units_of: dict[str, str] = field(default_factory=dict)
@@ -288,6 +293,8 @@ _PLAIN_CHARGE: Mapping[str, object] = {
     "counts": "quantity",
     "aggregation": "sum",
     "scope": "service",
+    "allowance_windows": 0,
+    "once_quantity": 0,
     "allowance_events": 0,
     "allowance_minor": 0,
     "rounding_mode": "half_up",
@@ -545,8 +552,8 @@ def _sold(evidence: Evidence, unit: Unit, charge: Row, day: date, state: str) ->
 def _overage(evidence: Evidence, unit: Unit, charge: Row) -> Result:
     steps: list[Step] = []
     total, currency = 0, ""
-    for (level, pool_id), parts in sorted(evidence.pool_parts.items()):
-        pool = evidence.pools[level, pool_id]
+    for (level, pool_id, window), parts in sorted(evidence.pool_parts.items()):
+        pool = evidence.pools[level, pool_id, window]
         carried = any(
             (part["account_id"], part["service_id"]) == (unit.account_id, unit.service_id)
             for part in parts
@@ -570,26 +577,43 @@ def _pool(
     steps: list[Step],
 ) -> int:
     plan = evidence.share_plans[pool["share_plan_id"]]
+    bucket = evidence.share_buckets[charge["charge_id"]]
     per, currency = _per(evidence, charge), pool["currency"]
-    contributed = sum(part["contribution"] for part in parts)
-    size = plan["fixed_quantity"] if plan["growth"] == "fixed" else contributed
+    size, grown = _pool_size(bucket, pool, sum(part["contribution"] for part in parts))
     used = sum(part["used"] for part in parts)
     over = max(0, used - size)
     members = sum(part["contribution"] > 0 for part in parts)
+    month = evidence.period
+    days = ""
+    if (pool["window_start"], pool["window_end"]) != (month.start, month.end):
+        days = f" from {pool['window_start']} to before {pool['window_end']}"
+    counted: Row = {**charge, "unit_size": 1} if bucket["extra_quantity"] else charge
+    unit_name = "units" if bucket["extra_quantity"] else per
     steps.append(
         Step(
-            f"pool {pool['pool_id']}: {members:,} contributing services, size "
-            f"{_count(size, charge, per)} ({plan['growth']}), used {_count(used, charge, per)}, "
-            f"overage {_count(over, charge, per)}"
+            f"pool {pool['pool_id']}{days}: {members:,} contributing services, size "
+            f"{_count(size, counted, unit_name)} ({grown}), used "
+            f"{_count(used, counted, unit_name)}, overage {_count(over, counted, unit_name)}"
         )
     )
-    billed = _stepped(over, charge["increment_initial"], charge["increment_subsequent"])
-    billed = max(0, billed - charge["allowance_quantity"])
-    if billed != over:
-        steps.append(Step(f"  in increments and after allowance: {_count(billed, charge, per)}"))
+    if pool["carried"]:
+        steps.append(
+            Step(f"  of the size, {_count(pool['carried'], counted, unit_name)} were carried over")
+        )
+    if bucket["extra_quantity"]:
+        billed = -(-over // bucket["extra_quantity"])
+        steps.append(
+            Step(f"  sold as {billed:,} further pools of {bucket['extra_quantity']:,} units")
+        )
+    else:
+        billed = _stepped(over, charge["increment_initial"], charge["increment_subsequent"])
+    due = max(0, billed - charge["allowance_quantity"])
+    if due != over and not bucket["extra_quantity"]:
+        steps.append(Step(f"  in increments and after allowance: {_count(due, charge, per)}"))
+    billed = due
     exact = Fraction(0)
     price = evidence.price_on(
-        charge["charge_id"], evidence.period.last_day, lambda p: p["zone"] is None
+        charge["charge_id"], pool["window_end"] - timedelta(days=1), lambda p: p["zone"] is None
     )
     if price is not None:
         steps.append(Step(f"  priced at the period's end, {_terms(price)}"))
@@ -597,32 +621,21 @@ def _pool(
         exact, told = _cost(price, tiers, charge, per, 0, billed, billed)
         steps += told
     whole = _finished(exact, charge, currency, steps)
-    weights = _account_weights(parts)
-    accounts = sorted(weights)
-    of_accounts = apportion(whole.amount_minor, [weights[a] for a in accounts], accounts)
-    by_account = dict(zip(accounts, of_accounts, strict=True))
-    own = [part for part in parts if part["account_id"] == unit.account_id]
+    carried, told, own = _down(evidence, unit.account_id, pool, parts, whole.amount_minor)
     shares = apportion(
-        by_account[unit.account_id],
-        [part["weight"] for part in own],
-        [part["service_id"] for part in own],
+        carried, [part["weight"] for part in own], [part["service_id"] for part in own]
     )
     position = next(i for i, part in enumerate(own) if part["service_id"] == unit.service_id)
     mine = own[position]
     steps.append(
         Step(
             f"shared out by {plan['attribution']}: this service used "
-            f"{_count(mine['used'], charge, per)} with {_count(mine['contribution'], charge, per)} "
-            f"contributed, weight {mine['weight']:,} of {sum(weights.values()):,}"
+            f"{_count(mine['used'], counted, unit_name)} with "
+            f"{_count(mine['contribution'], counted, unit_name)} contributed, weight "
+            f"{mine['weight']:,} of {sum(part['weight'] for part in parts):,}"
         )
     )
-    if len(accounts) > 1:
-        steps.append(
-            Step(
-                f"  account {unit.account_id} carries weight {weights[unit.account_id]:,}",
-                _money(by_account[unit.account_id], currency),
-            )
-        )
+    steps += told
     steps.append(
         Step(
             "  part by largest remainder: the parts add up to the pool",
@@ -632,11 +645,54 @@ def _pool(
     return shares[position]
 
 
-def _account_weights(parts: Sequence[Row]) -> dict[str, int]:
-    weights: dict[str, int] = defaultdict(int)
-    for part in parts:
-        weights[part["account_id"]] += part["weight"]
-    return dict(weights)
+def _pool_size(bucket: Row, pool: Row, contributed: int) -> tuple[int, str]:
+    """The size of a pool with what was carried over, and how it came about."""
+    if bucket["sized_by_class"] is not None:
+        return pool["available"], f"with the use of {bucket['sized_by_class']}"
+    size, step = contributed, bucket["step_quantity"]
+    if bucket["growth"] == "fixed":
+        size = bucket["fixed_quantity"]
+    if step:
+        size = -(-size // step) * step
+    return max(size, bucket["minimum_quantity"]) + pool["carried"], bucket["growth"]
+
+
+def _down(
+    evidence: Evidence, account: str, pool: Row, parts: Sequence[Row], total: int
+) -> tuple[int, list[Step], list[Row]]:
+    """What an account carries itself, step by step down the accounts, and its own services."""
+
+    def path(account_id: str) -> list[str]:
+        found = [account_id]
+        while found[0] != pool["account_id"]:
+            found.insert(0, str(evidence.parents[found[0]]))
+        return found
+
+    paths = {part["account_id"]: path(part["account_id"]) for part in parts}
+    here, told, depth = list(parts), [], 1
+    while any(len(paths[part["account_id"]]) > depth for part in here):
+        weights: dict[str, int] = defaultdict(int)
+        for part in here:
+            weights[_at(paths[part["account_id"]], depth)] += part["weight"]
+        names = sorted(weights)
+        shares = apportion(total, [weights[name] for name in names], names)
+        chosen = _at(paths[account], depth)
+        total = dict(zip(names, shares, strict=True))[chosen]
+        here = [part for part in here if _at(paths[part["account_id"]], depth) == chosen]
+        if len(names) > 1:
+            told.append(
+                Step(
+                    f"  account {chosen} carries weight {weights[chosen]:,}",
+                    _money(total, pool["currency"]),
+                )
+            )
+        depth += 1
+    return total, told, here
+
+
+def _at(path: Sequence[str], depth: int) -> str:
+    """The account at a depth of a path; below its end an account stands for itself."""
+    return path[min(depth, len(path) - 1)]
 
 
 # ------------------------------------------------------------------------------------ words

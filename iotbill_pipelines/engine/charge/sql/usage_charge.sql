@@ -14,7 +14,7 @@ curved as (
 )
 select u.usage_period, u.usage_period as billing_period, u.level, u.account_id, u.service_id,
   u.charge_id, 'usage' as kind,
-  v.curves = 0 and c.allowance_quantity = 0 and c.minimum_minor is null
+  v.curves = 0 and c.allowance_quantity = 0 and c.once_quantity = 0 and c.minimum_minor is null
     and c.maximum_minor is null and c.increment_point <> 'service_period' and c.aggregation = 'sum'
     and c.scope = 'service' and c.allowance_events = 0 and c.allowance_minor = 0 as linear,
   u.records, u.quantity, u.currency, coalesce(t.amount_minor, 0) as amount_minor

@@ -1,7 +1,7 @@
--- Bill days of accounts: their own, and that of the account they report to.
+-- Bill days of accounts: their own, and those of the accounts whose pools they share.
 select a.account_id, 'account' as cycle_level, coalesce(a.bill_day, 1) as bill_day
 from account as a
 union all
-select a.account_id, 'parent', coalesce(p.bill_day, 1)
-from account as a
-left join account as p on p.account_id = coalesce(a.parent_account_id, a.account_id)
+select q.account_id, 'plan ' || q.share_plan_id, coalesce(p.bill_day, 1)
+from share_place as q
+join account as p on p.account_id = q.pool_account_id

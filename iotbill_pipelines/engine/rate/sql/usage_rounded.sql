@@ -1,7 +1,8 @@
 -- After increments of the service period: the service's whole use of a charge is rounded once,
 -- what that adds goes to the price of the last record (RULEBOOK §6, RT-15).
 with total as (
-  select u.*, c.increment_point, c.increment_initial, c.increment_subsequent, c.allowance_quantity,
+  select u.*, c.increment_point, c.increment_initial, c.increment_subsequent,
+    c.allowance_quantity + coalesce(m.quantity, 0) as allowance_quantity,
     sum(u.session_quantity) over (
       partition by u.window_start, u.level, u.account_id, u.service_id, u.charge_id) as charge_quantity,
     count(*) over (
@@ -12,6 +13,9 @@ with total as (
       as from_last
   from usage_by_price as u
   join charge as c on c.charge_id = u.charge_id
+  left join own_more as m on m.window_start = u.window_start and m.level = u.level
+    and m.account_id = u.account_id and m.service_id = u.service_id
+    and m.charge_id = u.charge_id
 )
 select window_start, window_end, level, account_id, service_id, offer_id, charge_id, price_id, pooled,
   records, quantity, counted_quantity,

@@ -11,9 +11,9 @@ with contracted as (
   union all
   select v.vendor_id, c.charge_code, c.kind, c.unit_size, c.rate_e12
   from contracted as v
-  join offer as o on o.offer_id = v.offer_id
-  join share_plan as p on p.share_plan_id = o.share_plan_id
-  join reconcile_own_price as c on c.charge_id = p.overage_charge_id
+  join share_participant as s on s.offer_id = v.offer_id
+  join share_bucket as b on b.bucket_id = s.bucket_id
+  join reconcile_own_price as c on c.charge_id = b.overage_charge_id
 )
 select vendor_id, charge_code, min(kind) as kind, min(unit_size) as unit_size,
   case when min(rate_e12) = max(rate_e12) and count(rate_e12) = count(*)

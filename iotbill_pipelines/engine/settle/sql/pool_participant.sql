@@ -1,23 +1,23 @@
 -- Contribution and eligible usage (after the service's own allowance) of each service of a pool.
 with entry as (
-  select usage_period, window_start, window_end, level, share_plan_id, pool_account_id, account_id,
-    service_id, currency, contribution, wide(0) as used
+  select window_start, level, bucket_id || '/' || pool_account_id as pool_id, account_id,
+    service_id, contribution, wide(0) as used
   from pool_member
   union all
-  select u.usage_period, u.window_start, u.window_end, u.level, o.share_plan_id,
-    case when s.share_level = 'parent' then coalesce(a.parent_account_id, a.account_id)
-         else a.account_id end,
-    u.account_id, u.service_id, o.currency, 0, wide(u.rated_quantity - u.allowance_quantity)
-  from usage_aggregate as u
-  join offer as o on o.offer_id = u.offer_id
-  join share_plan as s on s.share_plan_id = o.share_plan_id
-  join account as a on a.account_id = u.account_id
-  where u.pooled
+  select r.window_start, r.level, r.pool_id, u.account_id, u.service_id, 0, u.units
+  from shared_usage as u
+  join share_reach as r on r.window_start = u.window_start and r.level = u.level
+    and r.account_id = u.account_id and r.offer_id = u.offer_id
+    and r.usage_class = u.usage_class and r.place = 1 and not r.by_unit
+  union all
+  select window_start, level, pool_id, account_id, service_id, 0, wide(units)
+  from pool_entry
 )
-select usage_period, window_start, window_end, level,
-  share_plan_id || '/' || pool_account_id as pool_id, share_plan_id,
-  pool_account_id, account_id, service_id, min(currency) as currency,
-  cast(sum(contribution) as bigint) as contribution, cast(sum(used) as bigint) as used
-from entry
-group by usage_period, window_start, window_end, level, share_plan_id, pool_account_id, account_id,
-  service_id
+select a.usage_period, e.window_start, e.level, e.pool_id, a.pool_account_id, e.account_id,
+  e.service_id, cast(sum(e.contribution) as bigint) as contribution,
+  cast(sum(e.used) as bigint) as used
+from entry as e
+join pool_allotment as a on a.window_start = e.window_start and a.level = e.level
+  and a.pool_id = e.pool_id
+group by a.usage_period, e.window_start, e.level, e.pool_id, a.pool_account_id, e.account_id,
+  e.service_id

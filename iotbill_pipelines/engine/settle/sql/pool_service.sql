@@ -1,7 +1,5 @@
--- Second step: what the account carries, beside each of its services.
-select s.*, a.part_minor as account_minor, q.part_minor as account_overage
+-- The last step: what the account itself carries, beside each of its services.
+select s.*, b.carried_minor as account_minor, b.carried_overage as account_overage
 from pool_share as s
-join pool_account_minor as a on a.window_start = s.window_start and a.level = s.level and a.pool_id = s.pool_id
-  and a.account_id = s.account_id
-join pool_account_overage as q on q.window_start = s.window_start and q.level = s.level and q.pool_id = s.pool_id
-  and q.account_id = s.account_id
+join branch_input as b on b.window_start = s.window_start and b.level = s.level
+  and b.pool_id = s.pool_id and b.account_id = s.account_id
