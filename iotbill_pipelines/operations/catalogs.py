@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from iotbill_pipelines.config.catalog import CatalogSource, catalog_of_json, read_catalog
 from iotbill_pipelines.config.documents import read_yaml
 from iotbill_pipelines.config.rate_tables import as_csv, read_sheets
-from iotbill_pipelines.engine.terms import Catalog, Charge, Price
+from iotbill_pipelines.engine.terms import Catalog, Charge, Offer, Participant, Price
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.documents import write_bytes
 from iotbill_pipelines.storage.models import CatalogVersion, Run, Snapshot
@@ -165,6 +165,7 @@ def _advice(catalog: Catalog) -> Iterator[Advice]:
     for plan in catalog.share_plans:
         if plan.id not in joined and not plan.participants:
             yield Advice("orphan_share_plan", plan.id, f"no offer joins share plan {plan.id!r}")
+    yield from _empty_buckets(catalog)
     for owner, charge in charges:
         where = f"{owner}/{charge.id}"
         open_prices = [price for price in charge.prices if price.zone is None]
@@ -206,6 +207,26 @@ def _undated(charge: Charge) -> Iterator[str]:
         without = [p for p in prices if p.valid_from == date(1970, 1, 1) and p.valid_to is None]
         if without and len(without) < len(prices):
             yield " ".join(part for part in kind if part) or "everything else"
+
+
+def _empty_buckets(catalog: Catalog) -> Iterator[Advice]:
+    """Buckets that hold nothing whoever shares them: all use of them is overage."""
+    for plan in catalog.share_plans:
+        rules: list[Participant | Offer] = [*plan.participants]
+        rules += [offer for offer in catalog.offers if offer.share_plan == plan.id]
+        for number, (bucket_id, _, bucket) in enumerate(plan.each_bucket()):
+            name = plan.buckets[number].id if plan.buckets else ""
+            filled = any(
+                rule.contributions.get(name, rule.contribution if number == 0 else 0)
+                for rule in rules
+            )
+            size = bucket.fixed if bucket.growth == "fixed" else filled
+            if rules and not (size or bucket.minimum or bucket.sized_by):
+                yield Advice(
+                    "empty_bucket",
+                    bucket_id,
+                    f"nothing fills {bucket_id!r}: give it a fixed size, or contributions",
+                )
 
 
 def history(ws: Workspace) -> list[Version]:

@@ -242,6 +242,9 @@ def _charges(data: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         yield from offer["charges"]
 
 
+_OF_POOLS = ("share_plan", "contribution", "contributions", "service_type", "sells", "grade")
+
+
 def _take_pools(
     data: dict[str, Any],
     target: Mapping[str, Any],
@@ -263,7 +266,7 @@ def _take_pools(
     ]
     for offer in data["offers"]:
         if offer["id"] in offers:
-            for name in ("share_plan", "contribution", "contributions", "service_type", "sells"):
+            for name in _OF_POOLS:
                 offer.pop(name, None)
                 if name in offers[offer["id"]]:
                     offer[name] = offers[offer["id"]][name]

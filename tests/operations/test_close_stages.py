@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.schemas import DESIRED_CHARGE, POOL_PART, RATED_USAGE
+from iotbill_pipelines.engine.schemas import DESIRED_CHARGE, POOL_LOT, POOL_PART, RATED_USAGE
 from iotbill_pipelines.operations import charges, fingerprints, runs, usage
 from iotbill_pipelines.operations.booking import book_charges, booking_scope
 from iotbill_pipelines.operations.close import (
@@ -64,6 +65,24 @@ def test_stages_whose_inputs_are_the_same_do_nothing(ws: Workspace) -> None:
     assert not again.changed and again.rows["months rated"] == 0
     assert not charges.settle_charges(ws, OCTOBER).changed
     assert [ws.lake.version(table) for table in (RATED_USAGE, DESIRED_CHARGE)] == versions
+
+
+def test_what_the_month_before_left_unused_is_an_input(ws: Workspace) -> None:
+    """A lot that appears, as late usage makes one, settles the month again; so does its end."""
+    assert not charges.settle_charges(ws, OCTOBER).changed
+    lot = {
+        **{"usage_period": "2026-09", "level": "retail", "pool_id": "p/C", "bucket_id": "p"},
+        **{"window_start": date(2026, 9, 1), "window_end": date(2026, 10, 1)},
+        **{"pool_account_id": "C", "granted_on": date(2026, 9, 1), "quantity": 5, "drawn": 2},
+        **{"carried_on": 3, "windows_left": 1},
+    }
+    for rows in ([lot], []):
+        with ws.compute() as compute:
+            compute.load("left", pa.Table.from_pylist(rows, schema=POOL_LOT.arrow_schema))
+            ws.lake.replace(POOL_LOT, compute, "left", {"usage_period": "2026-09"})
+        assert charges.carried_over(ws, OCTOBER)["pool_lot"].to_pylist() == rows
+        assert charges.settle_charges(ws, OCTOBER).changed
+        assert not charges.settle_charges(ws, OCTOBER).changed
 
 
 def test_an_interrupted_month_is_rated_again(ws: Workspace) -> None:
