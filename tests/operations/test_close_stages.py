@@ -78,8 +78,8 @@ def test_what_the_month_before_left_unused_is_an_input(ws: Workspace) -> None:
     }
     for rows in ([lot], []):
         with ws.compute() as compute:
-            compute.load("left", pa.Table.from_pylist(rows, schema=POOL_LOT.arrow_schema))
-            ws.lake.replace(POOL_LOT, compute, "left", {"usage_period": "2026-09"})
+            compute.load("unused", pa.Table.from_pylist(rows, schema=POOL_LOT.arrow_schema))
+            ws.lake.replace(POOL_LOT, compute, "unused", {"usage_period": "2026-09"})
         assert charges.carried_over(ws, OCTOBER)["pool_lot"].to_pylist() == rows
         assert charges.settle_charges(ws, OCTOBER).changed
         assert not charges.settle_charges(ws, OCTOBER).changed
