@@ -207,6 +207,22 @@ def test_the_report_of_a_later_run_says_nothing_new(closed: Closed) -> None:
     assert "nothing new to post" in page.read_text("utf-8")
 
 
+def test_margins_are_revenue_less_cost_in_every_view(closed: Closed) -> None:
+    figures = load_figures(closed.ws, PERIOD)
+    views = {view.title: view for view in figures.statements}
+    customers, vendors = views["Customers with the lowest margin"], views["Margin by vendor"]
+    revenue = sum(row.amount_minor for row in figures.revenue)
+    cost = sum(row.expected_minor for row in figures.vendors)
+    for view in (customers, vendors):
+        sums = [sum(amounts[place] for _, _, amounts in view.rows) for place in range(3)]
+        assert sums == [revenue, cost, revenue - cost]
+    margins = [amounts[2] for _, _, amounts in customers.rows]
+    assert margins == sorted(margins)
+    assert "SIMs that cost more than they earn" not in views  # the sample sells above cost
+    page = next(p for p in write_report(closed.ws, PERIOD).files if p.suffix == ".html").read_text()
+    assert page.count("<svg") >= 4 and "<script" not in page
+
+
 def test_a_claim_has_steps_an_age_and_a_deadline(closed: Closed) -> None:
     ws = closed.ws
     claims = disputes.list_claims(ws, vendor="emnify", statuses=("open",))

@@ -35,7 +35,7 @@ def render_console(figures: CloseFigures) -> RenderableType:
     ]
     sections: list[RenderableType] = [
         *(section(figures) for section in (_feeds, _revenue, _vendors)),
-        *(_statement(statement) for statement in figures.statements),
+        *(_statement(one) for one in figures.statements if one.charted is None),
         _journals(figures),
         _gates(figures),
         _files(figures),

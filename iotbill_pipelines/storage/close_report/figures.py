@@ -121,9 +121,10 @@ class JournalFigures:
 
 @dataclass(frozen=True)
 class StatementFigures:
-    """A table beside the charges: taxes, what is deferred, commissions.
+    """A table beside the charges: margins, taxes, what is deferred, commissions.
 
-    A row has a text for each of ``labels``, then minor units for each of ``amounts``.
+    A row has a text for each of ``labels``, then minor units for each of ``amounts``. ``charted``
+    is the place of the amount that is drawn too, None if none is.
     """
 
     title: str
@@ -131,6 +132,7 @@ class StatementFigures:
     amounts: tuple[str, ...]
     rows: tuple[tuple[tuple[str, ...], str, tuple[int, ...]], ...]
     """(labels, currency, minor units)"""
+    charted: int | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from iotbill_pipelines.storage.close_report.figures import (
     REVENUE_LABELS,
     VENDOR_LABELS,
     CloseFigures,
+    StatementFigures,
     count,
     label,
     money,
@@ -49,6 +50,7 @@ def render_html(figures: CloseFigures) -> str:
         waiting=any(feed.records.waiting for feed in figures.feeds),
         revenue_charts=_revenue_charts(figures),
         vendor_charts=_vendor_charts(figures),
+        statement_charts=_statement_charts,
     )
 
 
@@ -80,6 +82,21 @@ def _revenue_charts(figures: CloseFigures) -> list[tuple[str, list[Bar]]]:
         )
         for currency in sorted({row.currency for row in figures.revenue})
     ]
+
+
+def _statement_charts(statement: StatementFigures) -> list[tuple[str, list[Bar]]]:
+    place = statement.charted
+    if place is None:
+        return []
+    charts = []
+    for currency in sorted({row[1] for row in statement.rows}):
+        values = [
+            (next(filter(None, texts[1:2]), texts[0]), amounts[place], "ours")
+            for texts, unit, amounts in statement.rows
+            if unit == currency
+        ]
+        charts.append((currency, _bars(sorted(values, key=lambda v: -v[1]), currency)))
+    return charts
 
 
 def _vendor_charts(figures: CloseFigures) -> list[tuple[str, list[Bar]]]:
