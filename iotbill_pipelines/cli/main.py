@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iotbill_pipelines.cli import audit, dispute, gl, journal, period, revenue, roaming, sims, tax
+from iotbill_pipelines.cli import (
+    audit,
+    benchmark,
+    dispute,
+    gl,
+    journal,
+    period,
+    revenue,
+    roaming,
+    sims,
+    tax,
+)
 from iotbill_pipelines.cli.feed import feed_app
 from iotbill_pipelines.shell.environment import (
     CONFIGS_VARIABLE,
@@ -66,6 +77,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(dispute.app, name="dispute")
 app.add_typer(roaming.app, name="roaming")
 app.add_typer(sims.app, name="sims")
+app.add_typer(benchmark.app, name="bench")
 suspense_app = typer.Typer(
     no_args_is_help=True, help="Usage that waits for an owner, an offer, a price or a decision."
 )

@@ -1,0 +1,160 @@
+"""``iotbill bench``: measure this machine with seeded business of any size."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from iotbill_pipelines.operations.benchmarks.month import MonthBenchmark
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Measure: how fast a month, a reconciliation or a sensor's tick is on this machine.",
+)
+
+Folder = Annotated[
+    Path | None,
+    typer.Option("--dir", help="Where to write; kept afterwards. Default: a temporary folder."),
+]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file too.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same files.")]
+MemoryLimit = Annotated[
+    str | None, typer.Option(help="Memory of the compute engine, as in 1GB; beyond it, it spills.")
+]
+
+
+@app.command()
+def month(
+    context: typer.Context,
+    rows: Annotated[int, typer.Option(min=1_000, help="Raw usage rows.")] = 2_000_000,
+    sims: Annotated[int, typer.Option(min=1_000)] = 200_000,
+    accounts: Annotated[int, typer.Option(min=200)] = 2_000,
+    seed: Seed = 1,
+    memory_limit: MemoryLimit = "1GB",
+    compare: Annotated[
+        bool, typer.Option(help="Also do the job in pandas and row by row in Python.")
+    ] = False,
+    dagster: Annotated[bool, typer.Option(help="Also run the close as a Dagster run.")] = False,
+    folder: Folder = None,
+    json_file: Json = None,
+) -> None:
+    """Measure a month: raw files, usage records, rated, settled, booked in PostgreSQL, journals.
+
+    Beside it stands the floor: the same files parsed once and written once. Each part runs in a
+    process of its own; its peak memory is told.
+
+    Example: `iotbill bench month --rows 20000000 --json month.json`
+    """
+    from iotbill_pipelines.cli.console import err, out
+    from iotbill_pipelines.operations.benchmarks.market import Size
+    from iotbill_pipelines.operations.benchmarks.month import run
+
+    size = Size(rows, sims, accounts, seed)
+    with _folder(folder) as target, err.status("") as status:
+        made = run(
+            context.obj.location.configs,
+            target,
+            size,
+            memory_limit=memory_limit,
+            compare=compare,
+            with_dagster=dagster,
+            tell=lambda text: status.update(f"{text} ..."),
+        )
+    out.print(month_table(made))
+    if json_file:
+        json_file.write_text(json.dumps(made.as_json(), indent=2) + "\n", "utf-8")
+
+
+@app.command()
+def reconcile(
+    lines: Annotated[int, typer.Option(min=1, help="Invoice lines, and as many SIMs.")] = 1_000_000,
+    seed: Seed = 1,
+    memory_limit: MemoryLimit = "1200MB",
+    folder: Folder = None,
+    json_file: Json = None,
+) -> None:
+    """Measure a vendor reconciliation: invoice lines against as many SIMs, every cause at work.
+
+    Example: `iotbill bench reconcile --lines 1000000`
+    """
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from iotbill_pipelines.cli.console import err, out
+    from iotbill_pipelines.operations.benchmarks.reconcile import measure
+
+    with _folder(folder) as target, err.status("reconciling ..."):
+        made = measure(target, lines, seed=seed, memory_limit=memory_limit or "1200MB")
+    table = Table(title=f"{lines:,} invoice lines against {lines:,} SIMs")
+    for name in ("lines", "seconds", "peak memory", "lines told", "causes", "claims"):
+        table.add_column(name, justify="right")
+    table.add_row(
+        f"{made.lines:,}", f"{made.seconds:.1f}", _megabytes(made.peak_memory_bytes),
+        f"{made.result_lines:,}", f"{made.causes:,}", f"{made.claims:,}",
+    )  # fmt: skip
+    out.print(table)
+    if json_file:
+        json_file.write_text(json.dumps(asdict(made), indent=2) + "\n", "utf-8")
+
+
+def month_table(made: MonthBenchmark) -> Table:
+    """Return the measures as a table, each part with its own parts below it."""
+    from rich.table import Table
+
+    from iotbill_pipelines.operations.benchmarks.month import CLOSE, FLOOR, RECEIVE
+
+    size = made.size
+    table = Table(
+        title=f"{size.rows:,} raw rows ({made.raw_bytes / 1e9:.2f} GB), {size.sims:,} SIMs, "
+        f"{size.accounts:,} accounts, seed {size.seed}"
+    )
+    table.add_column("what")
+    for name in ("seconds", "x floor", "rows/s", "peak memory"):
+        table.add_column(name, justify="right")
+    floor = made.seconds(FLOOR) or 0.0
+
+    def times_floor(seconds: float) -> str:
+        return f"{seconds / floor:.2f}" if floor else ""
+
+    for measure in made.measures:
+        table.add_row(
+            f"[bold]{measure.name}", f"{measure.seconds:.1f}", times_floor(measure.seconds),
+            f"{measure.rows_per_second:,}" if measure.rows else "",
+            _megabytes(measure.peak_memory_bytes),
+        )  # fmt: skip
+        for part, seconds in measure.parts.items():
+            table.add_row(f"  {part.replace('_', ' ')}", f"{seconds:.1f}")
+        for label in ("retail usage", "carrier usage"):
+            if label in measure.facts:
+                table.add_row(f"  {label} {measure.facts[label]}")
+    path = sum(made.seconds(name) or 0.0 for name in (RECEIVE, CLOSE))
+    table.add_section()
+    table.add_row(
+        "[bold]raw files to journals", f"{path:.1f}", times_floor(path),
+        f"{int(size.rows / path):,}" if path else "",
+    )  # fmt: skip
+    return table
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB" if count else ""
+
+
+@contextmanager
+def _folder(folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="iotbill-bench-") as temporary:
+        yield Path(temporary)

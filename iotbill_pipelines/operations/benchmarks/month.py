@@ -1,0 +1,244 @@
+"""How long a month takes, from raw files to booked charges and journals, against a floor.
+
+Every part runs in a process of its own, so that its peak memory is its own; PostgreSQL is a server
+beside it. The floor is what nothing can beat: parse the same files once, write them once as
+Parquet.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from iotbill_pipelines.operations.benchmarks import comparison, market
+from iotbill_pipelines.operations.benchmarks.market import PERIOD, Size
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import database
+
+FLOOR = "floor: parse once, write Parquet once"
+RECEIVE = "receive: raw files to usage records"
+CLOSE = "close: usage records to journals"
+ENGINE_STAGES = ("rate_usage", "settle_charges", "book_charges", "issue_invoices", "build_journals")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What one part took. ``facts`` are counts and amounts that tell that the work was done."""
+
+    name: str
+    seconds: float
+    rows: int = 0
+    peak_memory_bytes: int = 0
+    parts: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rows_per_second(self) -> int:
+        return int(self.rows / self.seconds) if self.seconds and self.rows else 0
+
+
+@dataclass(frozen=True)
+class MonthBenchmark:
+    """All measures of one run, in order, and the size they are of."""
+
+    size: Size
+    raw_bytes: int
+    measures: list[Measure]
+
+    def seconds(self, name: str) -> float | None:
+        """The time of a part, None if it did not run."""
+        return next((m.seconds for m in self.measures if m.name == name), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return {
+            "size": asdict(self.size),
+            "raw_bytes": self.raw_bytes,
+            "measures": [
+                {**asdict(measure), "rows_per_second": measure.rows_per_second}
+                for measure in self.measures
+            ],
+        }
+
+
+def run(
+    configs: Path,
+    folder: Path,
+    size: Size,
+    *,
+    memory_limit: str | None,
+    compare: bool,
+    with_dagster: bool,
+    tell: Callable[[str], None],
+) -> MonthBenchmark:
+    """Generate a month into ``folder`` and measure it; ``tell`` hears what begins.
+
+    ``compare`` runs the same job in pandas and in row-at-a-time Python too, ``with_dagster`` the
+    close as a Dagster run. The folder must be empty or of an earlier run: it is written anew.
+    """
+    tell("writing the raw files")
+    files = market.write_usage(folder / "files", size)
+    raw_bytes = sum(path.stat().st_size for path in files)
+    benchmark = MonthBenchmark(size, raw_bytes, [])
+
+    def measure(name: str, work: Callable[[], Measure]) -> None:
+        tell(name)
+        benchmark.measures.append(replace(_in_own_process(work), name=name))
+
+    measure(FLOOR, partial(_floor, files, folder / "floor"))
+    home, ours, changed = folder / "home", folder / "configs", folder / "changed"
+    database.stop(home)
+    shutil.rmtree(home, ignore_errors=True)
+    market.write_configs(configs, ours)
+    market.write_configs(configs, changed, special_rate="0.042")
+    measure("take over SIMs, owners and contracts", partial(_prepare, home, ours, size))
+    measure(RECEIVE, partial(_receive, home, ours, files, size.rows,
+                                                            memory_limit))  # fmt: skip
+    measure(CLOSE, partial(_close, home, ours, size.rows,
+                                                        memory_limit))  # fmt: skip
+    measure("close again: nothing changed", partial(_close, home, ours, 0, memory_limit))
+    if with_dagster:
+        measure("close again as a Dagster run", partial(_dagster, home, ours))
+    measure("a price corrected for 1 % of the accounts", partial(_close, home, changed, size.rows,
+                                                                 memory_limit))  # fmt: skip
+    if compare:
+        for name, work in (
+            ("the same job in pandas", comparison.in_pandas),
+            ("the same job in Python, row by row, with Decimal", comparison.row_by_row),
+        ):
+            measure(name, partial(_compared, work, files, size))
+    return benchmark
+
+
+def _in_own_process(work: Callable[[], Measure]) -> Measure:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measured, (work,))
+
+
+def _measured(work: Callable[[], Measure]) -> Measure:
+    made = work()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bytes_ = peak if sys.platform == "darwin" else peak * 1024
+    return replace(made, peak_memory_bytes=bytes_)
+
+
+def _floor(files: list[Path], folder: Path) -> Measure:
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = ", ".join(f"'{path}'" for path in files)
+    started = time.perf_counter()
+    with duckdb.connect(":memory:") as connection:
+        (rows,) = connection.execute(
+            f"copy (from read_csv([{listed}], all_varchar = true)) to '{folder}/floor.parquet' "
+            "(format parquet, compression zstd)"
+        ).fetchone() or (0,)
+    return Measure("floor", time.perf_counter() - started, rows)
+
+
+@contextmanager
+def _workspace(home: Path, configs: Path, **options: Any) -> Iterator[Workspace]:
+    ws = Workspace.open(home, configs, actor="close.lead", **options)
+    try:
+        yield ws
+    finally:
+        ws.close()
+        database.release(home)  # a worker ends without its exit handlers
+
+
+def _prepare(home: Path, configs: Path, size: Size) -> Measure:
+    from iotbill_pipelines.storage import reference  # noqa: PLC0415 - the parent stays light
+
+    tables = market.reference_tables(size)
+    started = time.perf_counter()
+    with (
+        _workspace(home, configs, migrate=True) as ws,
+        Session(ws.engine) as session,
+        session.begin(),
+    ):
+        for name, rows in tables.items():
+            reference.load(session, name, rows, ws.clock(), "benchmark")
+    rows_in = sum(rows.num_rows for rows in tables.values())
+    return Measure("prepare", time.perf_counter() - started, rows_in)
+
+
+def _receive(
+    home: Path, configs: Path, files: list[Path], rows: int, memory_limit: str | None
+) -> Measure:
+    from iotbill_pipelines.operations.ingest import ingest, land  # noqa: PLC0415
+
+    with _workspace(home, configs, memory_limit=memory_limit) as ws:
+        started = time.perf_counter()
+        land(ws, files)
+        landed = time.perf_counter()
+        result = ingest(ws)
+        ended = time.perf_counter()
+    return Measure(
+        "receive",
+        ended - started,
+        rows,
+        parts={"land": landed - started, "ingest": ended - landed},
+        facts={name: f"{count:,}" for name, count in result.rows.items()},
+    )
+
+
+def _close(home: Path, configs: Path, rows: int, memory_limit: str | None) -> Measure:
+    from iotbill_pipelines.operations.close import run_stage, stage_named  # noqa: PLC0415
+
+    parts: dict[str, float] = {}
+    facts: dict[str, str] = {}
+    with _workspace(home, configs, memory_limit=memory_limit) as ws:
+        for name in ENGINE_STAGES:
+            started = time.perf_counter()
+            result = run_stage(ws, PERIOD, stage_named(name))
+            parts[name] = time.perf_counter() - started
+            facts |= {f"{name}: {label}": f"{count:,}" for label, count in result.rows.items()}
+            if result.blocking:
+                raise RuntimeError(f"{name}: {result.blocking[0].message}")
+        facts |= booked_usage(ws)
+    return Measure("close", sum(parts.values()), rows, parts=parts, facts=facts)
+
+
+def booked_usage(ws: Workspace) -> dict[str, str]:
+    """Return what is booked for the usage of the month, as :mod:`comparison` computes it."""
+    select = sa.text(
+        "select level, sum(amount_minor)::bigint as minor from booked_charge"
+        " where kind in ('usage', 'overage') and usage_period = :period group by level"
+    )
+    with ws.engine.connect() as connection:
+        rows = connection.execute(select, {"period": str(PERIOD)}).all()
+    found: dict[str, int] = {row.level: row.minor for row in rows}
+    return {
+        "retail usage": f"{Decimal(found.get('retail', 0)).scaleb(-2)} EUR",
+        "carrier usage": f"{Decimal(found.get('vendor', 0)).scaleb(-2)} EUR",
+    }
+
+
+def _dagster(home: Path, configs: Path) -> Measure:
+    from iotbill_pipelines.shell.execution import execute_close  # noqa: PLC0415
+
+    with _workspace(home, configs) as ws:
+        started = time.perf_counter()
+        done = execute_close(ws, PERIOD, lambda _stage, _event: None)
+        seconds = time.perf_counter() - started
+    return Measure("dagster", seconds, facts={"succeeded": str(done.succeeded)})
+
+
+def _compared(
+    work: Callable[[list[Path], Size], dict[str, str]], files: list[Path], size: Size
+) -> Measure:
+    started = time.perf_counter()
+    facts = work(files, size)
+    return Measure("compared", time.perf_counter() - started, size.rows, facts=facts)

@@ -1,0 +1,70 @@
+"""The benchmark's month: the product, pandas and a loop over the rows agree on what it is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+from typer.testing import CliRunner
+
+from iotbill_pipelines.cli.benchmark import month_table
+from iotbill_pipelines.cli.main import app
+from iotbill_pipelines.operations.benchmarks import comparison, market, month
+from iotbill_pipelines.operations.close import run_stage, stage_named
+from iotbill_pipelines.operations.ingest import ingest, land
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import reference
+from tests.conftest import ROOT
+
+SIZE = market.Size(rows=20_000, sims=300, accounts=120, seed=7)
+
+
+def test_the_product_equals_a_loop_over_the_rows(tmp_path: Path, postgres_url: str) -> None:
+    files = market.write_usage(tmp_path / "files", SIZE)
+    configs = market.write_configs(ROOT / "configs", tmp_path / "configs")
+    ws = Workspace.open(tmp_path / "home", configs, postgres_url, migrate=True)
+    with Session(ws.engine) as session, session.begin():
+        for name, rows in market.reference_tables(SIZE).items():
+            reference.load(session, name, rows, ws.clock(), "benchmark")
+    land(ws, files)
+    received = ingest(ws).rows
+    assert (received["records in"], received["rejected"]) == (SIZE.rows, SIZE.rows // 200)
+    found = {}
+    for stage in ("rate_usage", "settle_charges", "book_charges"):
+        result = run_stage(ws, market.PERIOD, stage_named(stage))
+        assert not result.blocking
+        found |= result.rows
+    assert found["duplicate"] == SIZE.rows // 100
+    assert found["suspended"] == SIZE.rows // 1000
+    expected = comparison.row_by_row(files, SIZE)
+    assert month.booked_usage(ws) == expected
+    about = comparison.in_pandas(files, SIZE)
+    for name, exact in expected.items():
+        assert about[name] == f"about {round(float(exact.removesuffix(' EUR')))} EUR"
+
+
+def test_the_same_seed_gives_the_same_files_and_another_seed_others(tmp_path: Path) -> None:
+    def content(name: str, seed: int) -> bytes:
+        size = market.Size(rows=2_000, sims=1_000, seed=seed)
+        (file,) = market.write_usage(tmp_path / name, size)
+        return file.read_bytes()
+
+    assert content("a", 1) == content("b", 1) != content("c", 2)
+
+
+def test_the_table_sets_every_part_against_the_floor() -> None:
+    measures = [
+        month.Measure(month.FLOOR, 2.0, 100),
+        month.Measure(month.RECEIVE, 3.0, 100, parts={"land": 1.0, "ingest": 2.0}),
+        month.Measure(month.CLOSE, 4.0, 100),
+    ]
+    table = month_table(month.MonthBenchmark(SIZE, 10**9, measures))
+    cells = [list(column.cells) for column in table.columns]
+    assert cells[0][-1] == "[bold]raw files to journals"
+    assert [column[-1] for column in cells[1:4]] == ["7.0", "3.50", "2,857"]
+
+
+def test_its_commands_explain_themselves() -> None:
+    for command in ("month", "reconcile"):
+        told = CliRunner().invoke(app, ["bench", command, "--help"])
+        assert told.exit_code == 0 and "--seed" in told.output and "--json" in told.output
