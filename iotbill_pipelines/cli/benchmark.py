@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from iotbill_pipelines.operations.benchmarks.month import MonthBenchmark
+    from iotbill_pipelines.operations.workspace import Workspace
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,7 +67,7 @@ def month(
             size,
             memory_limit=memory_limit,
             compare=compare,
-            with_dagster=dagster,
+            close_in_dagster=_close_in_dagster if dagster else None,
             tell=lambda text: status.update(f"{text} ..."),
         )
     out.print(month_table(made))
@@ -105,6 +106,13 @@ def reconcile(
     out.print(table)
     if json_file:
         json_file.write_text(json.dumps(asdict(made), indent=2) + "\n", "utf-8")
+
+
+def _close_in_dagster(ws: Workspace) -> bool:
+    from iotbill_pipelines.operations.benchmarks.market import PERIOD
+    from iotbill_pipelines.shell.execution import execute_close
+
+    return execute_close(ws, PERIOD, lambda _stage, _event: None).succeeded
 
 
 def month_table(made: MonthBenchmark) -> Table:
