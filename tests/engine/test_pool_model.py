@@ -218,7 +218,7 @@ def settle(sims: dict[str, Sim], *, late: bool) -> Settled:
 
 
 def test_months_of_joins_leaves_upgrades_and_late_usage() -> None:
-    sims = fleet(Random(20260301), 260)
+    sims = fleet(Random(20260301), 220)
     ledgers: list[Ledger] = []
     for late in (False, True):
         found, expected = settle(sims, late=late), bill(sims, late=late)

@@ -11,12 +11,16 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.depth import examples
 from tests.proof.business import Settled, business
 
 POLICIES = ("proportional_excess", "proportional_usage", "chronological", "equal", "owner")
 RATE = "0.0377"
 FEW = settings(
-    max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=examples(2),
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
 )
 
 
