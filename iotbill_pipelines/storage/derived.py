@@ -236,11 +236,11 @@ class DeferredRow:
 
 def roll_forward(session: Session, accounting_period: Month) -> list[DeferredRow]:
     """Return the roll-forward of deferred revenue, prepaid cost and contract assets."""
-    rows = session.execute(sa.text(_ROLL_FORWARD), {"period": str(accounting_period)}).mappings()
+    rows = session.execute(sa.text(_ROLL_FORWARD), {"period": str(accounting_period)})
     return [
-        DeferredRow(**row)
+        DeferredRow(*(row[:4]), *(_money(minor, row.currency) for minor in row[4:]))
         for row in rows
-        if any((row["opening"], row["additions"], row["releases"], row["closing"]))
+        if any(row[4:])
     ]
 
 
@@ -249,17 +249,18 @@ with moves as (
   select case when purpose = 'allocation' then 'contract_asset'
               when level = 'vendor' then 'prepaid' else 'deferred' end as kind,
     entity_id, product_id, currency, accounting_period,
-    case when purpose = 'release' then -amount else amount end as amount,
-    purpose = 'release' or (purpose = 'allocation' and amount < 0) as is_release
+    case when purpose = 'release' then -amount_minor else amount_minor end as minor,
+    purpose = 'release' or (purpose = 'allocation' and amount_minor < 0) as is_release
   from derived_entry
   where purpose in ('deferral', 'release', 'allocation') and accounting_period <= :period
 )
 select kind, entity_id, product_id, currency,
-  coalesce(sum(amount) filter (where accounting_period < :period), 0) as opening,
-  coalesce(sum(amount) filter (where accounting_period = :period and not is_release), 0)
+  coalesce(sum(minor) filter (where accounting_period < :period), 0)::bigint as opening,
+  coalesce(sum(minor) filter (where accounting_period = :period and not is_release), 0)::bigint
     as additions,
-  coalesce(-sum(amount) filter (where accounting_period = :period and is_release), 0) as releases,
-  sum(amount) as closing
+  coalesce(-sum(minor) filter (where accounting_period = :period and is_release), 0)::bigint
+    as releases,
+  sum(minor)::bigint as closing
 from moves group by 1, 2, 3, 4 order by 1, 2, 3, 4
 """
 
@@ -419,13 +420,24 @@ def commission_rows(session: Session, accounting_period: Month) -> list[Commissi
         sa.text(
             "select account_id as partner_id, entity_id, accounting_period, "
             "case when kind in ('upfront', 'clawback') then kind else 'commission' end as kind, "
-            "version, currency, sum(amount) as amount from derived_entry "
+            "version, currency, sum(amount_minor)::bigint as minor from derived_entry "
             "where purpose = 'commission' and accounting_period <= :period "
             "group by 1, 2, 3, 4, 5, 6 order by 1, 2, 3, 4, 5, 6"
         ),
         {"period": str(accounting_period)},
-    ).mappings()
-    return [CommissionRow(**row) for row in rows]
+    )
+    return [
+        CommissionRow(
+            partner_id=row.partner_id,
+            entity_id=row.entity_id,
+            accounting_period=row.accounting_period,
+            kind=row.kind,
+            version=row.version,
+            currency=row.currency,
+            amount=_money(row.minor, row.currency),
+        )
+        for row in rows
+    ]
 
 
 def entries_of(session: Session, booked_charge_id: int) -> list[models.DerivedEntry]:

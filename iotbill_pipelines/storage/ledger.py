@@ -449,7 +449,7 @@ def post_journals(
             for row in session.execute(
                 sa.text(
                     "select cell_no, entity_id, currency, account_id, level, product_id, kind, "
-                    "gl_class, tax_code, jurisdiction, tax, unit, charges, amount_minor"
+                    "gl_class, tax_code, jurisdiction, tax, deferral, unit, charges, amount_minor"
                     " from journal_cell"
                     " order by cell_no"
                 )
@@ -545,7 +545,7 @@ where b.accounting_period = :period and b.level = :level
 _UNITS: Mapping[str, str] = {"journal": "''", "account": "b.account_id", "invoice": "i.invoice_no"}
 
 _CELL_COLUMNS = "entity_id, currency, account_id, level, product_id, kind, gl_class, tax_code"
-_CELL_KEY = f"{_CELL_COLUMNS}, jurisdiction, tax, unit"
+_CELL_KEY = f"{_CELL_COLUMNS}, jurisdiction, tax, deferral, unit"
 
 _LINKS: Mapping[Source, tuple[str, str]] = {
     "estimated": ("journal_estimate", "estimate_id"),
@@ -569,8 +569,11 @@ def _collect_cells(session: Session, journal_type: JournalType, period: Month) -
     session.execute(sa.text("drop table if exists pg_temp.journal_pending, pg_temp.journal_cell"))
     own = [f"b.{name}" for name in _CELL_COLUMNS.split(", ")]
     of_tax = "t." if journal_type.source in ("tax", "tax_within") else "'' as "
+    deferral = "b.version" if journal_type.source in ("deferral", "release") else "''"
     pending = _PENDING[journal_type.source].format(
-        columns=", ".join([*own, f"{of_tax}jurisdiction", f"{of_tax}tax"]),
+        columns=", ".join(
+            [*own, f"{of_tax}jurisdiction", f"{of_tax}tax", f"{deferral} as deferral"]
+        ),
         unit=_UNITS[journal_type.unit],
     )
     session.execute(

@@ -323,14 +323,31 @@ def tax_totals(session: Session, accounting_period: Month) -> list[TaxTotalRow]:
     rows = session.execute(
         sa.text(
             "select i.entity_id, t.jurisdiction, t.tax, t.rate, t.treatment, t.currency, "
-            "sum(t.base) as base, sum(t.amount) as amount "
+            "sum(t.base_minor)::bigint as base_minor, sum(t.amount_minor)::bigint as amount_minor "
             "from invoice i join invoice_tax t using (invoice_id) "
             "where i.accounting_period = :period "
             "group by 1, 2, 3, 4, 5, 6 order by 1, 2, 3, 4, 5, 6"
         ),
         {"period": str(accounting_period)},
-    ).mappings()
-    return [TaxTotalRow(**row) for row in rows]
+    )
+    return [
+        TaxTotalRow(
+            entity_id=row.entity_id,
+            jurisdiction=row.jurisdiction,
+            tax=row.tax,
+            rate=_short(row.rate),
+            treatment=row.treatment,
+            currency=row.currency,
+            base=_money(row.base_minor, row.currency),
+            amount=_money(row.amount_minor, row.currency),
+        )
+        for row in rows
+    ]
+
+
+def _short(rate: Decimal) -> Decimal:
+    """A rate without the zeros behind it."""
+    return Decimal(f"{rate:f}".rstrip("0").rstrip(".") if "." in f"{rate:f}" else rate)
 
 
 @dataclass(frozen=True)
@@ -357,7 +374,7 @@ def invoice_taxes(session: Session, invoice_no: str) -> list[InvoiceTaxLine]:
     rows = session.execute(
         sa.text(
             "select t.line_no, b.service_id, b.charge_id, b.usage_period, t.jurisdiction, t.tax, "
-            "t.rate, t.compound, t.treatment, t.note, t.base, t.amount, t.currency "
+            "t.rate, t.compound, t.treatment, t.note, t.base_minor, t.amount_minor, t.currency "
             "from invoice i join invoice_tax t using (invoice_id) "
             "join invoice_line l using (invoice_id, line_no) "
             "join booked_charge b on b.id = l.booked_charge_id "
@@ -365,4 +382,17 @@ def invoice_taxes(session: Session, invoice_no: str) -> list[InvoiceTaxLine]:
         ),
         {"number": invoice_no},
     ).mappings()
-    return [InvoiceTaxLine(**row) for row in rows]
+    return [
+        InvoiceTaxLine(
+            rate=_short(row["rate"]),
+            base=_money(row["base_minor"], row["currency"]),
+            amount=_money(row["amount_minor"], row["currency"]),
+            **{name: row[name] for name in _TAX_LINE},
+        )
+        for row in rows
+    ]
+
+
+_TAX_LINE = (
+    "line_no service_id charge_id usage_period jurisdiction tax compound treatment note currency"
+).split()

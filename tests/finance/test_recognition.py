@@ -35,6 +35,7 @@ from iotbill_pipelines.operations import recognition
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
 from tests.conftest import ROOT
+from tests.finance.test_taxed_invoices import saying
 from tests.storage.books import NOVEMBER, NOW, OCTOBER, Books, Charge
 
 D = Decimal
@@ -234,7 +235,9 @@ customers: [{partner: P1, account: A}]
 """
 
 
-def test_derived_entries_are_booked_by_difference_and_posted(books: Books, tmp_path: Path) -> None:
+def test_derived_entries_are_booked_by_difference_and_posted(
+    books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     configs = tmp_path / "configs"
     shutil.copytree(ROOT / "configs" / "catalog", configs / "catalog")
     (configs / "revenue.yaml").write_text(REVENUE)
@@ -306,6 +309,13 @@ def test_derived_entries_are_booked_by_difference_and_posted(books: Books, tmp_p
         D(0),
         D("0.40"),
     )
+    say = saying(books, tmp_path, monkeypatch)
+    assert "2.33" in say("revenue", "deferred", "2026-11")
+    ((number,),) = books.rows(
+        "select id from booked_charge where level = 'retail' and entry_no = 1"
+    )
+    assert "over 3 months" in say("revenue", "charge", str(number))
+    assert "nobody earned" in say("commission", "statement", "2026-11")  # no partner in configs
     # Without the rules everything is recognised as it was booked: what was deferred is taken back.
     (configs / "revenue.yaml").unlink()
     with Session(books.engine) as session:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from sqlalchemy.orm import Session
 
+from iotbill_pipelines.cli import console
+from iotbill_pipelines.cli.main import app
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.post.terms import GlAccount, GlRule, JournalType, LedgerTerms
 from iotbill_pipelines.engine.tax import (
@@ -24,6 +30,7 @@ from iotbill_pipelines.engine.tax import (
     TaxTerms,
 )
 from iotbill_pipelines.storage import ledger, taxes
+from tests.conftest import ROOT
 from tests.storage.books import NOVEMBER, NOW, OCTOBER, TERMS, Books, Charge
 
 TAX_JOURNALS = LedgerTerms(
@@ -151,6 +158,47 @@ def test_tax_stands_on_the_invoice_and_in_a_journal_of_its_own(
         Decimal("3.33"),
         Decimal("0.63"),
     )
+
+
+def test_the_command_line_tells_totals_and_an_invoice_s_arithmetic(
+    books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books.book(Charge(amount_minor=333))
+    invoice(books)
+    say = saying(books, tmp_path, monkeypatch)
+    assert json.loads(say("tax", "totals", "2026-10", "--json")) == [
+        {
+            "entity_id": "NL01",
+            "jurisdiction": "NL",
+            "tax": "VAT",
+            "rate": "0.19",
+            "treatment": "taxed",
+            "currency": "EUR",
+            "base": "3.33",
+            "amount": "0.63",
+        }
+    ]
+    assert "0.19" in say("tax", "invoice", "NL01-2026-10-000001")
+    assert "no invoice of 2026-11" in say("tax", "totals", "2026-11")
+
+
+def saying(books: Books, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What commands print about the books."""
+    (home / "lake").mkdir()
+    url = books.engine.url.render_as_string(hide_password=False)
+    where = ["--home", str(home), "--configs", str(ROOT / "configs"), "--database-url", url]
+
+    def say(*arguments: str) -> str:
+        text = io.StringIO()
+        monkeypatch.setattr(console, "out", Console(file=text, width=160, highlight=False))
+        monkeypatch.setattr(sys, "stdout", text)
+        try:
+            app([*where, *arguments], standalone_mode=False)
+        finally:
+            monkeypatch.undo()
+        return text.getvalue()
+
+    return say
 
 
 def test_an_invoice_that_cannot_be_taxed_is_not_issued(books: Books) -> None:

@@ -43,6 +43,7 @@ class Cell:
     unit: str = ""
     jurisdiction: str = ""
     tax: str = ""
+    deferral: str = ""
 
     @property
     def attributes(self) -> dict[Attribute, str]:
@@ -55,6 +56,7 @@ class Cell:
             "tax_code": self.tax_code,
             "jurisdiction": self.jurisdiction,
             "tax": self.tax,
+            "deferral": self.deferral,
         }
 
 

@@ -14,9 +14,18 @@ from pydantic import Field, model_validator
 from iotbill_pipelines.engine.terms import Terms, TermsError
 
 Attribute = Literal[
-    "entity", "level", "charge_type", "gl_class", "product", "tax_code", "jurisdiction", "tax"
+    "entity",
+    "level",
+    "charge_type",
+    "gl_class",
+    "product",
+    "tax_code",
+    "jurisdiction",
+    "tax",
+    "deferral",
 ]
-"""What a GL rule may ask of a booked charge, and of a tax on it (RULEBOOK §9)."""
+"""What a GL rule may ask of a booked charge, of a tax on it (``jurisdiction``, ``tax``), and of
+what defers it (``deferral``, the rule's id). RULEBOOK §9."""
 
 Role = Literal[
     "receivable",
