@@ -1158,7 +1158,7 @@ class TieOut:
     ``charges`` is booked retail revenue; ``carried_in`` was booked earlier and invoiced now,
     ``carried_out`` is booked now and invoiced later. Costs are the vendor level's. ``taxes`` are
     those of the invoices, on top of prices or within them. ``unposted`` is what no journal carries
-    of derived entries, without signs.
+    of derived entries and does not cancel out, without signs.
     """
 
     entity_id: str
@@ -1220,9 +1220,10 @@ with figures as (
   where j.accounting_period = :period and l.role = 'cost' and not j.is_accrual
     and not exists (select from journal_derived x where x.journal_id = j.journal_id)
   union all
-  select d.entity_id, d.currency, 'unposted', abs(d.amount_minor) from derived_entry d
+  select d.entity_id, d.currency, 'unposted', abs(sum(d.amount_minor)) from derived_entry d
   where d.accounting_period = :period
     and not exists (select from journal_derived x where x.entry_id = d.entry_id)
+  group by d.entity_id, d.currency, d.purpose, d.level
 )
 select entity_id, currency,
   coalesce(sum(amount_minor) filter (where figure = 'charges'), 0)::bigint as charges,

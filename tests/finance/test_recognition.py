@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -213,9 +213,12 @@ def test_mistakes_name_file_and_line(
 # ------------------------------------------------------------------------------ in the ledger
 
 
+Booked = dict[tuple[str, str], int]
+
+
 @pytest.fixture
-def books(module_postgres_url: str) -> Iterator[Books]:
-    books = Books(module_postgres_url)
+def books(postgres_url: str) -> Iterator[Books]:
+    books = Books(postgres_url)
     yield books
     books.engine.dispose()
 
@@ -235,10 +238,9 @@ customers: [{partner: P1, account: A}]
 """
 
 
-def test_derived_entries_are_booked_by_difference_and_posted(
-    books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    configs = tmp_path / "configs"
+def closing(books: Books, folder: Path) -> tuple[Workspace, Callable[[Month], Booked]]:
+    """A workspace with rules of its own, and what its close books of a month."""
+    configs = folder / "configs"
     shutil.copytree(ROOT / "configs" / "catalog", configs / "catalog")
     (configs / "revenue.yaml").write_text(REVENUE)
     (configs / "commissions.yaml").write_text(COMMISSIONS)
@@ -248,14 +250,34 @@ def test_derived_entries_are_booked_by_difference_and_posted(
     )
     terms = read_ledger(ROOT / "configs" / "ledger")
 
-    def close(period: Month) -> dict[tuple[str, str], int]:
+    def close(period: Month) -> Booked:
         books.invoice(period)
         with Session(books.engine) as session, session.begin():
             booked = recognition.book_derived(ws, session, period, terms)
         books.post(period, terms)
-        books.export(tmp_path / str(period), period, terms)
+        books.export(folder / str(period), period, terms)
         assert books.findings(period) == []
         return booked
+
+    return ws, close
+
+
+def test_what_cancels_out_needs_no_journal(books: Books, tmp_path: Path) -> None:
+    _, close = closing(books, tmp_path)
+    december = Month(2026, 12)
+    charge = Charge("S9", 1000, charge_id="sub", product_id="sub", usage_period="2026-12",
+                    billing_period="2026-12")  # fmt: skip
+    books.book(charge, period=december, scope=("2026-12",))
+    books.book(period=december, scope=("2026-12",))
+    assert close(december)["deferral", "EUR"] == 0
+    assert close(december) == {}
+
+
+def test_derived_entries_are_booked_by_difference_and_posted(
+    books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws, close = closing(books, tmp_path)
+    configs = ws.configs
 
     def balances(period: Month) -> dict[str, int]:
         return dict(
@@ -317,6 +339,7 @@ def test_derived_entries_are_booked_by_difference_and_posted(
     assert "over 3 months" in say("revenue", "charge", str(number))
     assert "nobody earned" in say("commission", "statement", "2026-11")  # no partner in configs
     # Without the rules everything is recognised as it was booked: what was deferred is taken back.
+    terms = read_ledger(ROOT / "configs" / "ledger")
     (configs / "revenue.yaml").unlink()
     with Session(books.engine) as session:
         taken = recognition.book_derived(ws, session, NOVEMBER, terms)
