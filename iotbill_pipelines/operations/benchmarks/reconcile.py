@@ -113,7 +113,7 @@ _TERMS = VendorTerms(
 
 _RELATIONS: dict[str, Table] = {
     **{n: REFERENCE[n] for n in ("service_identifier", "service_state", "service_offer")},
-    **{n: CATALOG[n] for n in ("state", "offer", "share_plan", "charge", "price", "price_tier")},
+    **CATALOG,
     "desired_charge": DESIRED_CHARGE,
     "usage_aggregate": USAGE_AGGREGATE,
     "vendor_invoice_line": VENDOR_INVOICE_LINE,
@@ -176,7 +176,6 @@ def _catalog() -> dict[str, list[dict[str, Any]]]:
                 "pool_contribution": 0,
             }
         ],
-        "share_plan": [],
         "charge": [charge("FEE", "recurring", 1), charge("DATA", "usage", _UNIT_BYTES)],
         "price": [
             {
