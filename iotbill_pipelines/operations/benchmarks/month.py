@@ -88,7 +88,8 @@ def run(
     """Generate a month into ``folder`` and measure it; ``tell`` hears what begins.
 
     ``compare`` runs the same job in pandas and in row-at-a-time Python too, ``close_in_dagster``
-    closes the month as a Dagster run. The folder must be empty or of an earlier run: it is written anew.
+    closes the month as a Dagster run. The folder must be empty or of an earlier run: it is written
+    anew.
     """
     tell("writing the raw files")
     files = market.write_usage(folder / "files", size)
