@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ import typer
 from iotbill_pipelines.cli import (
     audit,
     benchmark,
+    contract,
     dispute,
     gl,
     journal,
@@ -74,6 +76,7 @@ app.add_typer(tax.app, name="tax")
 app.add_typer(revenue.revenue, name="revenue")
 app.add_typer(revenue.commission, name="commission")
 app.add_typer(audit.app, name="audit")
+app.add_typer(contract.app, name="contract")
 app.add_typer(dispute.app, name="dispute")
 app.add_typer(roaming.app, name="roaming")
 app.add_typer(sims.app, name="sims")
@@ -579,6 +582,29 @@ def quality(
     from iotbill_pipelines.cli import checking
 
     checking.quality(context.obj, _month(month) if month else None, day, as_json=json)
+
+
+@app.command()
+def renewals(
+    context: typer.Context,
+    days: Annotated[int, typer.Option(min=1, help="How far to look ahead.")] = 120,
+    on: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day to ask about; today if not.")
+    ] = None,
+    account: Annotated[str | None, typer.Option(help="Only this account's.")] = None,
+    xlsx: Annotated[Path | None, typer.Option(help="Write the desk as a workbook.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the desk as a page.")] = None,
+    json: Json = False,
+) -> None:
+    """Show which contract terms end when, notice deadlines, what follows, and flags with numbers.
+
+    Upsell: most of what is included is used. Churn risk: devices go. Lapse: ended, devices active.
+
+    Example: `iotbill renewals --days 90 --xlsx renewals.xlsx --html renewals.html`
+    """
+    from iotbill_pipelines.cli import renewals as desk
+
+    desk.renewals(context.obj, days, on.date() if on else None, account, (xlsx, html), as_json=json)
 
 
 @alerts_app.command("list")

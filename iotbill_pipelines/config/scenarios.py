@@ -31,6 +31,7 @@ from pydantic import (
 )
 
 from iotbill_pipelines.config.catalog import read_catalog
+from iotbill_pipelines.config.contracts import ContractFile, book_of, template_copies
 from iotbill_pipelines.config.documents import Document, KeyPath, parse, read_yaml
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.schemas import REFERENCE, USAGE_RECORD
@@ -262,9 +263,9 @@ class UsageEvent(_Part):
 
 
 class ExpectedCharge(_Part):
-    """A desired charge; keys left out are not compared."""
+    """A desired charge; keys left out are not compared. Of an account as a whole: no service."""
 
-    service: str
+    service: str = ""
     charge: str
     amount: Money
     level: str = "retail"
@@ -378,6 +379,9 @@ class Scenario(_Part):
     accounts: dict[str, ScenarioAccount] = {"C1": ScenarioAccount()}
     services: dict[str, ScenarioService] = {}
     usage: list[UsageEvent] = []
+    contracts: ContractFile = Field(
+        ContractFile(), description="templates and contracts, as in configs/contracts"
+    )
     expected: Expected
 
     _document: Document = PrivateAttr()
@@ -421,7 +425,18 @@ class Scenario(_Part):
             compiled = compile_catalog(catalog)
         except TermsError as error:
             raise self._document.error(("catalog", *error.path), error.rule) from None
-        return ScenarioTables(compiled, self._reference(catalog), self._usage(catalog))
+        reference = self._reference(catalog)
+        for name, rows in self._contracts(catalog).items():
+            reference[name] = pa.Table.from_pylist(rows, schema=REFERENCE[name].arrow_schema)
+        return ScenarioTables(compiled, reference, self._usage(catalog))
+
+    def _contracts(self, catalog: Catalog) -> dict[str, list[dict[str, Any]]]:
+        book = book_of([(self._document, ("contracts",), self.contracts)], catalog)
+        return {
+            "contract": list(book.contracts),
+            "contract_terms": list(template_copies(book.contracts, book.templates)),
+            "contract_suspension": list(book.suspensions),
+        }
 
     def service_ids(self, name: str) -> list[str]:
         """Return the services that a name stands for: itself, or ``name-1`` and on by count."""

@@ -7,14 +7,20 @@ period, which is a month in the payer's billing zone and so reads the UTC months
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import pyarrow as pa
 
 from iotbill_pipelines.engine import charge, cycles, estimate, guide, mediate, rate, settle
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.compute import Compute
-from iotbill_pipelines.engine.schemas import ALLOWANCE_LOT, POOL_LOT, USAGE_RECORD
+from iotbill_pipelines.engine.contract import stage as contract
+from iotbill_pipelines.engine.schemas import (
+    ALLOWANCE_LOT,
+    DESIRED_CHARGE,
+    POOL_LOT,
+    USAGE_RECORD,
+)
 from iotbill_pipelines.engine.statements import statement
 
 
@@ -48,6 +54,7 @@ def rate_month(
     guide.load_calendar(compute, first, last)
     guide.define_instants(compute)
     rate.define_price_intervals(compute)
+    contract.define_prices(compute, *_local_days(first, last))
     rate.rate(compute)
 
 
@@ -63,12 +70,32 @@ def estimate_suspense(compute: Compute) -> None:
     estimate.estimate(compute)
 
 
+def _local_days(first: datetime | None, last: datetime | None) -> tuple[date, date]:
+    """Local dates that events between two UTC instants can have, half-open."""
+    if first is None or last is None:
+        return date.min, date.min
+    return first.date() - timedelta(days=1), last.date() + timedelta(days=2)
+
+
+def _priced_days(compute: Compute, period: Month) -> tuple[date, date]:
+    """Local dates that charges of the period, and those in advance, need prices for, half-open."""
+    row = compute.fetch(
+        "select min(window_start) as first, max(window_end) as last from cycle_window"
+    ).to_pylist()[0]
+    first, last = (period - 1).start, (period + 2).end
+    return min(first, row["first"] or first), max(last, row["last"] or last)
+
+
 CARRIED = (POOL_LOT, ALLOWANCE_LOT)
 """What one period leaves for the next."""
 
 
 def settle_period(
-    compute: Compute, period: Month, carried: Mapping[str, pa.Table] | None = None
+    compute: Compute,
+    period: Month,
+    carried: Mapping[str, pa.Table] | None = None,
+    *,
+    earlier: bool = False,
 ) -> None:
     """From ``rated_usage`` to ``desired_charge`` of one usage period, at every level.
 
@@ -77,7 +104,9 @@ def settle_period(
     for first use have used before (RULEBOOK §2). ``carried`` has the tables of :data:`CARRIED` as
     settling the period before defined them, for units that outlive their window (RULEBOOK §3).
     Defines ``usage_aggregate``, ``pool_settlement``, ``pool_part``, ``pool_lot``,
-    ``allowance_lot``, ``charge_component``, ``desired_charge`` and ``charge_finding``.
+    ``allowance_lot``, ``charge_component``, ``desired_charge``, ``charge_finding`` and
+    ``commitment_status``. With ``earlier`` the relation ``earlier_charge`` holds the desired
+    charges of earlier periods, which contract commitments count too; without it there were none.
 
     ``desired_charge`` and ``charge_component`` also hold the charges in advance of the next period
     that this period's invoice carries (ST-18): ``usage_period`` P+1, ``billing_period`` P. Settling
@@ -94,6 +123,7 @@ def settle_period(
     settle.place_plans(compute)
     cycles.load_windows(compute, period)
     guide.change_plans(compute, period)
+    contract.define_prices(compute, *_priced_days(compute, period))
     before = carried or {}
     settle.open_plans(compute, before.get("pool_lot"))
     rate.open_allowances(compute, before.get("allowance_lot"))
@@ -101,6 +131,9 @@ def settle_period(
     rate.settle_allowances(compute)
     settle.settle(compute)
     charge.charge(compute)
+    if not earlier:
+        compute.load("earlier_charge", DESIRED_CHARGE.arrow_schema.empty_table())
+    contract.settle(compute, period)
 
 
 _CHARGE_PERIOD = pa.schema(

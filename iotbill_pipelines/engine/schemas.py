@@ -350,6 +350,43 @@ REFERENCE = {
             """,
             key="service_id level valid_from",
         ),
+        _table(
+            "contract",
+            "A signed contract of an account, or of one service of it (RULEBOOK §4).",
+            """
+            contract_id         VARCHAR  id
+            account_id          VARCHAR  account that signed
+            service_id          VARCHAR? service it is for; null = the whole account
+            template_id         VARCHAR? template whose terms were copied at signing
+            account_contract_id VARCHAR? account contract that it ends with (co-termination)
+            start_date          DATE     first day of the first term
+            end_date            DATE?    first day after the first term; null = by its terms
+            terminated_on       DATE?    first day without contract, where it was ended early
+            termination_status  VARCHAR? why it was ended: a status of its terms
+            own_terms           VARCHAR? customer terms, JSON: keys that replace the template's
+            """,
+            key="contract_id",
+        ),
+        _table(
+            "contract_terms",
+            "The template's terms as they were when the contract was signed.",
+            """
+            contract_id VARCHAR contract
+            template_id VARCHAR template they were copied from
+            terms       VARCHAR the copy, JSON
+            """,
+            key="contract_id",
+        ),
+        _table(
+            "contract_suspension",
+            "Days on which a contract stood still (ST-23).",
+            """
+            contract_id VARCHAR contract
+            start_date  DATE    first day
+            end_date    DATE    first day after
+            """,
+            key="contract_id start_date",
+        ),
     )
 }
 """Inventory, loaded from files and kept bitemporally; snapshots are these tables as known at T."""
@@ -394,6 +431,8 @@ CATALOG = {
             usage_class  VARCHAR? for usage
             gl_class     VARCHAR key for GL mapping
             tax_code     VARCHAR tax code
+            commit_eligible BOOLEAN counts towards contract commitments
+            hardware     BOOLEAN hardware, which commitments leave out unless they say otherwise
             """,
             key="product_id",
         ),
@@ -626,7 +665,7 @@ CATALOG = {
             """
             price_id   VARCHAR id
             charge_id  VARCHAR charge
-            priority   INTEGER order of trial
+            priority   INTEGER order of trial; 0 = a contract names it, it is never tried
             zone       VARCHAR? zone it is for; null = any
             window_no  INTEGER? time window it is for; null = any time
             state      VARCHAR? service state it is for (recurring); null = every core-active state
@@ -644,6 +683,8 @@ CATALOG = {
             most_e12   DECIMAL(38,0)? greatest amount of one of them x 10^12
             rounding_mode VARCHAR? of the price's amount before it joins the charge; null = exact
             rounding_digits INTEGER? decimals it is rounded to
+            surcharge_e12 DECIMAL(38,0) surcharges contained in each unit's rate x 10^12
+            surcharge_factor_e12 DECIMAL(38,0) what rate and surcharges were multiplied by x 10^12
             """,
             key="price_id",
         ),
@@ -821,7 +862,7 @@ CHARGE_COMPONENT = _table(
     service_id   VARCHAR service
     charge_id    VARCHAR charge
     component_id VARCHAR stable key: price id, or segment start and price id, or pool id
-    kind         VARCHAR usage, segment, transition, pool_share, minimum, maximum
+    kind         VARCHAR usage, segment, transition, pool_share, minimum, shortfall, ...
     detail       VARCHAR arithmetic in words and numbers
     records      BIGINT  usage records
     quantity     BIGINT  class units, or days
@@ -843,7 +884,7 @@ DESIRED_CHARGE = _table(
     service_id     VARCHAR service
     charge_id      VARCHAR charge
     product_id     VARCHAR product
-    kind           VARCHAR usage, recurring, transition, overage
+    kind           VARCHAR usage, recurring, transition, overage, shortfall, termination_fee
     linear         BOOLEAN a correction is a delta, not a reversal (RULEBOOK §11)
     records        BIGINT  usage records behind it
     quantity       BIGINT  class units, or days
@@ -866,7 +907,7 @@ BOOKED_CHARGE = _table(
     service_id     VARCHAR service
     charge_id      VARCHAR charge
     product_id     VARCHAR product
-    kind           VARCHAR usage, recurring, transition, overage
+    kind           VARCHAR usage, recurring, transition, overage, shortfall, termination_fee
     gl_class       VARCHAR the product's GL class when it was booked
     tax_code       VARCHAR the product's tax code when it was booked
     currency       VARCHAR ISO 4217
@@ -893,7 +934,7 @@ BOOKING = _table(
     service_id     VARCHAR service
     charge_id      VARCHAR charge
     product_id     VARCHAR product
-    kind           VARCHAR usage, recurring, transition, overage
+    kind           VARCHAR usage, recurring, transition, overage, shortfall, termination_fee
     gl_class       VARCHAR GL class
     tax_code       VARCHAR tax code
     currency       VARCHAR ISO 4217
@@ -919,6 +960,43 @@ CHARGE_FINDING = _table(
     message      VARCHAR what is wrong and what to do
     """,
     key="usage_period code service_id subject",
+    partition_by="usage_period",
+)
+
+COMMITMENT_STATUS = _table(
+    "commitment_status",
+    "Where a contract's commitment stands at the end of a usage period: a row per window that the "
+    "period lies in (RULEBOOK §4). Of a window that ends in the period the figures are final.",
+    """
+    usage_period  VARCHAR usage period
+    contract_id   VARCHAR contract
+    commitment_id VARCHAR commitment of its terms
+    window_start  DATE    first day of the window under contract
+    charge_id     VARCHAR charge that a shortfall is booked as
+    level         VARCHAR retail, wholesale or vendor
+    account_id    VARCHAR account
+    service_id    VARCHAR service of a line-item contract, else ''
+    product_id    VARCHAR product of the penalty
+    kind          VARCHAR kind of commitment
+    unit          VARCHAR currency, or the unit that is counted
+    currency      VARCHAR currency of the penalty
+    window_end    DATE    first day after the window's last day under contract
+    closes        BOOLEAN the window ends in the period
+    committed     RATE    what the window commits to
+    measured      RATE    what counted so far
+    missing       RATE    max(0, committed - measured)
+    penalty_minor BIGINT  what is charged for the shortfall; 0 while the window is open
+    projected     RATE    measured at the window's end, if it goes on as so far
+    projected_missing RATE what will be missing then
+    projected_minor BIGINT what will be charged for it
+    step_value    RATE    ramp step in force, per commitment period
+    next_step_on  DATE?   day on which the ramp's next step begins
+    next_step_value RATE? its value
+    excluded_lines BIGINT charges that did not count
+    excluded_amount RATE  their sum
+    detail        VARCHAR arithmetic in words and numbers
+    """,
+    key="usage_period contract_id commitment_id window_start",
     partition_by="usage_period",
 )
 
@@ -1076,6 +1154,7 @@ TABLES = {
         BOOKED_CHARGE,
         BOOKING,
         CHARGE_FINDING,
+        COMMITMENT_STATUS,
         VENDOR_INVOICE_LINE,
         RECONCILIATION_LINE,
         RECONCILIATION_CAUSE,

@@ -13,10 +13,18 @@ from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from itertools import combinations
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from iotbill_pipelines.engine.calendars import WEEKDAYS, Cycle, ProrationBasis
 from iotbill_pipelines.engine.conditions import RECORD_FIELDS, ConditionError, Kind, parse
@@ -87,7 +95,11 @@ class CoreState(StrEnum):
 
 
 class Product(Terms):
-    """What is sold, apart from its price."""
+    """What is sold, apart from its price.
+
+    Contract commitments count charges of products that are ``commit_eligible`` and not
+    ``hardware`` (RULEBOOK §4).
+    """
 
     id: str
     name: str
@@ -95,6 +107,17 @@ class Product(Terms):
     usage_class: str | None = None
     gl_class: str
     tax_code: str = "standard"
+    commit_eligible: bool = True
+    hardware: bool = False
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out flags at their defaults: who does not use them keeps the catalog's digest."""
+        data: dict[str, Any] = serialise(self)
+        for name in ("commit_eligible", "hardware"):
+            if data[name] == Product.model_fields[name].default:
+                del data[name]
+        return data
 
 
 class ZoneRule(Terms):
@@ -614,6 +637,8 @@ class _Compiler:
                     "usage_class": product.usage_class,
                     "gl_class": product.gl_class,
                     "tax_code": product.tax_code,
+                    "commit_eligible": product.commit_eligible,
+                    "hardware": product.hardware,
                 }
             )
         for number, zones in enumerate(catalog.zone_sets):
@@ -1114,6 +1139,8 @@ class _Compiler:
                 "most_e12": None if price.most is None else _e12(path, price.most),
                 "rounding_mode": price.rounding.mode.value if price.rounding else None,
                 "rounding_digits": price.rounding.digits if price.rounding else None,
+                "surcharge_e12": _e12(path, more),
+                "surcharge_factor_e12": _e12(path, factor),
             }
         )
         lower = 0

@@ -13,8 +13,10 @@ from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
 from iotbill_pipelines.operations import charges, fingerprints
+from iotbill_pipelines.operations.contracts import contracts_of
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.periods import require_close_team
+from iotbill_pipelines.operations.renewals import book_extensions
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
@@ -63,6 +65,7 @@ def book_charges(ws: Workspace, period: Month) -> StageResult:
                 detail={"rows": result.count, "usage_periods": [str(p) for p in scope]},
                 input_hashes={"snapshot": snapshot.id},
             )
+        book_extensions(ws, session, contracts_of(snapshot), period)
         booked = ledger.booked_charges(session, [str(p) for p in scope])
         compute.load("booked_charge", booked)
         wrong = compute.fetch(_NOT_AS_DESIRED).to_pylist()

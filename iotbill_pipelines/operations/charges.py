@@ -8,6 +8,7 @@ SIM are the same operation (RULEBOOK §11).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -18,12 +19,14 @@ import pyarrow.parquet as pq
 from iotbill_pipelines.config.close import ClosePolicy, read_close_policy
 from iotbill_pipelines.engine.calendars import Month, months_between
 from iotbill_pipelines.engine.compute import Compute
+from iotbill_pipelines.engine.contract.stage import first_month
 from iotbill_pipelines.engine.cycles import first_day
 from iotbill_pipelines.engine.flow import CARRIED, settle_period
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.schemas import (
     CHARGE_COMPONENT,
     CHARGE_FINDING,
+    COMMITMENT_STATUS,
     DESIRED_CHARGE,
     POOL_PART,
     POOL_SETTLEMENT,
@@ -31,16 +34,19 @@ from iotbill_pipelines.engine.schemas import (
     USAGE_AGGREGATE,
     Table,
 )
-from iotbill_pipelines.operations import fingerprints, usage
+from iotbill_pipelines.operations import contracts, fingerprints, usage
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.runs import code_version
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage.cockpit import replace_cockpit
 from iotbill_pipelines.storage.reference import Snapshot, load_snapshot
 
 STAGE = "settle_charges"
 
-_OF_THE_PERIOD = (USAGE_AGGREGATE, POOL_SETTLEMENT, POOL_PART, CHARGE_FINDING)
+_OF_THE_PERIOD = (
+    USAGE_AGGREGATE, POOL_SETTLEMENT, POOL_PART, CHARGE_FINDING, COMMITMENT_STATUS
+)  # fmt: skip
 PREVIEW_ROWS = 10
 
 
@@ -63,9 +69,10 @@ def settle_charges(ws: Workspace, period: Month) -> StageResult:
         months = usage_months(ws, settled, snapshot)
         usage.rate_months(ws, usage.months_with_usage(ws, months), snapshot)
         carried = carried_over(ws, settled)
-        detail = _inputs(ws, settled, snapshot, carried)
+        detail = _inputs(ws, settled, snapshot, carried, known)
         if known.get(settled) != fingerprints.fingerprint(detail):
             _settle(ws, settled, snapshot, detail, carried, next_is_settled=settled + 1 in known)
+            known[settled] = fingerprints.fingerprint(detail)
             changed.append(settled)
         findings += _check(ws, settled, policy)
     findings += _never_closed(ws, period, scope)
@@ -122,16 +129,39 @@ def carried_over(ws: Workspace, period: Month) -> dict[str, pa.Table]:
 
 
 def _inputs(
-    ws: Workspace, period: Month, snapshot: Snapshot, carried: dict[str, pa.Table]
+    ws: Workspace,
+    period: Month,
+    snapshot: Snapshot,
+    carried: dict[str, pa.Table],
+    settled: Mapping[Month, str],
 ) -> dict[str, Any]:
     rated = fingerprints.recorded(ws, usage.STAGE)
     lots = {name: str(table.to_pylist()) for name, table in carried.items() if table.num_rows}
+    before = committed_months(period, snapshot)
     return {
         **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in lots.items()},
         "rated": {str(m): rated[m] for m in usage_months(ws, period, snapshot) if m in rated},
         "snapshot": snapshot.id,
         "code": code_version(),
+        # what earlier months came to decides on a commitment's window (CT-07)
+        **({"before": {str(m): settled.get(m, "") for m in before}} if before else {}),
     }
+
+
+def committed_months(period: Month, snapshot: Snapshot) -> list[Month]:
+    """The months before ``period`` whose charges count in windows of contract commitments."""
+    first = first_month(contracts.contracts_of(snapshot), period)
+    return list(months_between(first, period - 1))
+
+
+def scan_earlier(ws: Workspace, compute: Compute, period: Month, snapshot: Snapshot) -> None:
+    """Make ``earlier_charge`` hold what the months before were settled to, as far as it counts."""
+    files = [
+        file
+        for month in committed_months(period, snapshot)
+        for file in ws.lake.files(DESIRED_CHARGE, usage_period=str(month))
+    ]
+    compute.scan(DESIRED_CHARGE, files, "earlier_charge")
 
 
 def _settle(
@@ -153,7 +183,8 @@ def _settle(
             RATED_USAGE,
             [file for m in months for file in ws.lake.files(RATED_USAGE, usage_month=m)],
         )
-        settle_period(compute, period, carried)
+        scan_earlier(ws, compute, period, snapshot)
+        settle_period(compute, period, carried, earlier=True)
         lots = [
             table
             for table in CARRIED
@@ -169,7 +200,9 @@ def _settle(
             ahead = f"usage_period = '{following}'"
             _publish(ws, compute, CHARGE_COMPONENT, ahead, usage_period=following)
             _publish(ws, compute, DESIRED_CHARGE, ahead, usage_period=following)
+        standing = [compute.fetch(table.name) for table in (COMMITMENT_STATUS, POOL_SETTLEMENT)]
     with ws.engine.begin() as connection:
+        replace_cockpit(connection, this, *standing)
         fingerprints.remember(connection, ws, STAGE, period, detail)
 
 

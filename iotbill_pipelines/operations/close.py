@@ -184,7 +184,7 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         (
             *("revenue_by_product_account", "reconciliation_summary", "dispute_ageing"),
             *("margin_by_service", "margin_by_customer", "margin_by_product"),
-            *("margin_by_partner", "late_usage_ageing"),
+            *("margin_by_partner", "late_usage_ageing", "commit_cockpit"),
         ),
     ),
     Stage(

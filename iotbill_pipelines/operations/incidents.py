@@ -13,17 +13,22 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from iotbill_pipelines.config.alerts import AlertPolicy, AlertSeverity
 from iotbill_pipelines.config.sources import load_sources
+from iotbill_pipelines.engine.contract import renewal_pipeline
 from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.operations import contracts
 from iotbill_pipelines.operations.deliveries import Missing, missing_files
+from iotbill_pipelines.operations.renewals import account_histories
 from iotbill_pipelines.operations.workspace import Workspace
 
 TOLD_ELSEWHERE = ("feeds", "data_quality")
 """Gates whose findings are incidents of their own, file by file and day by day."""
 
 LONGEST_MESSAGE = 600
+_LONGEST_ALERT = timedelta(days=400)
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ def find_incidents(ws: Workspace, policy: AlertPolicy, now: datetime) -> list[In
             *_margins(connection),
         ]
     found += _deliveries(missing_files(ws, now))
+    found += _renewals(ws, now)
     unique = {incident.fingerprint: incident for incident in found}
     return sorted(unique.values(), key=lambda i: (i.severity != "block", i.code, i.subject))
 
@@ -295,6 +301,40 @@ def _margins(connection: sa.Connection) -> Iterator[Incident]:
             _money(row["margin_minor"], row["currency"]),
             "compare its offers with the vendor's prices, or correct the prices",
             f"iotbill status {row['period']}",
+        )  # fmt: skip
+
+
+def _renewals(ws: Workspace, now: datetime) -> Iterator[Incident]:
+    """Terms whose alert days have come, the tightest of them; and what lapsed (CT-13)."""
+    today = now.date()
+    with Session(ws.engine) as session:
+        tables = contracts.known_tables(session, now)
+    if not tables["contract"].num_rows:
+        return
+    known = contracts.read_tables(tables)
+    rows = renewal_pipeline(
+        known, as_of=today, until=today + _LONGEST_ALERT,
+        histories=account_histories(ws, known, today),
+    )  # fmt: skip
+    for row in rows:
+        ended = row.last_day < today
+        passed = [(days, day) for days, day in (*row.alerts_passed, *row.alerts) if day <= today]
+        if not passed and not ended:
+            continue
+        days, _ = min(passed, default=(0, row.last_day))
+        flags = "; ".join(f"{flag.code}: {flag.evidence}" for flag in row.flags)
+        yield Incident(
+            "contract_lapsed" if ended else "contract_ends", "warn",
+            f"{row.contract_id} {row.last_day} {days}",
+            _short(
+                f"contract {row.contract_id} of {row.account_id} "
+                f"{'ended' if ended else 'ends'} on {row.last_day}, notice by "
+                f"{row.notice_deadline}, then {row.next_kind.replace('_', ' ')}"
+                + (f"; {flags}" if flags else "")
+            ),
+            f"{(row.last_day - today).days} days",
+            "renew, replace or end it; what its terms say happens by itself",
+            f"iotbill contract show {row.contract_id}",
         )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ from iotbill_pipelines.engine.schemas import (
     USAGE_RECORD,
     VENDOR_INVOICE_LINE,
 )
+from iotbill_pipelines.operations import contracts
 from iotbill_pipelines.operations.data_quality import check_table
 from iotbill_pipelines.operations.locks import advisory_lock
 from iotbill_pipelines.operations.stages import Finding, StageResult
@@ -363,6 +364,8 @@ def _store_batch(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> li
         with Session(ws.engine) as session, session.begin():
             if spec.target in REFERENCE:
                 _load_reference(session, compute, spec, files, results, ws.clock())
+            if spec.target == "contract":
+                contracts.sign_landed(ws, session)
             for result in results:
                 _store_state(session, result, ws.clock())
     return results

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
+from iotbill_pipelines.config.contracts import read_contract_book
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.terms import compile_catalog
-from iotbill_pipelines.operations import catalogs, runs
+from iotbill_pipelines.operations import catalogs, contracts, runs
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.models import Run
 from iotbill_pipelines.storage.reference import (
@@ -22,8 +23,8 @@ def knowledge(ws: Workspace, period: Month | None, kind: str = "close") -> Snaps
 
     So that a file which lands while a close runs cannot make two stages see different owners or
     prices. ``kind`` says what the run is for; one that is not a close has no period. Raises
-    ConfigError for a catalog that does not hold together, LookupError for a version that was never
-    kept.
+    ConfigError for a catalog or contracts that do not hold together, LookupError for a version that
+    was never kept.
     """
     runs.start(ws, kind, period)
     with Session(ws.engine) as session, session.begin():
@@ -32,6 +33,8 @@ def knowledge(ws: Workspace, period: Month | None, kind: str = "close") -> Snaps
         if known:
             return open_snapshot(session, ws.home, known)
         source = catalogs.in_force(ws)
+        book = read_contract_book(ws.configs / "contracts", source.catalog)
+        contracts.take_over(session, book, source.catalog, ws.clock())
         digest = source.digest
         if ws.catalog_digest is None:
             digest = store_catalog(session, source.json, ws.clock())

@@ -58,7 +58,9 @@ def _inputs(ws: Workspace) -> dict[str, Any]:
         for path in sorted(DBT_PROJECT.rglob("*"))
         if path.suffix in (".sql", ".yml")
     }
+    settled = fingerprints.recorded(ws, "settle_charges")
     return {
+        "settled": {str(month): settled[month] for month in sorted(settled)},
         "booked_charge": [str(value) for value in ledger],
         "vendor_reconciliation": [str(value) for value in reconciled],
         "models": models,

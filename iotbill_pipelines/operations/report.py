@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +165,54 @@ def load_figures(ws: Workspace, period: Month) -> CloseFigures:
                     _statement("Taxes", _TAX_COLUMNS, rows(_TAXES)),
                     _statement("Deferred", _DEFERRED_COLUMNS, rows(_DEFERRED)),
                     _statement("Commissions", _COMMISSION_COLUMNS, rows(_COMMISSIONS)),
+                    _commitments(rows(_COMMITMENTS)),
                 )
                 if found.rows
             ],
         )
+
+
+_COMMITMENTS = """
+with pools as (
+  select account_id, min(1 - used::numeric / nullif(available, 0)) as left_
+  from pool_headroom where usage_period = :period group by account_id
+)
+select c.*, p.left_
+from commitment_status as c left join pools as p using (account_id)
+where c.usage_period = :period
+order by c.account_id, c.contract_id, c.commitment_id, c.window_start
+"""
+
+
+_COMMITMENT_LABELS = (
+    *("Account", "Commitment", "Window", "Unit", "Committed", "So far", "At its end", "Short"),
+    *("Step", "Next step", "Pool left"),
+)
+
+
+def _commitments(found: Sequence[sa.RowMapping]) -> StatementFigures:
+    """The commit cockpit: where windows stand, and end if every day left is like those before."""
+
+    def shown(value: Decimal) -> str:
+        rounded = value.quantize(Decimal("0.01"))
+        return f"{rounded.to_integral_value() if rounded == rounded.to_integral() else rounded:,f}"
+
+    def labels(row: sa.RowMapping) -> tuple[str, ...]:
+        coming, final = row["next_step_on"], ", final" if row["closes"] else ""
+        return (
+            row["account_id"],
+            f"{row['contract_id']} {row['commitment_id']}",
+            f"{row['window_start']} to before {row['window_end']}{final}",
+            row["unit"],
+            *(shown(row[name]) for name in ("committed", "measured", "projected")),
+            shown(row["projected_missing"]),
+            shown(row["step_value"]),
+            f"{shown(row['next_step_value'])} from {coming}" if coming else "",
+            "" if row["left_"] is None else f"{row['left_'] * 100:.1f} %",
+        )
+
+    rows = tuple((labels(row), row["currency"], (row["projected_minor"],)) for row in found)
+    return StatementFigures("Commitments", _COMMITMENT_LABELS, ("To pay at its end",), rows)
 
 
 def _files_with_usage_of(ws: Workspace, period: Month) -> list[int]:

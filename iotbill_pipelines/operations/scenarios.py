@@ -39,7 +39,9 @@ _SETTLED = (
     "charge_component",
     "desired_charge",
     "charge_finding",
+    "commitment_status",
 )
+_NO_CHARGES = TABLES["desired_charge"].arrow_schema.empty_table()
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,9 @@ def run_tables(tables: ScenarioTables, months: Iterable[Month]) -> dict[str, pa.
             left = (
                 {table.name: results[table.name][-1] for table in flow.CARRIED} if follows else {}
             )
-            flow.settle_period(compute, month, left)
+            before = pa.concat_tables(results["desired_charge"] or [_NO_CHARGES])
+            compute.load("earlier_charge", _distinct(before, TABLES["desired_charge"].key))
+            flow.settle_period(compute, month, left, earlier=True)
             settled = month
             for name in _SETTLED:
                 results[name].append(compute.fetch(name))

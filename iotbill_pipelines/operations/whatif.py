@@ -27,7 +27,7 @@ from iotbill_pipelines.engine.cycles import first_day
 from iotbill_pipelines.engine.flow import rate_month, settle_period
 from iotbill_pipelines.engine.mediate import Policies
 from iotbill_pipelines.engine.money import minor_digits
-from iotbill_pipelines.engine.schemas import RATED_USAGE, USAGE_RECORD
+from iotbill_pipelines.engine.schemas import DESIRED_CHARGE, RATED_USAGE, USAGE_RECORD
 from iotbill_pipelines.engine.terms import Catalog, TermsError, compile_catalog
 from iotbill_pipelines.operations import mediation
 from iotbill_pipelines.operations.charges import carried_over
@@ -35,13 +35,15 @@ from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.documents import ColumnFormat, Sheet, write_workbook
 from iotbill_pipelines.storage.reference import as_known_at
 
-Cause = Literal["pool", "allowance", "tier", "price", "recurring", "one_time"]
+Cause = Literal["pool", "allowance", "tier", "price", "recurring", "one_time", "commitment"]
 
 _OF_KIND: Mapping[str, Cause] = {
     "usage": "price",
     "overage": "pool",
     "recurring": "recurring",
     "transition": "one_time",
+    "shortfall": "commitment",
+    "termination_fee": "one_time",
 }
 
 
@@ -180,7 +182,15 @@ def _priced(
             compute.define("rated_usage", " union all ".join(f"select * from {p}" for p in parts))
         else:
             compute.load("rated_usage", RATED_USAGE.arrow_schema.empty_table())
-        settle_period(compute, period, carried_over(ws, period))
+        settled = {part["usage_period"] for part in ws.lake.partitions(DESIRED_CHARGE)}
+        before = [
+            file
+            for month in sorted(settled)
+            if month < str(period) and reference["contract"].num_rows
+            for file in ws.lake.files(DESIRED_CHARGE, usage_period=month)
+        ]
+        compute.scan(DESIRED_CHARGE, before, "earlier_charge")
+        settle_period(compute, period, carried_over(ws, period), earlier=True)
         rows = compute.fetch(
             "select level, account_id, product_id, currency, kind, service_id,"
             " cast(sum(amount_minor) as bigint) as amount_minor from desired_charge"

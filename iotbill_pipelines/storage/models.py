@@ -20,7 +20,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index,
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from iotbill_pipelines.engine.schemas import REFERENCE, Column, Table
+from iotbill_pipelines.engine.schemas import COMMITMENT_STATUS, RATE, REFERENCE, Column, Table
 
 
 class Base(DeclarativeBase):
@@ -212,6 +212,39 @@ REFERENCE_TABLES: dict[str, sa.Table] = {
 
 Valid time is in the row's own columns; ``known_from``/``known_to`` say when we knew it. Rows are
 never changed but for ``known_to``, once."""
+
+
+COMMITMENT_STATUS_TABLE = sa.Table(
+    COMMITMENT_STATUS.name,
+    Base.metadata,
+    *[
+        sa.Column(
+            declared.name,
+            sa.Numeric(30, 12) if declared.type == RATE else _SQL_TYPES[declared.type],
+            nullable=declared.nullable,
+            primary_key=declared.name in COMMITMENT_STATUS.key,
+            comment=declared.doc,
+        )
+        for declared in COMMITMENT_STATUS.columns
+    ],
+    comment="Where commitments stand at the end of a usage period; a copy of the lake's table.",
+)
+
+
+class PoolHeadroom(Base):
+    """What is left of a pool at the end of a usage period; a copy of the lake's settlement."""
+
+    __tablename__ = "pool_headroom"
+
+    usage_period: Mapped[MonthText] = mapped_column(primary_key=True)
+    window_start: Mapped[dt.date] = mapped_column(primary_key=True)
+    level: Mapped[str] = mapped_column(primary_key=True)
+    pool_id: Mapped[str] = mapped_column(primary_key=True)
+    charge_id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str]
+    services: Mapped[int]
+    available: Mapped[int] = mapped_column(doc="class units")
+    used: Mapped[int] = mapped_column(doc="class units")
 
 
 class CatalogVersion(Base):

@@ -160,8 +160,10 @@ class _Statements:
         )
 
 
-def as_known_at(session: Session, known_at: datetime) -> dict[str, pa.Table]:
-    """Return every reference table as known at a moment, sorted by key."""
+def as_known_at(
+    session: Session, known_at: datetime, tables: Collection[str] = tuple(REFERENCE)
+) -> dict[str, pa.Table]:
+    """Return reference tables, all by default, as known at a moment, sorted by key."""
     connection = session.connection()
     moment = literal(connection, known_at)
     return {
@@ -172,6 +174,7 @@ def as_known_at(session: Session, known_at: datetime) -> dict[str, pa.Table]:
             schema,
         )
         for name, schema in REFERENCE.items()
+        if name in tables
     }
 
 

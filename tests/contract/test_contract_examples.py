@@ -175,7 +175,7 @@ def seasonal(facts: Facts) -> Facts:
             ),
         ),
     )
-    segments = price_segments("fee", month.start, month.end, account=signed)
+    segments = price_segments("fee", month.start, month.end, contracts=[signed])
     priced = price_period(segments, month.start, month.end, currency="EUR")
     return {"segments": [part.amount for part in priced.segments], "total": priced.amount}
 
@@ -190,7 +190,7 @@ def uplift(facts: Facts) -> Facts:
         prices=(ContractPrice(charge_id="fee", rate=D(facts["price"])),),
         renewal=Renewal(kind="auto_renew", uplift_percent=D(facts["uplift_pct"])),
     )
-    (before, after) = price_segments("fee", end - timedelta(days=1), july.end, account=signed)
+    (before, after) = price_segments("fee", end - timedelta(days=1), july.end, contracts=[signed])
     assert before.rate == D(facts["price"])
     priced = price_period([after], july.start, july.end, currency="EUR", quantity=facts["devices"])
     return {"price_from_2026-07-01": after.rate, "july": priced.amount}
@@ -252,16 +252,18 @@ def precedence(facts: Facts) -> Facts:
     )
     catalog = [DatedRate(D(facts["catalog"]))]
 
-    def price(month: str, **contracts: Contract) -> D | None:
+    def price(month: str, *contracts: Contract) -> D | None:
         span = Month.parse(month)
-        (segment,) = price_segments("fee", span.start, span.end, catalog=catalog, **contracts)
+        (segment,) = price_segments(
+            "fee", span.start, span.end, catalog=catalog, contracts=contracts
+        )
         return segment.rate
 
     return {
         "prices": {
-            "2026-11": price("2026-11", line_item=item, account=account),
-            "2026-12": price("2026-12", line_item=item, account=account),
-            "other_service": price("2026-12", account=account),
+            "2026-11": price("2026-11", item, account),
+            "2026-12": price("2026-12", item, account),
+            "other_service": price("2026-12", account),
             "no_contract": price("2026-12"),
         }
     }
@@ -282,7 +284,7 @@ def renewal_terms(facts: Facts) -> Facts:
         term = term_at(signed, end)
         if term is None:
             (segment,) = price_segments(
-                "fee", end, end + timedelta(days=1), account=signed, catalog=[DatedRate(D(1))]
+                "fee", end, end + timedelta(days=1), contracts=[signed], catalog=[DatedRate(D(1))]
             )
             found[kind] = f"no contract, {segment.source} price"
             continue

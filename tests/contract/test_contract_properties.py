@@ -127,8 +127,7 @@ def test_segments_price_every_day_as_that_day_alone(
 ) -> None:
     """Cutting the span anywhere changes no price."""
     sources: dict[str, Any] = {
-        "line_item": line_item,
-        "account": account,
+        "contracts": [line_item, account],
         "catalog": [DatedRate(D(9), valid_from=date(2025, 6, 1))],
     }
     segments = price_segments("fee", *span, **sources)

@@ -147,7 +147,7 @@ def test_unpriced_days_are_told_and_never_priced_at_zero() -> None:
     contract = signed(
         (date(2026, 1, 11), date(2027, 1, 11)), prices=(ContractPrice(charge_id="f", rate=D(31)),)
     )
-    segments = price_segments("f", date(2026, 1, 1), date(2026, 2, 1), account=contract)
+    segments = price_segments("f", date(2026, 1, 1), date(2026, 2, 1), contracts=[contract])
     found = price_period(segments, date(2026, 1, 1), date(2026, 2, 1), currency="EUR")
     assert [(s.start, s.end) for s in found.unpriced] == [(date(2026, 1, 1), date(2026, 1, 11))]
     assert found.amount == D("21.00")
@@ -161,7 +161,7 @@ def test_a_price_ramps_by_contract_month() -> None:
     contract = signed(
         (date(2026, 1, 15), date(2027, 1, 15)), prices=(ContractPrice(charge_id="f", ramp=steps),)
     )
-    segments = price_segments("f", date(2026, 3, 1), date(2026, 4, 1), account=contract)
+    segments = price_segments("f", date(2026, 3, 1), date(2026, 4, 1), contracts=[contract])
     assert [(s.start.day, s.rate) for s in segments] == [(1, D(1)), (15, D(2))]
 
 
@@ -175,7 +175,7 @@ def test_uplifts_compound_and_reach_seasons() -> None:
         ),
         renewal=Renewal(kind="auto_renew", uplift_percent=D(10)),
     )
-    segments = price_segments("f", date(2028, 11, 30), date(2028, 12, 2), account=contract)
+    segments = price_segments("f", date(2028, 11, 30), date(2028, 12, 2), contracts=[contract])
     assert [s.rate for s in segments] == [D(121), D("12.1")]
     assert segments[0].term_number == 3
 
@@ -187,7 +187,7 @@ def test_the_catalog_prices_what_the_contract_does_not_name() -> None:
         DatedRate(D(6), valid_from=date(2026, 1, 11)),
     ]
     segments = price_segments(
-        "other", date(2026, 1, 1), date(2026, 2, 1), account=contract, catalog=old_and_new
+        "other", date(2026, 1, 1), date(2026, 2, 1), contracts=[contract], catalog=old_and_new
     )
     assert [(s.source, s.rate, s.days) for s in segments] == [
         ("catalog", D(5), 10),
@@ -288,7 +288,7 @@ def test_a_successor_brings_its_own_prices_and_its_own_renewal() -> None:
         prices=(ContractPrice(charge_id="f", rate=D(1)),),
         renewal=Renewal(kind="new_contract", successor=later),
     )
-    segments = price_segments("f", YEAR[0], date(2028, 1, 1), account=contract)
+    segments = price_segments("f", YEAR[0], date(2028, 1, 1), contracts=[contract])
     assert [(s.start, s.rate) for s in segments] == [
         (YEAR[0], D(1)),
         (YEAR[1], D(3)),
@@ -639,7 +639,7 @@ def test_the_pipeline_shows_what_ends_and_what_has_lapsed() -> None:
     contracts = [
         signed(contract_id="renews", renewal=Renewal(kind="auto_renew"), notice_days=30),
         signed((date(2026, 6, 1), date(2028, 6, 1)), months=24, contract_id="later"),
-        signed(contract_id="ended early", terminated_on=date(2026, 12, 1)),
+        signed(contract_id="ended-early", terminated_on=date(2026, 12, 1)),
     ]
     lapsed = Contract(
         id="lapsed", account_id="b", start=ended[0], end=ended[1],
@@ -657,7 +657,7 @@ def test_the_pipeline_shows_what_ends_and_what_has_lapsed() -> None:
     )
     assert [(row.contract_id, row.next_kind) for row in rows] == [
         ("lapsed", "expire"),
-        ("ended early", "terminated"),
+        ("ended-early", "terminated"),
         ("renews", "auto_renew"),
     ]
     assert renewal_pipeline(contracts[:1], as_of=date(2026, 11, 15), until=YEAR[1]) == ()

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .contracts import CONTRACTS
 from .outcome import Case, Check, Entry, OutOfScope, Run
 from .peers import EXCEPTIONS, PEERS
 from .worked import WORKED, WORKED_EXCEPTIONS
@@ -60,7 +61,7 @@ def _entries() -> tuple[dict[str, Entry], dict[str, Entry]]:
             worked[case_id] = Run(_through(adapter, facts=True))
         for model, adapter in getattr(suite, "PEERS", {}).items():
             peers[model] = Run(_through(adapter, facts=False))
-    return worked, peers
+    return worked | CONTRACTS, peers
 
 
 WORKED_BY_ID, PEERS_BY_MODEL = _entries()

@@ -360,8 +360,11 @@ def plan_precedence(case: Case) -> list[Check]:
         "use",
         PERIOD.start,
         PERIOD.end,
-        line_item=signed(rates["service"], "S"),
-        account=signed(rates["account"], None),
+        contracts=[
+            contract
+            for contract in (signed(rates["service"], "S"), signed(rates["account"], None))
+            if contract is not None
+        ],
         catalog=[DatedRate(D(rates["owner"]))],
     )
     assert segment.rate is not None

@@ -212,6 +212,28 @@ def evaluate(
             f"of {window.covered_from}..{window.covered_until}",
             f"{_show(weight)} of the period is under contract",
         )
+    return shortfall_of(
+        contract, commitment, window, committed, measured,
+        weight=weight, excluded=excluded, told=told,
+    )  # fmt: skip
+
+
+def shortfall_of(
+    contract: Contract,
+    commitment: Commitment,
+    window: CommitmentWindow,
+    committed: Fraction,
+    measured: Fraction,
+    *,
+    weight: Fraction = Fraction(1),
+    excluded: tuple[Excluded, ...] = (),
+    told: tuple[str, ...] = (),
+) -> Shortfall:
+    """Return the shortfall of ``measured`` against ``committed`` and its penalty.
+
+    ``weight`` is the share of the period under contract, of commitments on how many.
+    """
+    currency = window.term.terms.currency
     missing = max(Fraction(0), committed - measured)
     penalty, penalty_told = _penalty(commitment, missing, weight, currency)
     return Shortfall(

@@ -8,9 +8,14 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Literal
 
-from iotbill_pipelines.engine.contract.commitments import CommitmentWindow, committed_amount
+from iotbill_pipelines.engine.contract.commitments import (
+    CommitmentWindow,
+    Shortfall,
+    committed_amount,
+    shortfall_of,
+)
 from iotbill_pipelines.engine.contract.prices import step_starts
-from iotbill_pipelines.engine.contract.terms import Commitment, RampStep
+from iotbill_pipelines.engine.contract.terms import FLOW_KINDS, Commitment, Contract, RampStep
 from iotbill_pipelines.engine.money import round_money
 
 
@@ -94,3 +99,23 @@ def forecast(
             f"accrue {accrued}: recognised {recognise.replace('_', ' ')}",
         ),
     )
+
+
+def project(
+    contract: Contract,
+    commitment: Commitment,
+    window: CommitmentWindow,
+    so_far: Shortfall,
+    as_of: date,
+) -> Shortfall:
+    """Return the window's shortfall at its end if every day left is like the average day so far.
+
+    ``so_far`` is the window evaluated with what is known on ``as_of``, the first day not known. How
+    many services there are is known for the days ahead too, so such commitments are as evaluated.
+    """
+    if commitment.kind not in FLOW_KINDS:
+        return so_far
+    covered = (window.covered_until - window.covered_from).days
+    passed = (min(as_of, window.covered_until) - window.covered_from).days
+    measured = so_far.measured * covered / passed if passed > 0 else so_far.measured
+    return shortfall_of(contract, commitment, window, so_far.committed, measured)

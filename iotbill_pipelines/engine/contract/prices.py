@@ -106,36 +106,37 @@ def price_segments(
     start: date,
     end: date,
     *,
-    line_item: Contract | None = None,
-    account: Contract | None = None,
+    contracts: Sequence[Contract] = (),
     catalog: Sequence[DatedRate] = (),
+    zone: str | None = None,
+    state: str | None = None,
 ) -> tuple[PriceSegment, ...]:
     """Return who prices ``charge_id`` on each day of ``[start, end)``, in order, without gaps.
 
-    The line item's contract wins over the account's, that over the catalog, each only on days its
-    term is in force and only for charges it prices. Seasons, ramps and renewals of the winner cut
-    the span further; equal neighbours are one segment, so cutting the span changes no price.
+    A line item's contract wins over the account's, that over the catalog, each only on days its
+    term is in force and only for charges it prices; of several on one level the one that was signed
+    last. ``zone`` and ``state`` are what the catalog's price is for. Seasons, ramps and renewals of
+    the winner cut the span further; equal neighbours are one segment, so cutting the span changes
+    no price.
     """
     if end <= start:
         return ()
-    contracts = [
-        (contract, list(terms_of(contract, end)))
-        for contract in (line_item, account)
-        if contract is not None
+    ranked = [
+        (contract, list(terms_of(contract, end))) for contract in sorted(contracts, key=precedence)
     ]
     cuts = {start, end}
     for rate in catalog:
         cuts |= {rate.valid_from, rate.valid_to or end}
-    for _, terms in contracts:
+    for _, terms in ranked:
         for term in terms:
             cuts |= {term.start, term.covered_until}
-            price = term.terms.price_of(charge_id)
+            price = term.terms.price_of(charge_id, zone, state)
             if price is not None:
                 cuts.update(_cuts_inside(term, price, start, end))
     days = sorted(cut for cut in cuts if start <= cut <= end)
     segments: list[PriceSegment] = []
     for first, last in pairwise(days):
-        found = _price_on(charge_id, first, last, contracts, catalog)
+        found = _price_on((charge_id, zone, state), first, last, ranked, catalog)
         if segments and replace(segments[-1], start=first, end=last) == found:
             segments[-1] = replace(segments[-1], end=last)
         else:
@@ -154,8 +155,13 @@ def _cuts_inside(
         yield starts
 
 
+def precedence(contract: Contract) -> tuple[bool, int, str]:
+    """Sort key of contracts: line items first, then the latest start, then the id."""
+    return contract.level == "account", -contract.start.toordinal(), contract.id
+
+
 def _price_on(
-    charge_id: str,
+    asked: tuple[str, str | None, str | None],
     day: date,
     until: date,
     contracts: Sequence[tuple[Contract, Sequence[ContractTerm]]],
@@ -163,7 +169,7 @@ def _price_on(
 ) -> PriceSegment:
     for contract, terms in contracts:
         term = next((term for term in terms if term.holds(day)), None)
-        price = None if term is None else term.terms.price_of(charge_id)
+        price = None if term is None else term.terms.price_of(*asked)
         if term is None or price is None:
             continue
         rate, season = _rate_on(term, price, day)

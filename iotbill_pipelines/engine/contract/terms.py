@@ -30,6 +30,9 @@ def _month_day(text: str) -> str:
     return text
 
 
+NAME = r"^[A-Za-z0-9_.-]+$"
+"""Ids that become part of a price's or a charge's id."""
+
 MonthDay = Annotated[str, AfterValidator(_month_day)]
 Percent = Annotated[Money, Field(ge=0)]
 
@@ -105,14 +108,23 @@ def _check_ramp(steps: Sequence[RampStep | PenaltyTier]) -> None:
 class ContractPrice(Terms):
     """A contract's own price of a catalog charge: a rate, or one that ramps by contract month.
 
+    It stands in for the catalog's prices of the charge: for those of ``zone`` and of ``state``, or
+    without them for all zones and for every core-active state. Prices are tried from top to bottom.
     Seasonal rates replace it within their season, and only when this contract is the one that
     prices the charge (CT-16). When seasons overlap, the first listed wins.
     """
 
     charge_id: str
+    zone: str | None = None
+    state: str | None = None
     rate: Rate | None = None
     ramp: tuple[RampStep, ...] = ()
     seasonal: tuple[SeasonalRate, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The charge with the zone and state that the price is for."""
+        return " ".join(part for part in (self.charge_id, self.zone, self.state) if part)
 
     @model_validator(mode="after")
     def _shape(self) -> ContractPrice:
@@ -181,7 +193,7 @@ class Commitment(Terms):
     prorated by days (CT-06). Quantities and ``penalty.unit_price`` are in units of ``per``.
     """
 
-    id: str
+    id: Annotated[str, Field(pattern=NAME)]
     kind: Literal[
         "service_volume",
         "package_volume",
@@ -347,7 +359,7 @@ class ContractTerms(Terms):
     @model_validator(mode="after")
     def _references(self) -> ContractTerms:
         for label, ids in (
-            ("price of charge", [price.charge_id for price in self.prices]),
+            ("price of charge", [price.label for price in self.prices]),
             ("season", [season.id for season in self.seasons]),
             ("commitment", [commitment.id for commitment in self.commitments]),
             ("discount", [discount.id for discount in self.discounts]),
@@ -371,9 +383,23 @@ class ContractTerms(Terms):
                     )
         return self
 
-    def price_of(self, charge_id: str) -> ContractPrice | None:
-        """Return these terms' own price of a charge, or None."""
-        return next((price for price in self.prices if price.charge_id == charge_id), None)
+    def price_of(
+        self, charge_id: str, zone: str | None = None, state: str | None = None
+    ) -> ContractPrice | None:
+        """Return these terms' own price of a charge, or None.
+
+        ``zone`` and ``state`` are what the catalog's price is for; a core-active state is None.
+        """
+        return next(
+            (
+                price
+                for price in self.prices
+                if price.charge_id == charge_id
+                and price.zone in (None, zone)
+                and price.state == state
+            ),
+            None,
+        )
 
 
 class ContractTemplate(Terms):
@@ -404,7 +430,7 @@ class Contract(Terms):
     contract when it was ended early. ``signed_terms`` is its own copy of what was signed.
     """
 
-    id: str
+    id: Annotated[str, Field(pattern=NAME)]
     account_id: str
     service_id: str | None = None
     account_contract_id: str | None = None

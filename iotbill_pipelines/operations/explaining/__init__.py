@@ -19,7 +19,9 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from iotbill_pipelines.engine import guide
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.contract import stage as contract
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.schemas import (
     POOL_PART,
@@ -27,6 +29,7 @@ from iotbill_pipelines.engine.schemas import (
     RATED_USAGE,
 )
 from iotbill_pipelines.operations import charges
+from iotbill_pipelines.operations.explaining.agreements import explain_agreements
 from iotbill_pipelines.operations.explaining.arithmetic import (
     Evidence,
     Result,
@@ -227,6 +230,9 @@ def _evidence(
             ],
         )
 
+        guide.define_day_intervals(compute)
+        contract.define_prices(compute, (period - 1).start, (period + 2).end)
+
         def rows(select: str) -> list[dict[str, Any]]:
             listed: list[dict[str, Any]] = compute.fetch(select).to_pylist()
             return listed
@@ -288,7 +294,11 @@ def _evidence(
             waiting={
                 row["offer_id"]: row["waiting_state"] for row in rows("select * from first_use")
             },
+            contract_prices=_agreed_days(
+                rows(f"select * from contract_price where service_id in ({asked})")
+            ),
             units_of=units_of,
+            agreed=explain_agreements(ws, compute, snapshot, period, units),
         )
 
 
@@ -303,6 +313,13 @@ def _of_windows(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, date], l
     found: dict[tuple[str, str, date], list[Any]] = defaultdict(list)
     for row in rows:
         found[row["level"], row["pool_id"], row["window_start"]].append(row)
+    return found
+
+
+def _agreed_days(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], list[Any]]:
+    found: dict[tuple[str, str, str], list[Any]] = defaultdict(list)
+    for row in rows:
+        found[row["account_id"], row["service_id"], row["replaced_price_id"]].append(row)
     return found
 
 

@@ -78,6 +78,10 @@ class Evidence:
     pool_parts: dict[tuple[str, str, date], list[Row]]
     waiting: dict[str, str] = field(default_factory=dict)
     """Offer -> state in which its services wait for their first use."""
+    agreed: dict[Unit, Result] = field(default_factory=dict)
+    """Charges of contracts, with their explanation (:mod:`.agreements`)."""
+    contract_prices: dict[tuple[str, str, str], list[Row]] = field(default_factory=dict)
+    """(Account, service, catalog price) -> days on which a contract's price stands in for it."""
     units_of: dict[str, str] = field(default_factory=dict)
     """Charge -> name of the priced unit, where the catalog's text is at hand."""
 
@@ -87,12 +91,30 @@ class Evidence:
             (
                 price
                 for price in self.prices.get(charge_id, [])
-                if fits(price)
+                if price["priority"] > 0
+                and fits(price)
                 and price["valid_from"] <= day
                 and (price["valid_to"] is None or day < price["valid_to"])
             ),
             None,
         )
+
+    def agreed_on(self, unit: Unit, price: Row | None, day: date) -> Row | None:
+        """The price that a contract puts in place of a catalog price on a day, or that price."""
+        if price is None:
+            return None
+        key = unit.account_id, unit.service_id, price["price_id"]
+        agreed = next(
+            (
+                row["price_id"]
+                for row in self.contract_prices.get(key, [])
+                if row["from_date"] <= day < row["to_date"]
+            ),
+            None,
+        )
+        if agreed is None:
+            return price
+        return next(row for row in self.prices[price["charge_id"]] if row["price_id"] == agreed)
 
     def offer_on(self, service_id: str, level: str, day: date) -> Row | None:
         """The offer of a service at a level on a day: the newest one begun, unless it has ended."""
@@ -120,6 +142,8 @@ def explain_unit(evidence: Evidence, unit: Unit) -> Result:
 
     Raises Unexplained where terms or evidence are missing.
     """
+    if unit in evidence.agreed:
+        return evidence.agreed[unit]
     charge = evidence.charges.get(unit.charge_id)
     if charge is None:
         raise Unexplained(f"the catalog of this charge's snapshot has no charge {unit.charge_id!r}")
@@ -457,6 +481,7 @@ def _segments(evidence: Evidence, unit: Unit, charge: Row) -> Iterator[_Segment]
             core = evidence.core_states.get(state or "")
             if core is not None and core != "cancelled":
                 price = evidence.price_on(charge["charge_id"], day, _for_state(state, core))
+                price = evidence.agreed_on(unit, price, day)
         if current is not None and (
             price is None or (current.state, current.price) != (state, price)
         ):
@@ -519,6 +544,7 @@ def _transitions(evidence: Evidence, unit: Unit, charge: Row) -> Result:
         ):
             continue
         price = evidence.price_on(charge["charge_id"], day, lambda p: p["zone"] is None)
+        price = evidence.agreed_on(unit, price, day)
         if price is None:
             continue
         first = evidence.tiers[price["price_id"]][0]

@@ -121,7 +121,7 @@ class JournalFigures:
 
 @dataclass(frozen=True)
 class StatementFigures:
-    """A table beside the charges: margins, taxes, what is deferred, commissions.
+    """A table beside the charges: margins, taxes, what is deferred, commissions, commitments.
 
     A row has a text for each of ``labels``, then minor units for each of ``amounts``. ``charted``
     is the place of the amount that is drawn too, None if none is.
@@ -282,6 +282,8 @@ REVENUE_LABELS = {
     "usage": "Usage",
     "overage": "Overage of pools",
     "transition": "One-time fees",
+    "shortfall": "Commitments not met",
+    "termination_fee": "Early termination",
 }
 
 VENDOR_LABELS = {

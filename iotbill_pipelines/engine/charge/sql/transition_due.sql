@@ -11,12 +11,15 @@ with offered as (
     and (i.to_date > t.local_date or (i.to_date = t.local_date and s.core_state = 'cancelled'))
 )
 select o.usage_period, o.level, o.account_id, o.service_id, o.offer_id, o.changed_at, o.local_date,
-  o.from_state, o.to_state, c.charge_id, n.price_id, r.rate_e12 + r.flat_e12 as price_e12
+  o.from_state, o.to_state, c.charge_id,
+  coalesce(k.price_id, n.price_id) as price_id, r.rate_e12 + r.flat_e12 as price_e12
 from offered as o
 join charge as c on c.offer_id = o.offer_id and c.kind = 'transition'
   and c.transition_from = o.from_state and c.transition_to = o.to_state
   and o.state_months >= c.transition_after_months and o.state_days >= c.transition_after_days
 left join price_interval as n on n.charge_id = c.charge_id and n.condition_key = ''
   and n.from_date <= o.local_date and n.to_date > o.local_date
-left join price_tier as r on r.price_id = n.price_id and r.tier_no = 1
+left join contract_price as k on k.service_id = o.service_id and k.account_id = o.account_id
+  and k.replaced_price_id = n.price_id and k.from_date <= o.local_date and k.to_date > o.local_date
+left join price_tier as r on r.price_id = coalesce(k.price_id, n.price_id) and r.tier_no = 1
 where o.rank_ = 1

@@ -18,7 +18,7 @@ listed as (
   from month as m
   cross join charge as c
   join offer as f on f.offer_id = c.offer_id and f.level = 'retail'
-  join price as p on p.charge_id = c.charge_id
+  join price as p on p.charge_id = c.charge_id and p.priority > 0
   join price_tier as t on t.price_id = p.price_id and t.tier_no = 1
   left join used as u on u.usage_month = m.usage_month and u.price_id = p.price_id
   where c.kind = 'usage'

@@ -15,6 +15,7 @@ select a.charge_id, a.condition_key, p.price_id, p.priority, p.valid_from,
 from asked as a
 join price as p on p.charge_id = a.charge_id
 left join state as s on s.state = a.condition_key
-where case when a.kind = 'recurring'
+where p.priority > 0
+  and case when a.kind = 'recurring'
            then p.state = a.condition_key or (p.state is null and s.core_state = 'active')
            else p.zone is null end

@@ -8,7 +8,7 @@ select a.charge_id, a.zone || '|' || a.trait || '|' || a.band as condition_key, 
   p.priority, p.valid_from, coalesce(p.valid_to, date '9999-12-31') as valid_to
 from asked as a
 join price as p on p.charge_id = a.charge_id
-where (p.zone is null or p.zone = a.zone)
+where p.priority > 0 and (p.zone is null or p.zone = a.zone)
   and (p.window_no is null or substr(a.band, p.window_no, 1) = '1')
   and not exists (
     select 1 from price_condition as x

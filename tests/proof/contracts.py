@@ -1,0 +1,246 @@
+"""Contract examples through the flow that closes a month: charges in, desired charges out."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from iotbill_pipelines.engine.calendars import Month
+
+from .business import Ledger, Settled, business
+from .outcome import Case, Check, Entry, Run
+
+D = Decimal
+Facts = dict[str, Any]
+MONTH = Month(2026, 3)
+_PENALTY = {"product_id": "activation"}
+
+
+def _contract(contract_id: str = "K", service: str | None = None, **terms: Any) -> Facts:
+    start = terms.pop("start", "2026-01-01")
+    agreed = {"currency": "EUR", "term_months": 36, **terms}
+    return {"id": contract_id, "account": "C1", "service": service, "start": start, "terms": agreed}
+
+
+def _minimum(steps: list[Facts], **changes: Any) -> Facts:
+    terms = {"id": "min", "kind": "invoice_amount", "amounts": steps, "penalty": _PENALTY}
+    return {**terms, **changes}
+
+
+def _spent(
+    amounts: list[str], commitment: Facts, month: Month = MONTH, fee: str | None = None
+) -> Settled:
+    """An account that uses so much, each amount by a record of its own, under a commitment."""
+    use = {"id": "use", "product": "sms", "kind": "usage", "prices": [{"rate": "0.01"}]}
+    charges: list[Facts] = [use]
+    if fee is not None:
+        charges.append(
+            {"id": "fee", "product": "subscription", "kind": "recurring", "prices": [{"rate": fee}]}
+        )
+    usage = [
+        {
+            "service": "S",
+            "at": f"{month}-{day:02}",
+            "class": "sms",
+            "quantity": int(D(amount) * 100),
+        }
+        for day, amount in enumerate(amounts, 1)
+    ]
+    return business(
+        period=str(month),
+        catalog={"offers": [{"id": "deal", "name": "Deal", "currency": "EUR", "charges": charges}]},
+        services={"S": {"offer": "deal"}},
+        usage=usage,
+        contracts={"contracts": [_contract(commitments=[commitment])]},
+    )
+
+
+def _steps(value: object) -> list[Facts]:
+    return [{"from_month": 1, "value": value}]
+
+
+def ramp(case: Case) -> list[Check]:
+    facts, want = case["facts"], case["expected"]
+    steps = [
+        {"from_month": first, "to_month": last, "value": value}
+        for first, last, value in facts["ramp"]
+    ]
+    found = _spent([facts["eligible_billed"]], _minimum(steps), Month(2026, facts["month"]))
+    (status,) = found.rows("commitment_status")
+    return [
+        Check("commit", D(want["commit"]), status["committed"]),
+        Check("shortfall", D(want["shortfall"]), found.amount(kind="shortfall")),
+    ]
+
+
+def minimum_spend(case: Case) -> list[Check]:
+    facts, want = case["facts"], case["expected"]
+    found = [_spent([used], _minimum(_steps(facts["minimum"]))) for used in facts["usage"]]
+    return [
+        Check("true up", [D(a) for a in want["true_up"]],
+              [each.amount(kind="shortfall") for each in found]),
+        Check("pre-tax", [D(a) for a in want["pre_tax"]], [each.amount() for each in found]),
+    ]  # fmt: skip
+
+
+def minimum_with_fee(case: Case) -> list[Check]:
+    facts, want = case["facts"], case["expected"]
+    used = D(facts["unit"]) * facts["units"]
+    found = _spent([str(used)], _minimum(_steps(facts["minimum"])), fee=facts["fee"])
+    true_up = found.amount(kind="shortfall")
+    return [
+        Check("before", D(want["before"]), found.amount() - true_up),
+        Check("true up", D(want["true_up"]), true_up),
+        Check("total", D(want["total"]), found.amount()),
+    ]
+
+
+def connections(case: Case) -> list[Check]:
+    facts, want = case["facts"], case["expected"]
+    commitment = {
+        "id": "lines", "kind": "connections", "unit": "quantity",
+        "amounts": _steps(facts["min_connections"]),
+        "penalty": {**_PENALTY, "unit_price": facts["unit_price"]},
+    }  # fmt: skip
+    found = []
+    for active in facts["active"]:
+        done = business(
+            period=str(MONTH),
+            catalog={"offers": [{"id": "deal", "name": "Deal", "currency": "EUR", "charges": []}]},
+            services={"S": {"count": active, "offer": "deal"}},
+            contracts={"contracts": [_contract(commitments=[commitment])]},
+        )
+        found.append(done.amount(kind="shortfall"))
+    return [Check("penalty", [D(amount) for amount in want["penalty"]], found)]
+
+
+def late_usage(case: Case) -> list[Check]:
+    facts, checks = case["facts"], []
+    terms = _minimum(_steps(facts["minimum"]))
+    first = str(D(facts["minimum"]) - D(facts["billed_true_up"]))
+    for late, want in zip(facts["late_usage"], case["expected"]["adjustment"], strict=True):
+        before, after = _spent([first], terms), _spent([first, late], terms)
+        ledger = Ledger.empty(before.products)
+        ledger.book(before.tables["desired_charge"], MONTH)
+        new = ledger.book(after.tables["desired_charge"], MONTH + 1)
+        booked = {row["kind"]: D(row["amount_minor"]) / 100 for row in new}
+        checks += [
+            Check(f"usage {late}", D(want["usage"]), booked["usage"]),
+            Check(f"true up after {late}", D(want["true_up"]), booked["shortfall"]),
+            Check(f"net of {late}", D(want["net"]), sum(booked.values(), D(0))),
+        ]
+    return checks
+
+
+def early_termination(case: Case) -> list[Check]:
+    """Every candidate day booked as if the contract had really ended on it."""
+    facts, checks = case["facts"], []
+    tiers = [
+        {"from_month": first, "to_month": last, "percent": percent.rstrip("%")}
+        for first, last, percent in facts["tiers_by_contract_month"]
+    ]
+    ending = {
+        "product_id": "activation", "kind": "pct_of_remaining", "tiers": tiers,
+        "monthly_value": _steps(facts["monthly_commit"]),
+    }  # fmt: skip
+    for day, want in case["expected"].items():
+        ended = date.fromisoformat(day)
+        signed = _contract(start=facts["term"][0], early_termination=ending)
+        last = Month.of(date.fromordinal(ended.toordinal() - 1))
+        found = business(
+            period=str(last),
+            catalog={"offers": []},
+            contracts={"contracts": [{**signed, "terminated_on": day}]},
+        )
+        checks.append(Check(day, D(want), found.amount(kind="termination_fee")))
+    return checks
+
+
+def _subscribed(
+    month: Month, services: Facts, rate: str, *contracts: Facts, accounts: tuple[str, ...] = ("C1",)
+) -> Settled:
+    charge = {"id": "fee", "product": "subscription", "kind": "recurring",
+              "prices": [{"rate": rate}]}  # fmt: skip
+    offer = {"id": "deal", "name": "Deal", "currency": "EUR", "charges": [charge]}
+    return business(
+        period=str(month),
+        catalog={"offers": [offer]},
+        accounts={name: {} for name in accounts},
+        services={name: {"offer": "deal", **more} for name, more in services.items()},
+        contracts={"contracts": list(contracts)},
+    )
+
+
+def seasonal(case: Case) -> list[Check]:
+    facts, want = case["facts"], case["expected"]
+    starts = facts["season_high_from"]
+    signed = _contract(
+        seasons=[{"id": "high", "starts": starts, "ends_before": "10-01"}],
+        prices=[{"charge_id": "fee", "rate": facts["low"],
+                 "seasonal": [{"season": "high", "rate": facts["high"]}]}],
+    )  # fmt: skip
+    found = _subscribed(Month.parse(facts["period"]), {"S": {}}, "9.99", signed)
+    parts = sorted(found.rows("charge_component"), key=lambda row: str(row["component_id"]))
+    return [
+        Check("segments", [D(amount) for amount in want["segments"]],
+              [D(row["amount_minor"]) / 100 for row in parts]),
+        Check("total", D(want["total"]), found.amount()),
+    ]  # fmt: skip
+
+
+def uplift(case: Case) -> list[Check]:
+    facts, want = case["facts"], case["expected"]
+    end = date.fromordinal(date.fromisoformat(facts["term_end"]).toordinal() + 1)
+    signed = _contract(
+        start=str(end.replace(year=end.year - 1)),
+        term_months=12,
+        prices=[{"charge_id": "fee", "rate": facts["price"]}],
+        renewal={"kind": "auto_renew", "uplift_percent": facts["uplift_pct"]},
+    )
+    found = _subscribed(Month.of(end), {"S": {"count": facts["devices"]}}, "9.99", signed)
+    each = {D(row["amount_minor"]) / 100 for row in found.rows()}
+    return [
+        Check("price", {D(want["price_from_2026-07-01"])}, each),
+        Check("July", D(want["july"]), found.amount()),
+    ]
+
+
+def precedence(case: Case) -> list[Check]:
+    facts, want = case["facts"], case["expected"]["prices"]
+    (month,) = facts["seasonal_on_line"]
+    season = {"id": "season", "starts": f"{month}-01", "ends_before": "01-01"}
+    account = _contract("A", prices=[{"charge_id": "fee", "rate": facts["account_contract"]}])
+    line = _contract(
+        "L", "S", seasons=[season],
+        prices=[{"charge_id": "fee", "rate": facts["line_item_contract"],
+                 "seasonal": [{"season": "season", "rate": facts["seasonal_on_line"][month]}]}],
+    )  # fmt: skip
+    services = {"S": {"account": "C1"}, "T": {"account": "C1"}, "U": {"account": "C2"}}
+    found = {
+        name: _subscribed(
+            Month.parse(name), services, facts["catalog"], account, line, accounts=("C1", "C2")
+        )
+        for name in ("2026-11", f"2026-{month}")
+    }
+    last = found[f"2026-{month}"]
+    return [
+        Check("2026-11", D(want["2026-11"]), found["2026-11"].amount(service_id="S")),
+        Check(f"2026-{month}", D(want[f"2026-{month}"]), last.amount(service_id="S")),
+        Check("other service", D(want["other_service"]), last.amount(service_id="T")),
+        Check("no contract", D(want["no_contract"]), last.amount(service_id="U")),
+    ]
+
+
+CONTRACTS: dict[str, Entry] = {
+    "CT-01": Run(ramp),
+    "CT-02": Run(minimum_spend),
+    "CT-03": Run(minimum_with_fee),
+    "CT-05": Run(connections),
+    "CT-07": Run(late_usage),
+    "CT-09": Run(early_termination),
+    "CT-11": Run(seasonal),
+    "CT-12": Run(uplift),
+    "CT-16": Run(precedence),
+}
+"""Worked examples whose figures are charges; the others are dates and forecasts, not billed."""
