@@ -109,6 +109,7 @@ class DuckDbCompute:
             settings["temp_directory"] = str(spill_dir)
         self.connection = duckdb.connect(":memory:", config=settings)
         self.connection.execute("set TimeZone = 'UTC'")
+        self.connection.execute("set enable_progress_bar = false")
         self.connection.execute(PRELUDE)
         if small:
             self.connection.execute("pragma disable_optimizer")
