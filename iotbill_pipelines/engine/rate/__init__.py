@@ -33,9 +33,32 @@ _OWN_MORE = pa.schema(
 
 
 def define_price_intervals(compute: Compute) -> None:
-    """Define ``price_interval``: the price of what is priced by local day alone, by condition."""
+    """Define ``price_interval``: the price of what is priced by local day alone, by condition.
+
+    Also ``recurring_offer``: which recurring charges services owe on which days, by their own offer
+    or by one that was agreed for them on a level of the lookup (RULEBOOK §6).
+    """
     compute.define("day_candidate", statement("rate", "day_candidate"))
     compute.define("price_interval", _price_interval("day_candidate"), keep=True)
+    if not _agreements(compute):
+        compute.define("recurring_offer", _OWN_RECURRING)
+        return
+    compute.define("agreed_offer", statement("rate", "agreed_offer"), keep=True)
+    compute.define("recurring_candidate", statement("rate", "recurring_candidate"))
+    compute.define("recurring_interval", _price_interval("recurring_candidate"), keep=True)
+    compute.define("recurring_offer", statement("rate", "recurring_offer"))
+
+
+def _agreements(compute: Compute) -> bool:
+    found = compute.fetch("select count(*) as overrides from price_override")["overrides"][0]
+    return bool(found.as_py())
+
+
+_OWN_RECURRING = """
+select i.level, i.account_id, i.service_id, i.offer_id, c.charge_id, i.from_date, i.to_date
+from service_offer_interval as i
+join charge as c on c.offer_id = i.offer_id and c.kind = 'recurring'
+""".strip()
 
 
 def rate(compute: Compute) -> None:
@@ -56,7 +79,7 @@ def rate(compute: Compute) -> None:
     compute.define("usage_price_interval", _price_interval("usage_candidate"), keep=True)
     compute.define("rate_choice", statement("rate", "rate_choice"), keep=True)
     compute.define("guided_usage", statement("rate", "guided_usage"))
-    if compute.fetch("select count(*) as overrides from price_override")["overrides"][0].as_py():
+    if _agreements(compute):
         compute.define("override_candidate", statement("rate", "override_candidate"))
         intervals = _price_interval("override_candidate")
         compute.define("override_interval", intervals, keep=True)

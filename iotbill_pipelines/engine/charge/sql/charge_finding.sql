@@ -27,8 +27,8 @@ from (
                      least(i.to_date, t.to_date, p.end_date))) as active_days,
     coalesce(min(b.priced_days), 0) as priced_days
   from settled_period as p
-  join service_offer_interval as i on i.from_date < p.end_date and i.to_date > p.start_date
-  join charge as c on c.offer_id = i.offer_id and c.kind = 'recurring'
+  join recurring_offer as i on i.from_date < p.end_date and i.to_date > p.start_date
+  join charge as c on c.charge_id = i.charge_id
   join service_state_interval as t on t.service_id = i.service_id and t.core_state = 'active'
     and greatest(i.from_date, t.from_date, p.start_date) < least(i.to_date, t.to_date, p.end_date)
   join (

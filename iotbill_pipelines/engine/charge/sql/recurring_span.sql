@@ -8,8 +8,8 @@ select p.usage_period, p.start_date, p.end_date, p.days, p.advance_only, p.previ
     coalesce(k.from_date, p.eve)) as from_date,
   least(i.to_date, t.to_date, n.to_date, p.end_date, coalesce(k.to_date, p.end_date)) as to_date
 from charge_period as p
-join service_offer_interval as i on i.from_date < p.end_date and i.to_date > p.eve
-join charge as c on c.offer_id = i.offer_id and c.kind = 'recurring'
+join recurring_offer as i on i.from_date < p.end_date and i.to_date > p.eve
+join charge as c on c.charge_id = i.charge_id
   and (c.billing = 'advance' or not p.advance_only)
 join service_state_interval as t on t.service_id = i.service_id
   and t.core_state <> 'cancelled' and t.from_date < p.end_date and t.to_date > p.eve

@@ -1,36 +1,14 @@
 -- Which offer prices a service's usage of a class, by local day: the offer it has, and others that
--- were agreed for it on some level; the most specific level that prices the class wins (RULEBOOK §6,
--- RT-32): line item contract, account contract, bucket tier, service, package, account, owner.
-with placed as (
-  select i.service_id, i.level, i.account_id, i.offer_id, i.from_date, i.to_date, o.share_plan_id,
-    a.parent_account_id, a.entity_id
-  from service_offer_interval as i
-  join offer as o on o.offer_id = i.offer_id
-  join account as a on a.account_id = i.account_id
-),
-agreed as (
-  select p.service_id, p.level, v.offer_id, v.priority,
-    greatest(p.from_date, v.valid_from) as from_date,
-    least(p.to_date, coalesce(v.valid_to, date '9999-12-31')) as to_date
-  from placed as p
-  join price_override as v on v.level = p.level
-    and v.target_id = case v.scope
-      when 'line_item' then p.service_id when 'account_contract' then p.account_id
-      when 'bucket_tier' then p.share_plan_id when 'service' then p.service_id
-      when 'package' then p.offer_id when 'account' then p.account_id
-      else case when v.target_id = p.parent_account_id then p.parent_account_id
-                else p.entity_id end end
-),
-offered as (
+-- were agreed for it; the most specific level that prices the class wins (RULEBOOK §6, RT-32).
+with offered as (
   select service_id, level, offer_id, priority, from_date, to_date
-  from agreed
-  where from_date < to_date
+  from agreed_offer
   union all
   -- the offer itself is the package's level; whoever has no agreement needs no row
-  select p.service_id, p.level, p.offer_id, 599999999, p.from_date, p.to_date
-  from placed as p
+  select i.service_id, i.level, i.offer_id, 599999999, i.from_date, i.to_date
+  from service_offer_interval as i
   where exists (
-    select 1 from agreed as g where g.service_id = p.service_id and g.level = p.level)
+    select 1 from agreed_offer as g where g.service_id = i.service_id and g.level = i.level)
 )
 select o.service_id as charge_id, o.level || '|' || c.usage_class as condition_key,
   o.offer_id as price_id, o.priority, o.from_date as valid_from,
