@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from iotbill_pipelines.engine import guide
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.contract import stage as contract
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.schemas import (
@@ -30,14 +31,8 @@ from iotbill_pipelines.engine.schemas import (
 )
 from iotbill_pipelines.operations import charges
 from iotbill_pipelines.operations.explaining.agreements import explain_agreements
-from iotbill_pipelines.operations.explaining.arithmetic import (
-    Evidence,
-    Result,
-    Step,
-    Unexplained,
-    Unit,
-    explain_unit,
-)
+from iotbill_pipelines.operations.explaining.arithmetic import Evidence, explain_unit
+from iotbill_pipelines.operations.explaining.words import Result, Step, Unexplained, Unit
 from iotbill_pipelines.operations.trace import UnknownId
 from iotbill_pipelines.operations.usage import around
 from iotbill_pipelines.operations.workspace import Workspace
@@ -49,7 +44,17 @@ from iotbill_pipelines.storage.reference import (
     open_snapshot,
 )
 
-__all__ = ["Booked", "Explanation", "Step", "Unexplained", "Unit", "explain", "explain_period"]
+__all__ = [
+    "Booked",
+    "Explanation",
+    "Step",
+    "Unexplained",
+    "Unit",
+    "explain",
+    "explain_period",
+    "explain_unit",
+    "gather",
+]
 
 _UNIT = ("usage_period", "level", "account_id", "service_id", "charge_id")
 
@@ -230,76 +235,96 @@ def _evidence(
             ],
         )
 
-        guide.define_day_intervals(compute)
-        contract.define_prices(compute, (period - 1).start, (period + 2).end)
+        evidence = gather(compute, period, units_of)
+        evidence.agreed = explain_agreements(ws, compute, snapshot, period, units)
+        return evidence
 
-        def rows(select: str) -> list[dict[str, Any]]:
-            listed: list[dict[str, Any]] = compute.fetch(select).to_pylist()
-            return listed
 
-        asked = "select distinct service_id from asked_unit"
-        pools = rows(
-            "select * from pool_settlement where (level, charge_id) in"
-            " (select level, charge_id from asked_unit)"
-        )
-        return Evidence(
-            period=period,
-            charges={row["charge_id"]: row for row in rows("select * from charge")},
-            prices=_grouped(rows("select * from price order by priority, price_id"), "charge_id"),
-            tiers=_grouped(
-                [
-                    row | {name: int(row[name]) for name in ("rate_e12", "flat_e12")}
-                    for row in rows("select * from price_tier order by tier_no")
-                ],
-                "price_id",
-            ),
-            core_states={r["state"]: r["core_state"] for r in rows("select * from state")},
-            offers={row["offer_id"]: row for row in rows("select * from offer")},
-            share_plans={row["share_plan_id"]: row for row in rows("select * from share_plan")},
-            share_buckets={
-                row["overage_charge_id"]: row for row in rows("select * from share_bucket")
-            },
-            parents={
-                row["account_id"]: row["parent_account_id"]
-                for row in rows("select account_id, parent_account_id from account")
-            },
-            service_states=_grouped(
-                rows(
-                    f"select * from service_state where service_id in ({asked}) order by changed_at"
-                ),
-                "service_id",
-            ),
-            service_offers=_paired(
-                rows(
-                    f"select * from service_offer where service_id in ({asked}) order by valid_from"
-                ),
-                "service_id",
-                "level",
-            ),
-            records=_records(
-                rows(
-                    "select r.usage_period, r.level, r.account_id, r.service_id, r.charge_id,"
-                    " r.price_id, r.pooled, r.session_key, r.quantity, r.event_start"
-                    " from rated_usage r join asked_unit using"
-                    " (usage_period, level, account_id, service_id, charge_id)"
-                )
-            ),
-            pools={(row["level"], row["pool_id"], row["window_start"]): row for row in pools},
-            pool_parts=_of_windows(
-                rows(
-                    "select * from pool_part where (level, charge_id) in"
-                    " (select level, charge_id from asked_unit)"
-                )
-            ),
-            waiting={
-                row["offer_id"]: row["waiting_state"] for row in rows("select * from first_use")
-            },
-            contract_prices=_agreed_days(
-                rows(f"select * from contract_price where service_id in ({asked})")
-            ),
-            units_of=units_of,
-            agreed=explain_agreements(ws, compute, snapshot, period, units),
-        )
+def gather(compute: Compute, period: Month, units_of: dict[str, str]) -> Evidence:
+    """Return what is known of the units in relation ``asked_unit``.
+
+    Reads the relations of :data:`schemas.REFERENCE` and :data:`schemas.CATALOG`, ``rated_usage``,
+    ``pool_settlement`` and ``pool_part``. ``units_of`` names the priced unit of charges.
+    """
+    guide.define_day_intervals(compute)
+    contract.define_prices(compute, (period - 1).start, (period + 2).end)
+
+    def rows(select: str) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = compute.fetch(select).to_pylist()
+        return listed
+
+    asked = "select distinct service_id from asked_unit"
+    pools = rows(
+        "select * from pool_settlement where (level, charge_id) in"
+        " (select level, charge_id from asked_unit)"
+    )
+    return Evidence(
+        period=period,
+        charges={row["charge_id"]: row for row in rows("select * from charge")},
+        prices=_grouped(
+            [
+                row
+                | {
+                    name: None if row[name] is None else int(row[name])
+                    for name in ("connect_e12", "least_e12", "most_e12")
+                }
+                for row in rows("select * from price order by priority, price_id")
+            ],
+            "charge_id",
+        ),
+        tiers=_grouped(
+            [
+                row | {name: int(row[name]) for name in ("rate_e12", "flat_e12")}
+                for row in rows("select * from price_tier order by tier_no")
+            ],
+            "price_id",
+        ),
+        core_states={r["state"]: r["core_state"] for r in rows("select * from state")},
+        offers={row["offer_id"]: row for row in rows("select * from offer")},
+        share_plans={row["share_plan_id"]: row for row in rows("select * from share_plan")},
+        share_buckets={row["overage_charge_id"]: row for row in rows("select * from share_bucket")},
+        parents={
+            row["account_id"]: row["parent_account_id"]
+            for row in rows("select account_id, parent_account_id from account")
+        },
+        service_states=_grouped(
+            rows(f"select * from service_state where service_id in ({asked}) order by changed_at"),
+            "service_id",
+        ),
+        service_offers=_paired(
+            rows(f"select * from service_offer where service_id in ({asked}) order by valid_from"),
+            "service_id",
+            "level",
+        ),
+        records=_records(
+            rows(
+                "select r.usage_period, r.level, r.account_id, a.service_id, r.charge_id,"
+                " r.service_id as used_by, r.file_key, r.line_no, r.part_no, r.price_id,"
+                " r.pooled, r.session_key, r.quantity, r.rated_quantity, r.event_start,"
+                " r.local_date"
+                " from rated_usage as r"
+                " join charge as c on c.charge_id = r.charge_id"
+                " join asked_unit as a on a.usage_period = r.usage_period"
+                " and a.level = r.level and a.account_id = r.account_id"
+                " and a.charge_id = r.charge_id and a.service_id ="
+                " case when c.scope = 'account' then '' else r.service_id end"
+            )
+        ),
+        pools={(row["level"], row["pool_id"], row["window_start"]): row for row in pools},
+        pool_parts=_of_windows(
+            rows(
+                "select * from pool_part where (level, charge_id) in"
+                " (select level, charge_id from asked_unit)"
+            )
+        ),
+        waiting={row["offer_id"]: row["waiting_state"] for row in rows("select * from first_use")},
+        accounts={row["account_id"]: row for row in rows("select * from account")},
+        overrides=rows("select * from price_override"),
+        contract_prices=_agreed_days(
+            rows(f"select * from contract_price where service_id in ({asked})")
+        ),
+        units_of=units_of,
+    )
 
 
 def _records(rows: Sequence[dict[str, Any]]) -> dict[Unit, list[Any]]:

@@ -19,7 +19,7 @@ from iotbill_pipelines.engine.contract import stage
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.schemas import CHARGE_COMPONENT, CHARGE_FINDING, DESIRED_CHARGE
 from iotbill_pipelines.operations import charges
-from iotbill_pipelines.operations.explaining.arithmetic import Result, Step, Unit
+from iotbill_pipelines.operations.explaining.words import Result, Step, Unit
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
 from iotbill_pipelines.storage.reference import Snapshot

@@ -8,51 +8,27 @@ are added one by one. An explanation that ends at another amount than the ledger
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
-from decimal import Decimal
+from datetime import date, timedelta
 from fractions import Fraction
-from typing import Any
 
-from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.money import RATE_SCALE, apportion, minor_digits, round_half_up
-
-Row = Mapping[str, Any]
-_RATE_UNIT = 10**RATE_SCALE
-_AFTER_ALL = datetime.max  # noqa: DTZ901 - naive UTC, as records carry
-
-
-class Unexplained(LookupError):
-    """The stored data do not hold what the explanation needs; the message says what is missing."""
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What is rounded once: a charge of a service in a usage period (RULEBOOK §0.2)."""
-
-    usage_period: str
-    level: str
-    account_id: str
-    service_id: str
-    charge_id: str
-
-
-@dataclass(frozen=True)
-class Step:
-    """A line of an explanation: what was done, and the amount it gave, where it gave one."""
-
-    text: str
-    amount: str = ""
-
-
-@dataclass(frozen=True)
-class Result:
-    """The steps of a charge and the amount that they lead to, in minor units."""
-
-    steps: list[Step]
-    amount_minor: int
-    currency: str
+from iotbill_pipelines.engine.calendars import Month, add_months
+from iotbill_pipelines.engine.money import apportion
+from iotbill_pipelines.operations.explaining.prices import Slice, cost, finished, stepped
+from iotbill_pipelines.operations.explaining.usage import PricedCharge, explain_usage
+from iotbill_pipelines.operations.explaining.words import (
+    RATE_UNIT,
+    Result,
+    Row,
+    Step,
+    Unexplained,
+    Unit,
+    counted,
+    exactly,
+    in_money,
+    price_terms,
+)
 
 
 @dataclass
@@ -82,6 +58,9 @@ class Evidence:
     """Charges of contracts, with their explanation (:mod:`.agreements`)."""
     contract_prices: dict[tuple[str, str, str], list[Row]] = field(default_factory=dict)
     """(Account, service, catalog price) -> days on which a contract's price stands in for it."""
+    accounts: dict[str, Row] = field(default_factory=dict)
+    overrides: Sequence[Row] = ()
+    """Agreements that other offers price what a service has."""
     units_of: dict[str, str] = field(default_factory=dict)
     """Charge -> name of the priced unit, where the catalog's text is at hand."""
 
@@ -154,7 +133,6 @@ def explain_unit(evidence: Evidence, unit: Unit) -> Result:
             f"service {unit.service_id} waits for its first use in state {waiting!r}; what it "
             "uses before is not retold here, `iotbill trace` shows components and records"
         )
-    _refuse_unknown(f"charge {unit.charge_id}", charge, _AT_ONCE)
     match charge["kind"]:
         case "usage":
             return _usage(evidence, unit, charge)
@@ -170,254 +148,14 @@ def explain_unit(evidence: Evidence, unit: Unit) -> Result:
 # --------------------------------------------------------------------------------- usage
 
 
-@dataclass
-class _Used:
-    """Use of one price, drawn from a pool or not."""
-
-    price_id: str
-    pooled: bool
-    records: int = 0
-    quantity: int = 0
-    rated: int = 0
-    free: int = 0
-    first: datetime = _AFTER_ALL
-    last: datetime = datetime.min  # noqa: DTZ901
-
-
 def _usage(evidence: Evidence, unit: Unit, charge: Row) -> Result:
-    currency = evidence.offers[charge["offer_id"]]["currency"]
-    per = _per(evidence, charge)
     records = evidence.records.get(unit, [])
     if not records:
         raise Unexplained("no rated record of this charge is in the lake any more")
-    steps: list[Step] = []
-    _refuse_unknown(f"charge {unit.charge_id}", charge, _PLAIN_CHARGE)
-    used, entries = _rounded_use(records, charge, steps)
-    _draw_allowance(used, entries, charge, steps, per)
-    exact = Fraction(0)
-    groups: dict[str, list[_Used]] = defaultdict(list)
-    for part in used:
-        price = _price(evidence, charge, part.price_id)
-        if part.pooled:
-            steps.append(
-                Step(
-                    f"{part.records:,} records, {_count(part.rated - part.free, charge, per)} of "
-                    f"price {part.price_id}: drawn from the pool, not charged here",
-                    _money(0, currency),
-                )
-            )
-        else:
-            # tiers count on over the dated versions of a price for the same usage
-            groups[price["count_group"]].append(part)
-    for group in sorted(groups):
-        parts = sorted(groups[group], key=lambda part: (part.first, part.price_id))
-        total = sum(part.rated - part.free for part in parts)
-        reached = 0
-        for part in parts:
-            price = _price(evidence, charge, part.price_id)
-            units = part.rated - part.free
-            steps.append(
-                Step(
-                    f"{part.records:,} records, {_count(units, charge, per)} at {_terms(price)}"
-                    + (f", zone {price['zone']}" if price["zone"] else "")
-                )
-            )
-            cost, told = _cost(
-                price, evidence.tiers[part.price_id], charge, per, reached, reached + units, total
-            )
-            steps += told
-            reached += units
-            exact += cost
-    return _finished(exact, charge, currency, steps)
-
-
-def _rounded_use(
-    records: Sequence[Row], charge: Row, steps: list[Step]
-) -> tuple[list[_Used], list[tuple[datetime, str, bool, int]]]:
-    """Round units where the charge rounds them; return the use by price and its units in order."""
-    initial, subsequent = charge["increment_initial"], charge["increment_subsequent"]
-    point = charge["increment_point"]
-    by_price: dict[tuple[str, bool], _Used] = {}
-    entries: list[tuple[datetime, str, bool, int]] = []
-    sessions: dict[str, list[Row]] = defaultdict(list)
-    for record in records:
-        key = (record["price_id"], record["pooled"])
-        part = by_price.setdefault(key, _Used(*key))
-        rated = record["quantity"]
-        if point == "record":
-            rated = _stepped(rated, initial, subsequent)
-        elif point == "session":
-            sessions[record["session_key"]].append(record)
-        part.records += 1
-        part.quantity += record["quantity"]
-        part.rated += rated
-        part.first = min(part.first, record["event_start"])
-        part.last = max(part.last, record["event_start"])
-        entries.append((record["event_start"], *key, rated))
-    before = sum(part.quantity for part in by_price.values())
-    groups: Iterable[list[Row]] = sessions.values() if point == "session" else ()
-    if point == "service_period":
-        groups = [list(records)]
-    for group in groups:
-        total = sum(record["quantity"] for record in group)
-        added = _stepped(total, initial, subsequent) - total
-        last = max(group, key=lambda r: (r["event_start"], r["price_id"], r["pooled"]))
-        by_price[last["price_id"], last["pooled"]].rated += added
-        if added:
-            entries.append((_AFTER_ALL, last["price_id"], last["pooled"], added))
-    after = sum(part.rated for part in by_price.values())
-    steps.append(Step(f"{len(records):,} records of together {before:,} units"))
-    if (initial, subsequent) != (1, 1) and point != "pool_period":
-        steps.append(
-            Step(
-                f"rounded up by {initial:,}/{subsequent:,} units per {point.replace('_', ' ')}: "
-                f"{after:,} units"
-            )
-        )
-    return list(by_price.values()), entries
-
-
-def _stepped(units: int, initial: int, subsequent: int) -> int:
-    if units <= 0:
-        return units
-    more = max(0, units - initial)
-    return initial + -(-more // subsequent) * subsequent
-
-
-def _draw_allowance(
-    used: Sequence[_Used],
-    entries: Iterable[tuple[datetime, str, bool, int]],
-    charge: Row,
-    steps: list[Step],
-    per: str,
-) -> None:
-    allowance = left = charge["allowance_quantity"]
-    if not allowance:
-        return
-    parts = {(part.price_id, part.pooled): part for part in used}
-    if len(used) == 1:
-        used[0].free = min(used[0].rated, allowance)
-    else:
-        for _, price_id, pooled, units in sorted(entries):
-            taken = max(0, min(units, left))
-            parts[price_id, pooled].free += taken
-            left -= units
-    free = sum(part.free for part in used)
-    steps.append(
-        Step(
-            f"allowance of {_count(allowance, charge, per)}: {_count(free, charge, per)} are free"
-            + (", the earliest first" if len(used) > 1 else "")
-        )
-    )
-
-
-_AT_ONCE: Mapping[str, object] = {"transition_after_months": 0, "transition_after_days": 0}
-
-_PLAIN_CHARGE: Mapping[str, object] = {
-    "counts": "quantity",
-    "aggregation": "sum",
-    "scope": "service",
-    "allowance_windows": 0,
-    "once_quantity": 0,
-    "allowance_events": 0,
-    "allowance_minor": 0,
-    "rounding_mode": "half_up",
-    "minimum_at_zero": False,
-    "time_policy": "start_time",
-}
-_PLAIN_PRICE: Mapping[str, object] = {
-    "edge": "inclusive",
-    "package_rounding": "up",
-    "counted": "period",
-    "at_zero": False,
-    "connect_e12": 0,
-    "least_e12": None,
-    "most_e12": None,
-    "rounding_mode": None,
-}
-
-
-def _refuse_unknown(what: str, row: Row, plain: Mapping[str, object]) -> None:
-    """Say so where terms ask for arithmetic that is not retold here, rather than tell it wrong."""
-    for name, value in plain.items():
-        if name in row and row[name] != value:
-            raise Unexplained(
-                f"{what} has {name} {row[name]!r}; its arithmetic is not retold, "
-                "`iotbill trace` shows its components and records"
-            )
-
-
-_CUMULATIVE = ("flat", "graduated", "package", "threshold_excess")
-_WHOLE = ("volume", "stairstep", "threshold_all")
-
-
-def _cost(
-    price: Row, tiers: Sequence[Row], charge: Row, per: str, start: int, end: int, total: int
-) -> tuple[Fraction, list[Step]]:
-    """Price the units after ``start`` up to ``end`` of a count that ends at ``total``."""
-    model, size = price["model"], charge["unit_size"]
-    _refuse_unknown(f"price {price['price_id']}", price, _PLAIN_PRICE)
-    for tier in tiers:
-        _refuse_unknown(f"a tier of price {price['price_id']}", tier, {"block_quantity": 0})
-    if start >= end:
-        return Fraction(0), []
-    if model in _CUMULATIVE:
-        return _cumulative(price, tiers, charge, per, start, end)
-    if model not in _WHOLE:
-        raise Unexplained(f"price {price['price_id']} has the model {model!r}, unknown here")
-    tier = next(t for t in tiers if t["upper_quantity"] is None or total <= t["upper_quantity"])
-    rate, flat = Fraction(tier["rate_e12"], _RATE_UNIT), Fraction(tier["flat_e12"], _RATE_UNIT)
-    amount = Fraction(0) if model == "stairstep" else Fraction(end - start, size) * rate
-    told = [Step(f"the period ends at {_count(total, charge, per)}: {_bounds(tier, charge, per)}")]
-    if model != "stairstep":
-        told.append(
-            Step(f"  {_units(end - start, charge)} x {_number(rate)} per {per}", _number(amount))
-        )
-    if flat and end == total:
-        amount += flat
-        told.append(Step("  flat price of the tier", _number(flat)))
-    return amount, told
-
-
-def _cumulative(
-    price: Row, tiers: Sequence[Row], charge: Row, per: str, start: int, end: int
-) -> tuple[Fraction, list[Step]]:
-    size, told, amount = charge["unit_size"], [], Fraction(0)
-    if price["model"] == "package":
-        start, end = -(-start // size) * size, -(-end // size) * size
-        told.append(Step(f"  {(end - start) // size:,} packages of {per} begun"))
-    for tier in tiers:
-        upper = end if tier["upper_quantity"] is None else min(end, tier["upper_quantity"])
-        units = upper - max(start, tier["lower_quantity"])
-        if units <= 0:
-            continue
-        rate, flat = Fraction(tier["rate_e12"], _RATE_UNIT), Fraction(tier["flat_e12"], _RATE_UNIT)
-        cost = Fraction(units, size) * rate
-        where = f"{_bounds(tier, charge, per)}: " if len(tiers) > 1 else ""
-        told.append(
-            Step(f"  {where}{_units(units, charge)} x {_number(rate)} per {per}", _number(cost))
-        )
-        amount += cost
-        if flat and start <= tier["lower_quantity"]:
-            told.append(Step("  flat price of the tier, entered", _number(flat)))
-            amount += flat
-    return amount, told
-
-
-def _finished(exact: Fraction, charge: Row, currency: str, steps: list[Step]) -> Result:
-    """Round once, then hold between the least and the greatest amount (RT-25)."""
-    digits = minor_digits(currency)
-    minor = int(round_half_up(exact, digits).scaleb(digits))
-    rounded = f"rounded once, half up, to {digits} decimals of {currency}"
-    steps.append(Step(f"sum {_number(exact)}, {rounded}", _money(minor, currency)))
-    least, most = charge["minimum_minor"], charge["maximum_minor"]
-    if least is not None and minor < least and exact:
-        minor = least
-        steps.append(Step("raised to the least amount of the charge", _money(minor, currency)))
-    if most is not None and minor > most:
-        minor = most
-        steps.append(Step("lowered to the greatest amount of the charge", _money(minor, currency)))
-    return Result(steps, minor, currency)
+    currency = evidence.offers[charge["offer_id"]]["currency"]
+    prices = {price["price_id"]: price for price in evidence.prices.get(unit.charge_id, [])}
+    terms = PricedCharge(charge, prices, evidence.tiers, currency, _per(evidence, charge))
+    return explain_usage(terms, records)
 
 
 # ------------------------------------------------------------------------------ recurring
@@ -451,16 +189,16 @@ def _recurring(evidence: Evidence, unit: Unit, charge: Row) -> Result:
         follows = number > 0 and segments[number - 1].end == segment.start
         share, words = _share(segment, basis, billed, period, follows=follows)
         first = evidence.tiers[segment.price["price_id"]][0]
-        price = Fraction(first["rate_e12"] + first["flat_e12"], _RATE_UNIT)
+        price = Fraction(first["rate_e12"] + first["flat_e12"], RATE_UNIT)
         exact += price * share
         steps.append(
             Step(
                 f"  {segment.state} from {segment.start} to before {segment.end}, {segment.days} "
-                f"days: {_number(price)} x {words}, {_terms(segment.price)}",
-                _number(price * share),
+                f"days: {exactly(price)} x {words}, {price_terms(segment.price)}",
+                exactly(price * share),
             )
         )
-    return _finished(exact, {**charge, **_NO_BOUNDS}, currency, steps)
+    return finished(exact, {**charge, **_NO_BOUNDS}, currency, steps)
 
 
 _NO_BOUNDS = {"minimum_minor": None, "maximum_minor": None}
@@ -474,8 +212,8 @@ def _segments(evidence: Evidence, unit: Unit, charge: Row) -> Iterator[_Segment]
         offer = evidence.offer_on(unit.service_id, unit.level, day)
         if (
             offer is not None
-            and offer["offer_id"] == charge["offer_id"]
             and offer["payer_account_id"] == unit.account_id
+            and _priced_by(evidence, unit, offer["offer_id"], charge, day)
         ):
             state = evidence.state_on(unit.service_id, day)
             core = evidence.core_states.get(state or "")
@@ -494,6 +232,46 @@ def _segments(evidence: Evidence, unit: Unit, charge: Row) -> Iterator[_Segment]
         day = following
     if current is not None:
         yield current
+
+
+_OWN_OFFER = 599_999_999
+"""Priority of the service's own offer: after overrides of its package, before its account's."""
+
+
+def _priced_by(evidence: Evidence, unit: Unit, own: str, charge: Row, day: date) -> bool:
+    """Whether a recurring charge is the one that prices its product on a day (RULEBOOK §6)."""
+
+    def recurring(offer_id: str) -> list[str]:
+        return [
+            row["charge_id"]
+            for row in evidence.charges.values()
+            if (row["offer_id"], row["kind"], row["product_id"])
+            == (offer_id, "recurring", charge["product_id"])
+        ]
+
+    if len(recurring(own)) != 1:
+        return bool(charge["offer_id"] == own)
+    account = evidence.accounts[unit.account_id]
+    targets = {
+        "line_item": (unit.service_id,),
+        "service": (unit.service_id,),
+        "account_contract": (unit.account_id,),
+        "account": (unit.account_id,),
+        "package": (own,),
+        "bucket_tier": (evidence.offers[own]["share_plan_id"],),
+        "owner": (account["parent_account_id"], account["entity_id"]),
+    }
+    found = [(_OWN_OFFER, own)]
+    for row in evidence.overrides:
+        if (
+            row["target_id"] in targets[row["scope"]]
+            and row["level"] == unit.level
+            and row["valid_from"] <= day
+            and (row["valid_to"] is None or day < row["valid_to"])
+            and len(recurring(row["offer_id"])) == 1
+        ):
+            found.append((row["priority"], row["offer_id"]))
+    return bool(min(found)[1] == charge["offer_id"])
 
 
 def _for_state(state: str | None, core: str) -> Callable[[Row], bool]:
@@ -518,8 +296,8 @@ def _share(
         case "strict_30_360":
             reached = 30 if segment.end == period.end else min(segment.end.day - 1, 30)
             before = min(segment.start.day - 1, 30) if follows else min(segment.start.day, 30) - 1
-            counted = max(0, reached - before)
-            return Fraction(counted, 30), f"{counted}/30 (the month counts 30 days)"
+            measured = max(0, reached - before)
+            return Fraction(measured, 30), f"{measured}/30 (the month counts 30 days)"
         case "none" | "full_on_activation":
             words = "1 (any day costs the whole month)"
             return Fraction(days, billed), words if days == billed else f"{days}/{billed} of it"
@@ -533,11 +311,16 @@ def _transitions(evidence: Evidence, unit: Unit, charge: Row) -> Result:
     currency = evidence.offers[charge["offer_id"]]["currency"]
     steps: list[Step] = []
     exact, before = Fraction(0), "NEW"
+    since: date | None = None
     for row in evidence.service_states.get(unit.service_id, []):
         left, before = before, row["state"]
         day = row["changed_at"].date()
+        if left == row["state"]:
+            continue
+        waited, since = since, day
         if (
-            left == row["state"]
+            not _long_enough(charge, waited, day)
+            or left == row["state"]
             or (left, row["state"]) != (charge["transition_from"], charge["transition_to"])
             or not evidence.period.start <= day < evidence.period.end
             or not _sold(evidence, unit, charge, day, row["state"])
@@ -548,16 +331,26 @@ def _transitions(evidence: Evidence, unit: Unit, charge: Row) -> Result:
         if price is None:
             continue
         first = evidence.tiers[price["price_id"]][0]
-        cost = Fraction(first["rate_e12"] + first["flat_e12"], _RATE_UNIT)
+        cost = Fraction(first["rate_e12"] + first["flat_e12"], RATE_UNIT)
         exact += cost
         steps.append(
             Step(
                 f"changed from {left} to {row['state']} on {day}: once, never prorated, "
-                f"{_terms(price)}",
-                _number(cost),
+                f"{price_terms(price)}",
+                exactly(cost),
             )
         )
-    return _finished(exact, {**charge, **_NO_BOUNDS}, currency, steps)
+    return finished(exact, {**charge, **_NO_BOUNDS}, currency, steps)
+
+
+def _long_enough(charge: Row, since: date | None, day: date) -> bool:
+    """Whether the state that is left has lasted as long as the charge asks for (ST-21)."""
+    months, days = charge["transition_after_months"], charge["transition_after_days"]
+    if not months and not days:
+        return True
+    if since is None:
+        return False
+    return add_months(since, months) <= day and (day - since).days >= days
 
 
 def _sold(evidence: Evidence, unit: Unit, charge: Row, day: date, state: str) -> bool:
@@ -613,18 +406,20 @@ def _pool(
     days = ""
     if (pool["window_start"], pool["window_end"]) != (month.start, month.end):
         days = f" from {pool['window_start']} to before {pool['window_end']}"
-    counted: Row = {**charge, "unit_size": 1} if bucket["extra_quantity"] else charge
+    measured: Row = {**charge, "unit_size": 1} if bucket["extra_quantity"] else charge
     unit_name = "units" if bucket["extra_quantity"] else per
     steps.append(
         Step(
             f"pool {pool['pool_id']}{days}: {members:,} contributing services, size "
-            f"{_count(size, counted, unit_name)} ({grown}), used "
-            f"{_count(used, counted, unit_name)}, overage {_count(over, counted, unit_name)}"
+            f"{counted(size, measured, unit_name)} ({grown}), used "
+            f"{counted(used, measured, unit_name)}, overage {counted(over, measured, unit_name)}"
         )
     )
     if pool["carried"]:
         steps.append(
-            Step(f"  of the size, {_count(pool['carried'], counted, unit_name)} were carried over")
+            Step(
+                f"  of the size, {counted(pool['carried'], measured, unit_name)} were carried over"
+            )
         )
     if bucket["extra_quantity"]:
         billed = -(-over // bucket["extra_quantity"])
@@ -632,21 +427,21 @@ def _pool(
             Step(f"  sold as {billed:,} further pools of {bucket['extra_quantity']:,} units")
         )
     else:
-        billed = _stepped(over, charge["increment_initial"], charge["increment_subsequent"])
+        billed = stepped(over, charge["increment_initial"], charge["increment_subsequent"])
     due = max(0, billed - charge["allowance_quantity"])
     if due != over and not bucket["extra_quantity"]:
-        steps.append(Step(f"  in increments and after allowance: {_count(due, charge, per)}"))
+        steps.append(Step(f"  in increments and after allowance: {counted(due, charge, per)}"))
     billed = due
     exact = Fraction(0)
     price = evidence.price_on(
         charge["charge_id"], pool["window_end"] - timedelta(days=1), lambda p: p["zone"] is None
     )
     if price is not None:
-        steps.append(Step(f"  priced at the period's end, {_terms(price)}"))
+        steps.append(Step(f"  priced at the period's end, {price_terms(price)}"))
         tiers = evidence.tiers[price["price_id"]]
-        exact, told = _cost(price, tiers, charge, per, 0, billed, billed)
+        exact, told = cost(price, tiers, charge, per, Slice(0, billed, billed))
         steps += told
-    whole = _finished(exact, charge, currency, steps)
+    whole = finished(exact, charge, currency, steps)
     carried, told, own = _down(evidence, unit.account_id, pool, parts, whole.amount_minor)
     shares = apportion(
         carried, [part["weight"] for part in own], [part["service_id"] for part in own]
@@ -656,8 +451,8 @@ def _pool(
     steps.append(
         Step(
             f"shared out by {plan['attribution']}: this service used "
-            f"{_count(mine['used'], counted, unit_name)} with "
-            f"{_count(mine['contribution'], counted, unit_name)} contributed, weight "
+            f"{counted(mine['used'], measured, unit_name)} with "
+            f"{counted(mine['contribution'], measured, unit_name)} contributed, weight "
             f"{mine['weight']:,} of {sum(part['weight'] for part in parts):,}"
         )
     )
@@ -665,7 +460,7 @@ def _pool(
     steps.append(
         Step(
             "  part by largest remainder: the parts add up to the pool",
-            _money(shares[position], currency),
+            in_money(shares[position], currency),
         )
     )
     return shares[position]
@@ -709,7 +504,7 @@ def _down(
             told.append(
                 Step(
                     f"  account {chosen} carries weight {weights[chosen]:,}",
-                    _money(total, pool["currency"]),
+                    in_money(total, pool["currency"]),
                 )
             )
         depth += 1
@@ -724,51 +519,6 @@ def _at(path: Sequence[str], depth: int) -> str:
 # ------------------------------------------------------------------------------------ words
 
 
-def _price(evidence: Evidence, charge: Row, price_id: str) -> Row:
-    for price in evidence.prices.get(charge["charge_id"], []):
-        if price["price_id"] == price_id:
-            return price
-    raise Unexplained(f"the snapshot's catalog has no price {price_id!r}")
-
-
-def _terms(price: Row) -> str:
-    until = price["valid_to"]
-    since = None if price["valid_from"] <= date(1970, 1, 1) else price["valid_from"]
-    dates = " ".join(
-        [*([f"from {since}"] if since else []), *([f"to before {until}"] if until else [])]
-    )
-    return f"{price['model']} price {price['price_id']} ({dates or 'no end'})"
-
-
 def _per(evidence: Evidence, charge: Row) -> str:
     name = evidence.units_of.get(charge["charge_id"])
     return name or (f"{charge['unit_size']:,} units" if charge["unit_size"] > 1 else "unit")
-
-
-def _count(units: int, charge: Row, per: str) -> str:
-    if charge["unit_size"] == 1:
-        return f"{units:,} {per}"
-    return f"{units:,} units = {_units(units, charge)} {per}"
-
-
-def _units(units: int, charge: Row) -> str:
-    return _number(Fraction(units, charge["unit_size"]))
-
-
-def _bounds(tier: Row, charge: Row, per: str) -> str:
-    lower = _units(tier["lower_quantity"], charge)
-    if tier["upper_quantity"] is None:
-        return f"tier {tier['tier_no']}, above {lower} {per}"
-    upper = _units(tier["upper_quantity"], charge)
-    return f"tier {tier['tier_no']}, above {lower} up to {upper} {per}"
-
-
-def _number(value: Fraction) -> str:
-    """Write a fraction exactly where it ends within 12 decimals, else rounded and marked."""
-    rounded = round_half_up(value, RATE_SCALE)
-    text = f"{rounded:f}".rstrip("0").rstrip(".") if rounded else "0"
-    return text if Fraction(rounded) == value else f"{text}…"
-
-
-def _money(minor: int, currency: str) -> str:
-    return f"{Decimal(minor).scaleb(-minor_digits(currency)):f}"

@@ -1,0 +1,52 @@
+"""Every charge of a scenario once more, by the arithmetic that explains charges to people.
+
+That arithmetic walks records and days one by one, in fractions, and shares no SQL with the engine;
+so each scenario is computed twice, by two ways of thinking, and both must end at the same cent.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.config.scenarios import read_scenario
+from iotbill_pipelines.engine.schemas import TABLES
+from iotbill_pipelines.operations.explaining import Unexplained, Unit, explain_unit, gather
+from iotbill_pipelines.operations.scenarios import ScenarioReport
+
+_UNIT = ("usage_period", "level", "account_id", "service_id", "charge_id")
+
+
+def apart(path: Path, report: ScenarioReport) -> tuple[list[str], list[str]]:
+    """Return the charges that are explained differently, and those that are not explained."""
+    scenario = read_scenario(path)
+    tables, results = scenario.tables(), report.results
+    charges = results["desired_charge"].to_pylist()
+    wrong, untold = [], []
+    with DuckDbCompute(expected_rows=tables.usage.num_rows) as compute:
+        for name, table in (tables.catalog | tables.reference).items():
+            compute.load(name, table)
+        for name in ("rated_usage", "pool_settlement", "pool_part"):
+            compute.load(name, results[name].cast(TABLES[name].arrow_schema))
+        for month in scenario.months:
+            mine = [row for row in charges if row["usage_period"] == str(month)]
+            if not mine:
+                continue
+            asked = [{name: row[name] for name in _UNIT} for row in mine]
+            compute.load("asked_unit", pa.Table.from_pylist(asked))
+            evidence = gather(compute, month, {})
+            for row, unit in zip(mine, asked, strict=True):
+                what = f"{row['service_id']} {row['charge_id']} {row['usage_period']}"
+                try:
+                    told = explain_unit(evidence, Unit(**unit))
+                except Unexplained as reason:
+                    untold.append(f"{what}: {reason}")
+                    continue
+                if (told.amount_minor, told.currency) != (row["amount_minor"], row["currency"]):
+                    words = "\n  ".join(f"{step.text}  {step.amount}" for step in told.steps)
+                    wrong.append(
+                        f"{what}: {row['amount_minor']}, told {told.amount_minor}\n  {words}"
+                    )
+    return wrong, untold
