@@ -86,6 +86,9 @@ def new(
     feed_id: Annotated[
         str | None, typer.Option("--id", help="Id of the feed.", show_default="from the file name")
     ] = None,
+    target: Annotated[
+        str, typer.Option(help="Table that it fills: usage_record, service, rate_card_line, ...")
+    ] = "usage_record",
     json: Json = False,
 ) -> None:
     """Write a first version of a feed from a sample file, and say what is not certain.
@@ -98,7 +101,7 @@ def new(
     """
     from iotbill_pipelines.cli import feeding
 
-    feeding.new(sample, out, feed_id, as_json=json)
+    feeding.new(sample, out, feed_id, target, as_json=json)
 
 
 @feed_app.command("docs")

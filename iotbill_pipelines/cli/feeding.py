@@ -188,7 +188,7 @@ def _print_totals(trial: Trial) -> None:
     console.out.print("nothing was stored")
 
 
-def new(sample: Path, out: Path | None, feed_id: str | None, *, as_json: bool) -> None:
+def new(sample: Path, out: Path | None, feed_id: str | None, target: str, *, as_json: bool) -> None:
     """Write a scaffold, or print it; say what is not certain."""
     from iotbill_pipelines.operations.feed_tools.scaffolding import scaffold
 
@@ -196,7 +196,7 @@ def new(sample: Path, out: Path | None, feed_id: str | None, *, as_json: bool) -
         raise ValueError(f"{out} exists; choose another file for --out, or remove it")
     if out is not None and feed_id is None:
         feed_id = re.sub("[^a-z0-9_]", "_", out.stem.lower())
-    made = scaffold(sample, _moment(None), feed_id)
+    made = scaffold(sample, _moment(None), feed_id, target)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(made.text, encoding="utf-8")

@@ -542,6 +542,30 @@ def suspense_waive(
     )
 
 
+@suspense_app.command("unwaive")
+def suspense_unwaive(
+    context: typer.Context,
+    by: SignedBy,
+    reason_text: SignedFor,
+    record: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE:LINE]...", help="Waived records.")
+    ] = None,
+    reason: Reason = None,
+    feed: Feed = None,
+    account: Account = None,
+    month: UsageMonth = None,
+) -> None:
+    """Take waivers back: the suspense gate counts their records again.
+
+    Example: `iotbill suspense unwaive 861405927354028461:17 --by "Ann Lee" --reason "wrong ticket"`
+    """
+    from iotbill_pipelines.cli import suspense
+
+    suspense.unwaive(
+        context.obj, (reason, feed, account, month), record or [], by=by, reason=reason_text
+    )
+
+
 @app.command()
 def waive(
     context: typer.Context,

@@ -136,3 +136,12 @@ def waive(
     with console.opened(settings) as ws:
         added = suspense.waive(ws, _wanted(filters), addresses, by=by, reason=reason)
     console.out.print(f"{added:,} records waived by {escape(by)}")
+
+
+def unwaive(
+    settings: Settings, filters: Filters, addresses: list[str], *, by: str, reason: str
+) -> None:
+    """Take waivers back and say how many."""
+    with console.opened(settings) as ws:
+        taken = suspense.unwaive(ws, _wanted(filters), addresses, by=by, reason=reason)
+    console.out.print(f"{taken:,} waivers taken back by {escape(by)}")

@@ -144,3 +144,9 @@ def _print_charge(traced: ChargeTrace) -> None:
             f"rated {record.rated_quantity:,}, price {escape(record.price_id)}"
         )
         console.out.print(f"    {escape(record.raw_text)}", soft_wrap=True)
+        for part in record.parts:
+            console.out.print(
+                f"    {part.part}: {escape(part.file_name)}, line {part.line_no}, {part.moment} "
+                f"UTC, quantity {part.quantity:,}, counts {part.counted_quantity:,}"
+            )
+            console.out.print(f"      {escape(part.raw_text)}", soft_wrap=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import duckdb
@@ -137,17 +139,11 @@ class DuckDbCompute:
             columns = ", ".join(f"{c.name} {c.type}" for c in schema.columns)
             self.connection.execute(f'create table "{name}" ({columns})')
             return
-        listed = ", ".join("'" + path.replace("'", "''") + "'" for path in files)
-        source = f"read_parquet([{listed}], hive_partitioning = false"
-        if schema.grew:
-            columns = ", ".join(f"cast(null as {c.type}) as {c.name}" for c in schema.columns)
-            source = (
-                f"(select {columns} where false union all by name"
-                f" from {source}, union_by_name = true)"
-            )
-        self.connection.execute(
-            f'create view "{name}" as select {schema.column_list} from {source})'
-        )
+        by_columns: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for path in files:
+            by_columns[_lacking(schema, path)].append(path)
+        selects = [_read(schema, paths, lacking) for lacking, paths in sorted(by_columns.items())]
+        self.connection.execute(f'create view "{name}" as {" union all ".join(selects)}')
 
     def define(self, name: str, select: str, *, keep: bool = False) -> None:
         self._create("table" if keep else "view", name, f"as {select}")
@@ -220,3 +216,29 @@ class DuckDbCompute:
             self.connection.execute(f'drop view if exists "{name}"')
         except duckdb.CatalogException:  # it is a table
             self.connection.execute(f'drop table "{name}"')
+
+
+def _read(schema: Table, paths: Sequence[str], lacking: Sequence[str]) -> str:
+    """SQL that reads files as the table is declared now; columns they lack are null."""
+    listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    columns = ", ".join(
+        f"cast(null as {c.type}) as {c.name}" if c.name in lacking else c.name
+        for c in schema.columns
+    )
+    return f"select {columns} from read_parquet([{listed}], hive_partitioning = false)"
+
+
+def _lacking(schema: Table, path: str) -> tuple[str, ...]:
+    """The table's columns that a file does not have; a file that cannot be read is left to say so
+    when it is."""
+    try:
+        held = _columns_of(path)
+    except (OSError, pa.ArrowException):
+        return ()
+    return tuple(name for name in schema.column_names if name not in held)
+
+
+@lru_cache(maxsize=200_000)
+def _columns_of(path: str) -> frozenset[str]:
+    """The columns of a Parquet file. Files of the lake never change: their names are unique."""
+    return frozenset(pq.read_schema(path).names)

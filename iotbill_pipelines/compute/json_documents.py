@@ -1,4 +1,4 @@
-"""Records inside JSON documents: found by path, arrays exploded, numbers kept as written."""
+"""Records inside JSON and YAML documents: found by path, arrays exploded, numbers as written."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import yaml
 
 from iotbill_pipelines.compute.parts import UnreadableError
 
@@ -59,28 +61,55 @@ def documents(text: str) -> Iterator[object]:
         yield document
 
 
-def records(document: object, paths: Sequence[str], explode: Sequence[str]) -> Iterator[str]:
-    """Yield the records of a document as JSON text. Raises UnreadableError where there are none."""
+def yaml_documents(text: str) -> Iterator[object]:
+    """Yield the documents of a YAML text, all values as texts. Raises UnreadableError.
+
+    Aliases are refused: a few lines of them can stand for a document of any size.
+    """
+    try:
+        for event in yaml.parse(text, Loader=yaml.CBaseLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise UnreadableError(
+                    "invalid_yaml", f"refers to another place in it, *{event.anchor}"
+                )
+        yield from yaml.load_all(text, Loader=yaml.CBaseLoader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise UnreadableError("invalid_yaml", f"is not YAML: {said}; it may be cut off") from None
+
+
+def records(
+    document: object, paths: Sequence[str], explode: Sequence[str], *, counted: bool = False
+) -> Iterator[str]:
+    """Yield the records of a document as JSON text. Raises UnreadableError where there are none.
+
+    ``counted`` writes into each its place in the last array, as ``$piece``.
+    """
     for path in paths:
         for found in _at(document, path_steps(path), path):
             for item in found if isinstance(found, list) else [found]:
-                yield from pieces(item, explode)
+                yield from pieces(item, explode, counted=counted)
 
 
-def pieces(item: object, explode: Sequence[str]) -> Iterator[str]:
+def pieces(item: object, explode: Sequence[str], *, counted: bool = False) -> Iterator[str]:
     """Yield one JSON text per element of the arrays at ``explode``, one inside another."""
     if not explode:
-        yield dump(item)
+        yield dump({**item, "$piece": "0"} if counted and isinstance(item, dict) else item)
         return
     first, *rest = explode
-    for piece in _exploded(item, path_steps(first)):
-        yield from pieces(piece, rest)
+    for number, piece in enumerate(_exploded(item, path_steps(first))):
+        if rest:
+            yield from pieces(piece, rest, counted=counted)
+        elif counted and isinstance(piece, dict):
+            yield dump({**piece, "$piece": str(number)})
+        else:
+            yield dump(piece)
 
 
-def line_pieces(line: str, explode: Sequence[str]) -> list[str]:
+def line_pieces(line: str, explode: Sequence[str], *, counted: bool = False) -> list[str]:
     """Explode a line; one that is no JSON is left as it is, for the reader to reject."""
     try:
-        return list(pieces(_DECODER.decode(line), explode))
+        return list(pieces(_DECODER.decode(line), explode, counted=counted))
     except (ValueError, RecursionError):
         return [line]
 
@@ -132,11 +161,26 @@ def _exploded(item: object, steps: tuple[object, ...]) -> Iterator[object]:
             yield None
         return
     step, rest = steps[0], steps[1:]
-    if isinstance(item, dict) and isinstance(step, str) and step in item:
+    if step is _EVERY and isinstance(item, dict | list):
+        yield from _every(item, rest)
+    elif isinstance(item, dict) and isinstance(step, str) and step in item:
         for inner in _exploded(item[step], rest):
             yield {**item, step: inner}
     else:
         yield item
+
+
+def _every(item: dict[str, object] | list[object], rest: tuple[object, ...]) -> Iterator[object]:
+    """Yield what every key or element holds; one that a key names says its key."""
+    if not item:
+        yield None
+    elif isinstance(item, dict):
+        for key, value in item.items():
+            for inner in _exploded(value, rest) if rest else [value]:
+                yield {"$key": key, **(inner if isinstance(inner, dict) else {"$value": inner})}
+    else:
+        for value in item:
+            yield from _exploded(value, rest) if rest else [value]
 
 
 def dump(value: object) -> str:

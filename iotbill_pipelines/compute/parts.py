@@ -16,9 +16,10 @@ from fnmatch import fnmatchcase
 from gzip import BadGzipFile, GzipFile
 from typing import IO, Any, BinaryIO, cast
 
+from iotbill_pipelines.compute.companions import Statement
 from iotbill_pipelines.compute.decoders.containers import ArchiveLimits, members_of
 from iotbill_pipelines.compute.decoders.records import DecodeError, Problem
-from iotbill_pipelines.engine.feeds.spec import Archive, FeedSpec, Limits, XlsxFormat
+from iotbill_pipelines.engine.feeds.spec import FeedSpec, Limits, XlsxFormat
 
 BLOCK_BYTES = 8 * 2**20
 _GZIP = b"\x1f\x8b"
@@ -29,13 +30,17 @@ _NESTED = 2
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A landed file: its key, name as delivered, when it came (UTC), and how to open its bytes."""
+    """A landed file: its key, name as delivered, when it came (UTC), and how to open its bytes.
+
+    ``statement`` is what its companion file states of it.
+    """
 
     file_key: int
     name: str
     received_at: datetime
     size_bytes: int
     open: Callable[[], IO[bytes]]
+    statement: Statement | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,7 @@ def open_parts(file: SourceFile, spec: FeedSpec, first_number: int) -> Iterator[
         if [member.name for member in found] == [file.name]:
             yield [whole]  # a workbook is a zip archive too
             return
-        chosen = [member for member in found if _chosen(member.name, spec.archive)]
+        chosen = [member for member in found if _chosen(member.name, spec)]
         if not chosen and not spec.allow_empty:
             raise empty()
         yield [
@@ -143,15 +148,15 @@ def open_parts(file: SourceFile, spec: FeedSpec, first_number: int) -> Iterator[
         ]
 
 
-def _chosen(name: str, archive: Archive) -> bool:
-    base = posixpath.basename(name.replace("!", "/"))
+def _chosen(name: str, spec: FeedSpec) -> bool:
+    archive, base = spec.archive, posixpath.basename(name.replace("!", "/"))
 
     def fits(patterns: tuple[str, ...]) -> bool:
         return any(fnmatchcase(name, p) or fnmatchcase(base, p) for p in patterns)
 
     if fits(archive.ignore):
         return False
-    if fits(archive.members):
+    if fits(archive.members) or spec.is_companion(base):
         return True
     raise UnreadableError(
         "unknown_member",

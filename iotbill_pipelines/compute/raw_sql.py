@@ -12,12 +12,16 @@ import re
 from collections.abc import Sequence
 
 from iotbill_pipelines.engine.feeds import sql
+from iotbill_pipelines.engine.feeds.mapping import raw_condition
 from iotbill_pipelines.engine.feeds.spec import (
     PIECE,
+    ColumnMatch,
+    Condition,
     DelimitedFormat,
     FeedSpec,
     FixedFormat,
     Layout,
+    LayoutMatch,
     Limits,
     RowLayout,
 )
@@ -88,6 +92,30 @@ select f.file_key, f.file_name, f.member, f.received_at, {number} as line_no, st
 from ({inner}) as l join raw_file as f on f.part = l.part""".strip()
 
 
+def stated_apart(spec: FeedSpec, when: Condition, select: str) -> str:
+    """SQL: records for which ``when`` holds are no records, but lines that state totals."""
+    columns = {name: f"s_{number}" for number, name in enumerate(spec.sources())}
+    holds = f"structure is null and {sql.render(raw_condition(when, columns))}"
+    apart = [f"case when {holds} then 'trailer' else structure end as structure"]
+    apart += [
+        f"case when not ({holds}) then {name} end as {name}"
+        for name in ("fault_code", "fault_field", "fault_value", "fault_message")
+    ]
+    return f"select * replace ({', '.join(apart)}) from ({select})"
+
+
+def counted_records(spec: FeedSpec) -> str:
+    """SQL: is this one of the records that stated totals are about?"""
+    columns = {name: f"s_{number}" for number, name in enumerate(spec.sources())}
+    without = spec.control.without if spec.control else ()
+    left_out = [
+        sql.render(raw_condition(rule.when, columns))
+        for rule in spec.filter
+        if rule.reason in without
+    ]
+    return " and ".join(["structure is null", *(f"not ({test})" for test in left_out)])
+
+
 def _inherited(
     inner: str, spec: FeedSpec, layouts: Sequence[Layout | RowLayout], line: str = "line_no"
 ) -> str:
@@ -150,6 +178,8 @@ def json_select(spec: FeedSpec, documents: bool) -> str:
             pointer = sql.render(sql.text(json_pointer(name.removeprefix(DOCUMENT))))
             read = f"json_extract_string(context, {pointer})"
         fields.append(f"{_clean(read, spec.format.nulls)} as s_{number}")
+    arrays = any(name.startswith("[") for name in names)
+    kinds = "in ('OBJECT', 'ARRAY')" if arrays else "= 'OBJECT'"
     context = "context" if documents else "cast(null as varchar) as context"
     fault = "case when doc is null then 'invalid_json' end"
     return _outer(
@@ -159,7 +189,7 @@ select *, {_common(spec, "raw_text", fault)} as fault_code, cast(null as integer
        then json_extract_string({quoted}, [{listed}])
        else json_extract_string(doc, [{listed}]) end as texts
 from (select *, json_type(doc, [{listed}]) as kinds
-  from (select * exclude (valid), case when valid and json_type(raw_text) = 'OBJECT'
+  from (select * exclude (valid), case when valid and json_type(raw_text) {kinds}
                then raw_text end as doc
     from (select *, structure is null and json_valid(raw_text) as valid
       from (select part, line_no, suspect, {context}, {line_text()} as raw_text,
@@ -178,14 +208,16 @@ def fixed_select(spec: FeedSpec, form: FixedFormat) -> str:
         test = "true"
         if layout.when:
             start, length = layout.when.start, layout.when.length
-            wanted = layout.when.one_of or (layout.when.equals or "",)
-            test = f"trim(substring(raw_text, {start}, {length})) in ({_listed(wanted)})"
+            test = _cell_test(layout.when, f"trim(substring(raw_text, {start}, {length}))")
         whens.append(f"when {test} then {number}")
     structures = " ".join(
         f"when {number} then '{layout.kind}'" for number, layout in layouts
         if layout.kind != "detail"
     )  # fmt: skip
-    lengths = " ".join(
+    lengths = ""
+    if form.record_length:
+        lengths = f"when length(raw_text) <> {form.record_length} then 'line_length' "
+    lengths += " ".join(
         f"when layout = {number} and length(raw_text) <> {layout.length} then 'line_length'"
         for number, layout in layouts if layout.length
     )  # fmt: skip
@@ -222,24 +254,37 @@ def cells_select(form: DelimitedFormat, limits: Limits, headers: Sequence[str] =
     """Lines to lists of cells; with ``multiline``, lines to records first."""
     delimiter = sql.render(sql.text(form.delimiter))
     comment = (
-        f"when starts_with(raw_text, {sql.render(sql.text(form.comment))}) then 'comment'"
+        f"when starts_with(ltrim(raw_text), {sql.render(sql.text(form.comment))}) then 'comment'"
         if form.comment
         else ""
     )
-    header = ""
+    header, skipped = "", f"line_no <= {form.skip_rows}"
     if form.header:
-        first = form.skip_rows + 1
-        header = f"when line_no = {first} then 'header'"
+        first = str(form.skip_rows + 1)
+        if form.header_has:
+            first, skipped = "header_line", "line_no < coalesce(header_line, 0)"
+        header = f"when line_no between {first} and {first} + {form.header_rows - 1} then 'header'"
         if form.type_rows:
-            header += f" when line_no <= {first + form.type_rows} then 'types'"
+            last = form.header_rows + form.type_rows
+            header += f" when line_no between {first} and {first} + {last - 1} then 'types'"
         if headers:
             header += f" when raw_text in ({_listed(headers)}) then 'repeated_header'"
     lines = f"select part, line_no, suspect, {line_text()} as raw_text from raw_line"
     if form.quote and form.multiline:
         lines = _joined(lines, form.quote, limits)
+    if form.header_has:
+        lines = f"select * from ({lines}) left join raw_header using (part)"
     structured = f"""
-select *, case when line_no <= {form.skip_rows} then 'skipped' {header} {comment}
+select *, case when {skipped} then 'skipped' {header} {comment}
      when regexp_full_match(raw_text, '\\s*') then 'blank' end as structure from ({lines})"""
+    if form.escape:
+        return _escaped(structured, form)
+    if form.collapse:
+        run = sql.render(sql.text(f"(?:{re.escape(form.delimiter)})+"))
+        bare = f"trim(raw_text, {delimiter})" if len(form.delimiter) == 1 else "raw_text"
+        return f"""
+select *, string_split_regex({bare}, {run}) as cells, cast(null as varchar) as quote_fault
+from ({structured})"""
     if not form.quote:
         return f"""
 select *, string_split(raw_text, {delimiter}) as cells, cast(null as varchar) as quote_fault
@@ -266,6 +311,37 @@ from (select *, case when quotes > 0
              then regexp_extract_all(raw_text || {delimiter}, {pattern}) end as found
   from (select *, length(raw_text) - length(replace(raw_text, {quote}, '')) as quotes
         from ({structured})))"""
+
+
+def _escaped(structured: str, form: DelimitedFormat) -> str:
+    """SQL that cuts lines in which a character before another takes away what it means."""
+    q, d, e = (re.escape(text or "") for text in (form.quote, form.delimiter, form.escape))
+    size = len(form.delimiter)
+    single = size == 1
+    plain = f"(?:{e}.|[^{q}{e}{d if single else ''}])*{'' if single else '?'}"
+    cells = rf"(?:\s*{q}(?:{e}.|{q}{q}|[^{q}{e}])*{q}\s*|{plain}){d}" if q else rf"{plain}{d}"
+    pattern = sql.render(sql.text(f"(?s:{cells})"))
+    cell = f"x[1:length(x) - {size}]"
+    escape = sql.render(sql.text(rf"(?s){e}(.)"))
+    bare = f"regexp_replace({cell}, {escape}, '\\1', 'g')"
+    if form.quote:
+        quote = sql.render(sql.text(form.quote))
+        body = f"trim({cell})[2:length(trim({cell})) - 1]"
+        meant = sql.render(sql.text(rf"(?s){e}(.)|{q}({q})"))
+        bare = (
+            f"case when starts_with(trim({cell}), {quote}) "
+            f"then regexp_replace({body}, {meant}, '\\1\\2', 'g') else {bare} end"
+        )
+    delimiter = sql.render(sql.text(form.delimiter))
+    return f"""
+select * exclude (found),
+  case when list_sum(list_transform(found, lambda x: length(x))) = length(raw_text) + {size}
+       then list_transform(found, lambda x: {bare})
+       else string_split(raw_text, {delimiter}) end as cells,
+  case when list_sum(list_transform(found, lambda x: length(x))) = length(raw_text) + {size}
+       then null else 'bad_quoting' end as quote_fault
+from (select *, regexp_extract_all(raw_text || {delimiter}, {pattern}) as found
+      from ({structured}))"""
 
 
 def _joined(lines: str, quote: str, limits: Limits) -> str:
@@ -391,7 +467,10 @@ def _layout_test(layout: RowLayout, names: Sequence[str]) -> str:
         cell = f"cells[{names.index(when.column) + 1}]"
     else:
         cell = f"cells[{when.column}]"
-    text = f"trim(coalesce({cell}, ''))"
+    return _cell_test(when, f"trim(coalesce({cell}, ''))")
+
+
+def _cell_test(when: ColumnMatch | LayoutMatch, text: str) -> str:
     if when.matches is not None:
         return f"regexp_full_match({text}, {sql.render(sql.text(when.matches))})"
     return f"{text} in ({_listed(when.one_of or (when.equals or '',))})"

@@ -15,10 +15,12 @@ Findings of a record: ``column_count``, ``unterminated_quote``, ``bad_quoting``,
 ``encoding``, ``nul_byte``, ``line_too_long``, ``line_length``, ``unknown_layout``, and those of
 the decoders.
 Findings of a file: ``empty_file``, ``damaged_archive``, ``too_large``, ``unknown_member``,
-``wrong_encoding``, ``wrong_format``, ``invalid_json``, ``unreadable_workbook``,
+``wrong_encoding``, ``wrong_format``, ``invalid_json``, ``invalid_yaml``, ``unreadable_workbook``,
 ``missing_sheet``, ``missing_header``, ``missing_column``, ``duplicate_column``,
 ``missing_header_line``, ``missing_trailer``, ``repeated_header``, ``repeated_trailer``,
-``control_records``, ``control_total``, and those of the decoders.
+``control_records``, ``control_total``, ``control_size``, ``control_digest``,
+``missing_companion``, ``missing_member``, ``unreadable_companion``, ``no_records``, and those of
+the decoders.
 """
 
 from __future__ import annotations
@@ -26,12 +28,21 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from iotbill_pipelines.compute import json_documents, raw_sql
+from iotbill_pipelines.compute.companions import (
+    DisagreementError,
+    Statement,
+    check_bytes,
+    names_of,
+    statements,
+)
 from iotbill_pipelines.compute.decoders import radius_detail, roaming, workbooks, xml_records
 from iotbill_pipelines.compute.decoders.batches import BATCH_SCHEMA, record_batches
 from iotbill_pipelines.compute.decoders.records import Decoded, RawRecord
@@ -47,6 +58,9 @@ from iotbill_pipelines.compute.parts import (
 )
 from iotbill_pipelines.engine.feeds import sql
 from iotbill_pipelines.engine.feeds.spec import (
+    PIECE,
+    SHEET,
+    Companion,
     DecodedFormat,
     DelimitedFormat,
     FeedSpec,
@@ -59,6 +73,7 @@ from iotbill_pipelines.engine.feeds.spec import (
     RowLayout,
     XlsxFormat,
     XmlFormat,
+    companion_feed,
 )
 
 _NUL_SHOWN = raw_sql.NUL_SHOWN.encode()
@@ -84,6 +99,7 @@ class _Reader:
         self.files = files
         self.parts: list[Part] = []
         self.faults: dict[int, FileFault] = {}
+        self.stated: list[tuple[Statement, list[Part]]] = []
         self.sheets = workbooks.SheetProcess()
 
     def read(self) -> list[FileFault]:
@@ -104,9 +120,13 @@ class _Reader:
             select = raw_sql.fixed_select(self.spec, form)
         else:
             select = self._table_select(form)
+        if self.spec.control and self.spec.control.when:
+            select = raw_sql.stated_apart(self.spec, self.spec.control.when, select)
         self.compute.define("raw_record", select)
-        if self.spec.has_layouts or self.spec.control:
+        if self.spec.has_layouts or (self.spec.control and self.spec.control.within):
             self._check_controls()
+        if self.spec.companion:
+            self._check_companions(self.spec.companion)
         return list(self.faults.values())
 
     # ------------------------------------------------------------ loading
@@ -114,12 +134,34 @@ class _Reader:
     def _batches(self) -> Iterator[pa.RecordBatch]:
         for file in self.files:
             try:
-                with open_parts(file, self.spec, len(self.parts)) as parts:
+                with open_parts(file, self.spec, len(self.parts)) as found:
+                    parts = self._without_companions(file, found)
                     self.parts += parts
+                    if self.spec.companion:
+                        self._check_bytes(self.spec.companion)
                     for part in parts:
                         yield from self._part_batches(part, len(parts) > 1)
             except UnreadableError as error:
                 self._fault(file, error)
+
+    def _without_companions(self, file: SourceFile, parts: Sequence[Part]) -> list[Part]:
+        """Read the companions among an archive's members; return the others, numbered."""
+        companion = self.spec.companion
+        data = [part for part in parts if not self.spec.is_companion(part.text_name())]
+        if companion is None or len(data) == len(parts):
+            return data
+        beside = [part for part in parts if part not in data]
+        found = read_statements(
+            self.spec,
+            companion,
+            [
+                SourceFile(number, part.text_name(), file.received_at, part.size_bytes, part.open)
+                for number, part in enumerate(beside)
+            ],
+        )
+        data = [replace(part, number=len(self.parts) + n) for n, part in enumerate(data)]
+        self.stated += _paired(companion, found, data)
+        return data
 
     def _part_batches(self, part: Part, several: bool) -> Iterator[pa.RecordBatch]:
         form = self.spec.format
@@ -163,7 +205,13 @@ class _Reader:
             if decoded.quarantine.code == "empty" and self.spec.allow_empty:
                 return
             raise unreadable(decoded.quarantine, self.spec)
-        if self.spec.control:
+        if isinstance(form, XmlFormat) and not last and not self.spec.allow_empty:
+            raise UnreadableError(
+                "no_records",
+                f"has no element at {form.record}; check format.record and namespaces, or set "
+                "allow_empty for days without usage",
+            )
+        if self.spec.control and self.spec.control.of_document:
             # what the document says about itself, known when all of it is read
             stated = [decoded.header.get(name) for name in bare]
             yield _decoded_row(part.number, last + 1, stated)
@@ -171,11 +219,14 @@ class _Reader:
     def _decode(self, part: Part, form: DecodedFormat, stream: object) -> Decoded:
         limits = self.spec.limits
         if isinstance(form, XlsxFormat):
-            wanted = self.spec.sources()
+            wanted = [name for name in self.spec.sources() if name != SHEET]
             sheet_options = workbooks.SheetOptions(
                 sheet=form.sheet,
                 header_row=form.header_row,
                 header_has=form.header_has,
+                header_rows=form.header_rows,
+                type_rows=form.type_rows,
+                tells_sheet=SHEET in self.spec.sources(),
                 columns=tuple(name for name in wanted if name not in form.may_lack),
                 optional_columns=tuple(name for name in wanted if name in form.may_lack),
                 max_bytes=min(limits.max_bytes, 256 << 20),
@@ -269,8 +320,8 @@ class _Reader:
 
     def _table_select(self, form: DelimitedFormat) -> str:
         """Cells by header; files are grouped by theirs, so that columns may come in any order."""
-        first = form.skip_rows + 1
-        headers = self._header_texts(first) if form.header and not form.multiline else []
+        places = self._find_headers(form) if form.header_has else {}
+        headers = self._header_texts(form) if form.header and not form.multiline else []
         self.compute.define(
             "raw_cells", raw_sql.cells_select(form, self.spec.limits, headers), keep=True
         )
@@ -278,22 +329,20 @@ class _Reader:
         if not form.header:
             groups[form.columns] = [part.number for part in self._usable()]
         else:
-            found = dict(
-                self.compute.connection.execute(
-                    f"select part, cells from raw_cells where structure = 'header' "
-                    f"and line_no = {first}"
-                ).fetchall()
-            )
+            found: dict[int, list[list[str | None]]] = {}
+            for number, cells in self.compute.connection.execute(
+                "select part, cells from raw_cells where structure = 'header' "
+                "order by part, line_no"
+            ).fetchall():
+                found.setdefault(number, []).append(cells)
             for part in self._usable():
-                if not found.get(part.number):
-                    if not self.spec.allow_empty:
-                        said = f"line {first} should hold the column names"
-                        self._fault(part.file, UnreadableError("missing_header", said))
+                first = places.get(part.number, form.skip_rows + 1)
+                rows = found.get(part.number, [])
+                if len(rows) < form.header_rows:
+                    if rows or form.header_has or not self.spec.allow_empty:
+                        self._fault(part.file, _no_header(form, first))
                     continue
-                names = tuple(
-                    re.sub(r"^[\s\ufeff\xa0]+|[\s\xa0]+$", "", cell or "")
-                    for cell in found[part.number]
-                )
+                names = _column_names(rows[: form.header_rows])
                 try:
                     self._check_header(names, first, form)
                 except UnreadableError as error:
@@ -312,10 +361,40 @@ class _Reader:
             self.spec, form, self.spec.sources(), []
         )
 
-    def _header_texts(self, line: int) -> list[str]:
+    def _find_headers(self, form: DelimitedFormat) -> dict[int, int]:
+        """Find the line of each part that has every cell of ``header_has``: ``raw_header``."""
+        texts = " and ".join(
+            f"contains(raw_text, {sql.render(sql.text(text))})" for text in form.header_has
+        )
+        likely = self.compute.connection.execute(
+            f"select part, line_no, {raw_sql.line_text()} from raw_line where {texts} "
+            "qualify row_number() over (partition by part order by line_no) <= 100 "
+            "order by part, line_no"
+        ).fetchall()
+        places: dict[int, int] = {}
+        for number, line_no, text in likely:
+            cells = {cell.strip().strip(form.quote or "") for cell in text.split(form.delimiter)}
+            if set(form.header_has) <= cells:
+                places.setdefault(number, line_no)
+        self.compute.load(
+            "raw_header",
+            pa.table(
+                {
+                    "part": pa.array(list(places), pa.int64()),
+                    "header_line": pa.array(list(places.values()), pa.int64()),
+                }
+            ),
+        )
+        return places
+
+    def _header_texts(self, form: DelimitedFormat) -> list[str]:
         """Return the header lines as written, by which one that stands again is known."""
+        lines, first = "raw_line", str(form.skip_rows + 1)
+        if form.header_has:
+            lines, first = "raw_line join raw_header using (part)", "header_line"
         rows = self.compute.connection.execute(
-            f"select distinct {raw_sql.line_text()} from raw_line where line_no = {line}"
+            f"select distinct {raw_sql.line_text()} from {lines} "
+            f"where line_no between {first} and {first} + {form.header_rows - 1}"
         ).fetchall()
         return [text for (text,) in rows if text.strip()]
 
@@ -341,7 +420,7 @@ class _Reader:
 
     # ------------------------------------------------------------ control totals
 
-    def _check_controls(self) -> None:
+    def _check_controls(self) -> None:  # noqa: PLR0912 - figures asked for, then compared
         """Hold header and trailer lines and their totals against the lines (RULEBOOK MD-09)."""
         form, control = self.spec.format, self.spec.control
         single: dict[tuple[str, str], list[int]] = {}
@@ -355,16 +434,21 @@ class _Reader:
             f"count(*) filter (layout in ({', '.join(map(str, numbers))}))"
             for numbers in single.values()
         ]
+        if control and control.when:
+            single[("trailer", "total.")] = []
+            counts.append("count(*) filter (structure = 'trailer')")
         sums = list(control.sums.items()) if control else []
-        stated_at = "structure in ('header', 'trailer')"
+        counted = raw_sql.counted_records(self.spec)
+        apart = control is not None and control.when is not None
+        stated_at = "structure = 'trailer'" if apart else "structure in ('header', 'trailer')"
         figures = []
         if control and control.records:
             figures.append(f"max(case when {stated_at} then {column[control.records]} end)")
         for stated, summed in sums:
             figures.append(f"max(case when {stated_at} then {column[stated]} end)")
-            figures.append(_sum_of(column[summed], form.decimal_comma))
+            figures.append(_sum_of(column[summed], form.decimal_comma, counted))
         rows = self.compute.connection.execute(
-            "select f.part, count(r.part), count(r.part) filter (structure is null and piece = 0)"
+            f"select f.part, count(r.part), count(r.part) filter ({counted} and piece = 0)"
             + "".join(f", {figure}" for figure in counts + figures)
             + " from raw_file as f left join raw_record as r on r.part = f.part group by f.part"
         ).fetchall()
@@ -388,6 +472,64 @@ class _Reader:
             except UnreadableError as error:
                 self._fault(by_number[number].file, error)
 
+    def _check_companions(self, companion: Companion) -> None:
+        """Hold what companion files state against the files that they speak of (MD-09)."""
+        column = {name: f"s_{number}" for number, name in enumerate(self.spec.sources())}
+        counted = raw_sql.counted_records(self.spec)
+        sums = [
+            _sum_of(column[of], self.spec.format.decimal_comma, counted)
+            for of in companion.totals.values()
+        ]
+        rows = self.compute.connection.execute(
+            f"select f.part, count(r.part) filter ({counted} and piece = 0)"
+            + "".join(f", {figure}" for figure in sums)
+            + " from raw_file as f left join raw_record as r on r.part = f.part group by f.part"
+        ).fetchall()
+        figures = {number: found for number, *found in rows}
+        usable = self._usable()
+        for statement, parts in self.stated:
+            if all(part in usable for part in parts):
+                try:
+                    self._agrees(companion, statement, parts, figures)
+                except UnreadableError as error:
+                    self._fault(parts[0].file, error)
+
+    def _check_bytes(self, companion: Companion) -> None:
+        """Hold the bytes of the file that was opened last against what is stated of them."""
+        file = self.parts[-1].file if self.parts else None
+        mine = [part for part in self.parts if part.file is file]
+        if file is not None and file.statement is not None:
+            self.stated.append((file.statement, mine))
+        for statement, parts in self.stated:
+            first = parts[0]
+            if first.file is not file:
+                continue
+            opener = file.open if statement is file.statement else first.open
+            try:
+                check_bytes(companion, statement, opener)
+            except DisagreementError as error:
+                raise UnreadableError(error.code, error.message, error.value) from None
+
+    def _agrees(
+        self,
+        companion: Companion,
+        statement: Statement,
+        parts: Sequence[Part],
+        figures: Mapping[int, Sequence[Any]],
+    ) -> None:
+        mine = [figures[part.number] for part in parts]
+        said = statement.stated
+        if companion.records is not None:
+            records = sum(found[0] for found in mine)
+            stated = said.get(companion.records)
+            _compare("control_records", "records", stated, Decimal(records), statement.by)
+        for place, (field, of) in enumerate(companion.totals.items(), 1):
+            total = sum((found[place] or Decimal(0) for found in mine), Decimal(0))
+            stated = said.get(field)
+            if companion.format.decimal_comma:
+                stated = _pointed(stated)
+            _compare("control_total", f"sum of {of}", stated, total, statement.by)
+
     def _one_of_each(self, kinds: list[tuple[str, str]], counts: list[int]) -> None:
         for (kind, prefix), count in zip(kinds, counts, strict=True):
             if count == 1:
@@ -400,18 +542,88 @@ class _Reader:
             )
 
 
+def _paired(
+    companion: Companion, found: Sequence[Statement], parts: Sequence[Part]
+) -> Iterator[tuple[Statement, list[Part]]]:
+    """Yield statements with the members that they are about. Raises UnreadableError."""
+    about = {statement.about: statement for statement in found}
+    for part in parts:
+        names = names_of(part.text_name())
+        stated = next((about.pop(name) for name in names if name in about), None)
+        if stated is not None:
+            yield stated, [part]
+        elif companion.wait:
+            raise UnreadableError(
+                "missing_companion",
+                f"holds {part.text_name()}, of which none of its companions speaks; "
+                "ask the sender for the whole archive",
+            )
+    if about:
+        raise UnreadableError(
+            "missing_member",
+            f"lacks {', '.join(about)}, of which a companion in it speaks; "
+            "ask the sender for the whole archive",
+        )
+
+
+def read_statements(
+    spec: FeedSpec, companion: Companion, files: Sequence[SourceFile]
+) -> list[Statement]:
+    """Return what companion files state. Raises UnreadableError naming the first that is unfit."""
+    form = companion_feed(spec, companion)
+    names = form.sources()
+    found: list[Statement] = []
+    with DuckDbCompute() as compute:
+        faults = {fault.file_key: fault for fault in read_files(compute, form, files)}
+        columns = ", ".join(f"s_{number}" for number in range(len(names)))
+        rows = compute.connection.execute(
+            f"select file_key, fault_code, line_no, {columns} from raw_record "
+            "where structure is null order by file_key, line_no"
+        ).fetchall()
+    for file in files:
+        fault = faults.get(file.file_key)
+        if fault is not None:
+            raise UnreadableError(fault.code, f"{file.name}: {fault.message}", fault.value)
+        mine = [row for row in rows if row[0] == file.file_key]
+        bad = next((row for row in mine if row[1] is not None), None)
+        if bad is not None:
+            said = f"line {bad[2]} of the companion {file.name} cannot be read ({bad[1]})"
+            raise UnreadableError("unreadable_companion", said)
+        try:
+            told = [dict(zip(names, row[3:], strict=True)) for row in mine]
+            found += statements(companion, file.name, told)
+        except ValueError as error:
+            said = f"the companion {file.name} {error}; ask the sender for it again"
+            raise UnreadableError("unreadable_companion", said) from None
+    return found
+
+
+def _column_names(rows: Sequence[Sequence[str | None]]) -> tuple[str, ...]:
+    trimmed = [
+        [re.sub(r"^[\s\ufeff\xa0]+|[\s\xa0]+$", "", cell or "") for cell in row] for row in rows
+    ]
+    return tuple(workbooks.joined_names(trimmed))
+
+
+def _no_header(form: DelimitedFormat, line: int) -> UnreadableError:
+    said = f"line {line} should hold the column names"
+    if form.header_has:
+        said = f"no line has all of {', '.join(form.header_has)}, the column names"
+    return UnreadableError("missing_header", said)
+
+
 _PLAIN_NUMBER = r"[+-]?[0-9]{1,18}(\.[0-9]{0,9})?"
 _STATED_NUMBER = r"[+-]?[0-9]{1,30}(\.[0-9]{1,9})?"
 
 
-def _sum_of(column: str, decimal_comma: bool) -> str:
-    """SQL: the sum of a text column over the records; what is no number does not count."""
+def _sum_of(column: str, decimal_comma: bool, counted: str) -> str:
+    """SQL: the sum of a text column over ``counted`` records; what is no number does not count."""
     value = f"trim({column})"
     if decimal_comma:
         value = f"replace(replace({value}, '.', ''), ',', '.')"
     pattern = sql.render(sql.text(_PLAIN_NUMBER))
     return (
-        f"sum(case when structure is null and regexp_full_match({value}, {pattern}) "
+        f"sum(case when {counted} and regexp_full_match({value}, {pattern}) "
         f"then try_cast({value} as decimal(38,9)) end)"
     )
 
@@ -420,13 +632,15 @@ def _pointed(stated: str | None) -> str | None:
     return stated and stated.replace(".", "").replace(",", ".")
 
 
-def _compare(code: str, what: str, stated: str | None, counted: Decimal) -> None:
+def _compare(
+    code: str, what: str, stated: str | None, counted: Decimal, by: str = "the file"
+) -> None:
     text = (stated or "").strip()
     if not re.fullmatch(_STATED_NUMBER, text, re.ASCII) or Decimal(text) != counted:
         plain = format(counted.normalize(), "f")
         raise UnreadableError(
             code,
-            f"the file states {what} {text or 'nothing'}, its lines give {plain}; "
+            f"{by} states {what} {text or 'nothing'}, its lines give {plain}; "
             "ask the sender for the file again",
             text,
         )
@@ -472,7 +686,7 @@ def _utf8(part: Part, spec: FeedSpec) -> Iterator[bytes]:
 
 def _lines(part: Part, spec: FeedSpec) -> Iterator[pa.RecordBatch]:
     line_no, rest = 1, b""
-    for block in _utf8(part, spec):
+    for block in _with_line_feeds(_utf8(part, spec), spec):
         cut = block.rfind(b"\n")
         if cut < 0:
             rest += block
@@ -485,11 +699,43 @@ def _lines(part: Part, spec: FeedSpec) -> Iterator[pa.RecordBatch]:
         yield _cut(part.number, line_no, rest + b"\n", spec)
 
 
+def _with_line_feeds(blocks: Iterator[bytes], spec: FeedSpec) -> Iterator[bytes]:
+    """End records by line feeds that end otherwise, or only by their length."""
+    form = spec.format
+    length = form.record_length if isinstance(form, FixedFormat) else None
+    end = form.line_end if isinstance(form, DelimitedFormat | FixedFormat) else None
+    if length is not None:
+        rest = ""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        for block in blocks:
+            rest += decoder.decode(block)
+            whole = len(rest) // length * length
+            # a line feed inside a record would tear it: it is shown as damage instead
+            text = rest[:whole].replace("\n", raw_sql.REPLACED)
+            rest = rest[whole:]
+            yield "".join(f"{text[at : at + length]}\n" for at in range(0, whole, length)).encode()
+        rest += decoder.decode(b"", final=True)
+        if rest.strip("\r\n\x1a \0"):
+            yield f"{rest}\n".encode()
+        return
+    if end is None or end == "\n":
+        yield from blocks
+        return
+    for block in blocks:
+        if end == "\r":
+            yield block.replace(b"\n", b"").replace(b"\r", b"\n")
+        else:
+            yield block.translate(None, b"\r\n").replace(end.encode(), b"\n")
+
+
 def _cut(part: int, first_line: int, data: bytes, spec: FeedSpec) -> pa.RecordBatch:
     """Make a batch of whole lines; every line of ``data`` ends in a line feed."""
     form = spec.format
     assert not isinstance(form, XlsxFormat | XmlFormat | RoamingFormat)
-    suspect = form.encoding not in ("utf-8", "utf-8-sig") and _REPLACED in data
+    replaced = form.encoding not in ("utf-8", "utf-8-sig") or (
+        isinstance(form, FixedFormat) and form.record_length is not None
+    )
+    suspect = replaced and _REPLACED in data
     if b"\0" in data:
         data, suspect = data.replace(b"\0", _NUL_SHOWN), True
     try:
@@ -523,12 +769,14 @@ def _json_batches(part: Part, spec: FeedSpec, form: JsonFormat) -> Iterator[pa.R
     ]  # fmt: skip
     texts: list[str | None] = []
     contexts: list[str] = []
-    for document in json_documents.documents(_text(part, spec)):
+    counted = PIECE in spec.sources()
+    read = json_documents.yaml_documents if form.type == "yaml" else json_documents.documents
+    for document in read(_text(part, spec)):
         stated = json_documents.context(document, around)
-        for record in json_documents.records(document, form.records, form.explode):
+        for record in json_documents.records(document, form.records, form.explode, counted=counted):
             texts.append(record)
             contexts.append(stated)
-        if spec.control:
+        if spec.control and spec.control.of_document:
             # a line of its own says what the document states, also when it has no records
             texts.append(None)
             contexts.append(stated)
@@ -540,13 +788,15 @@ def _json_batches(part: Part, spec: FeedSpec, form: JsonFormat) -> Iterator[pa.R
 
 
 def _exploded_lines(part: Part, spec: FeedSpec, form: NdjsonFormat) -> Iterator[pa.RecordBatch]:
-    number = 1
+    number, counted = 1, PIECE in spec.sources()
     for batch in _lines(part, spec):
         texts: list[str | None] = []
         suspects: list[bool] = []
         lines = zip(batch["raw_text"].to_pylist(), batch["suspect"].to_pylist(), strict=True)
         for text, suspect in lines:
-            made = json_documents.line_pieces(text, form.explode) if text.strip() else [text]
+            made = [text]
+            if text.strip():
+                made = json_documents.line_pieces(text, form.explode, counted=counted)
             texts += made
             suspects += [suspect] * len(made)
         yield _numbered(part.number, texts, suspects, number)

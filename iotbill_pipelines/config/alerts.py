@@ -6,7 +6,9 @@ the program starts, never from the file.
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from iotbill_pipelines.config.documents import parse, read_yaml
 from iotbill_pipelines.engine.terms import Terms, TermsError
@@ -28,31 +30,50 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 class AlertOwner(Terms):
     """Whose business an incident is."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     owner: str = Field(min_length=1)
+    """A team or person, as routes name it."""
     feeds: Patterns = ("*",)
+    """Patterns of feed ids."""
     codes: Patterns = ("*",)
+    """Patterns of incident codes."""
 
 
 class Route(Terms):
     """Incidents that match every pattern given go to these channels."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     to: tuple[str, ...] = Field(min_length=1)
+    """Names of channels."""
     codes: Patterns = ("*",)
+    """Patterns of incident codes."""
     severities: tuple[AlertSeverity, ...] = ("block", "warn")
+    """block stops a close, warn does not."""
     feeds: Patterns = ("*",)
+    """Patterns of feed ids; an incident of no feed has the empty id."""
     owners: Patterns = ("*",)
+    """Patterns of owners."""
     repeat_after_hours: int | None = Field(None, ge=0)
+    """Instead of the general one; 0 = never."""
 
 
 class AlertPolicy(Terms):
     """Channels, routes and patience."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     channels: dict[str, str] = Field(default_factory=dict)
+    """Addresses of the apprise library by name; {NAMES} in braces are environment variables."""
     routes: tuple[Route, ...] = ()
+    """Which incidents go where; every one that matches is followed."""
     owners: tuple[AlertOwner, ...] = ()
+    """Whose business incidents are; the first that matches."""
     repeat_after_hours: int = Field(24, ge=0)
     """An incident that stays open is told again after these hours; 0 = never."""
     dispute_days: int = Field(14, ge=0, le=365)
+    """A claim is told these days before its deadline."""
     variance_percent: Decimal = Field(Decimal(5), ge=0, le=1000)
     """A vendor's invoices that differ by more than this from what we expect are told."""
     source_grace_minutes: int = Field(15, ge=0)
@@ -146,6 +167,14 @@ def address(name: str, url: str, secret: Callable[[str], str | None]) -> tuple[s
     return _PLACEHOLDER.sub(value, url), values
 
 
+def alert_schema() -> str:
+    """Return the JSON Schema of alerts.yaml, as published in docs/, for editors.
+
+    Write it again with ``python -m iotbill_pipelines.config.alerts > docs/alerts.schema.json``.
+    """
+    return json.dumps(AlertPolicy.model_json_schema(), indent=1, default=str) + "\n"
+
+
 def read_alert_policy(configs: Path) -> AlertPolicy:
     """Read ``alerts.yaml`` of a configuration folder; nobody is told where it is absent.
 
@@ -155,3 +184,7 @@ def read_alert_policy(configs: Path) -> AlertPolicy:
     if not path.exists():
         return AlertPolicy()
     return parse(AlertPolicy, read_yaml(path))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(alert_schema())

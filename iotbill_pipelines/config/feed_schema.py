@@ -105,6 +105,22 @@ _MEANINGS = {
 """Meanings of keys whose name and type say too little; others come from docstrings."""
 
 
+_SHARED_FIELD = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["use"],
+    "description": "A field that several feeds share.",
+    "properties": {
+        "use": {"type": "string", "description": "Name of a file of configs/fields."},
+        "with": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "Source fields by the shared name: the feed's own names.",
+        },
+    },
+}
+
+
 def feed_schema() -> str:
     """Return the schema of a feed file as JSON text, the same for the same terms."""
     schema = FeedSpec.model_json_schema(by_alias=True, mode="validation")
@@ -193,7 +209,7 @@ def _short_forms(definitions: dict[str, Any]) -> None:
     field = definitions["FieldSpec"]
     definitions["FieldSpec"] = {
         "description": field["description"] + "\n\nA text alone is the source field.",
-        "anyOf": [{"type": "string"}, field],
+        "anyOf": [{"type": "string"}, field, _SHARED_FIELD],
     }
     definitions["Step"] = _steps(definitions)
     records = definitions.get("JsonFormat", {}).get("properties", {}).get("records")

@@ -3,16 +3,47 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from iotbill_pipelines.config.documents import ConfigError, Document, Problem, parse, read_yaml
+from iotbill_pipelines.config.documents import (
+    ConfigError,
+    Document,
+    KeyPath,
+    Problem,
+    parse,
+    read_yaml,
+)
 from iotbill_pipelines.engine.feeds.mapping import compile_feed
-from iotbill_pipelines.engine.feeds.spec import FeedSpec, LookupTable
+from iotbill_pipelines.engine.feeds.spec import Correlate, FeedSpec, LookupTable
 from iotbill_pipelines.engine.terms import TermsError
+
+
+def policy_row(
+    feed_id: str, family: str, *, restating: bool, correlate: Correlate | None
+) -> dict[str, object]:
+    """Return a feed's row of :data:`engine.schemas.FEED_POLICY`."""
+    needed = correlate.needed if correlate else ()
+    return {
+        "feed_id": feed_id,
+        "family": family,
+        "restating": restating,
+        "combine": correlate.combine if correlate else None,
+        "counting": correlate.counting if correlate else None,
+        "needs_start": "start" in needed,
+        "needs_stop": "stop" in needed,
+        "needs_sequence": "sequence" in needed,
+        "first_sequence": correlate.first_sequence if correlate else None,
+        "timeout_seconds": 3600 * (correlate.timeout_hours if correlate else 24),
+        "on_timeout": correlate.on_timeout if correlate else "release",
+        "wrap_at": correlate.wrap_at if correlate else None,
+        "first_reading": correlate.first_reading if correlate else "zero",
+    }
 
 
 def load_feed(path: Path) -> FeedSpec:
@@ -21,13 +52,79 @@ def load_feed(path: Path) -> FeedSpec:
 
 
 def parse_feed(document: Document) -> FeedSpec:
-    """Make the feed of a document and check that it compiles. Raises ConfigError."""
+    """Make the feed of a document and check that it compiles. Raises ConfigError.
+
+    A field ``{use: NAME}`` is the one of ``fields/NAME.yaml`` beside the feeds' folder; ``with``
+    gives the feed's own names for the source fields that it reads.
+    """
+    document = _with_shared_fields(document)
     spec = _with_tables(parse(FeedSpec, document), document)
     try:
         compile_feed(spec)
     except TermsError as error:
         raise document.error(document.locate(error.path), error.rule) from None
     return spec
+
+
+def _with_shared_fields(document: Document) -> Document:
+    """Put what shared fields say in the place of their names."""
+    if not isinstance(document.data, dict):
+        return document
+    data = dict(document.data)
+    for section in ("fields", "attributes"):
+        fields = data.get(section)
+        if isinstance(fields, dict):
+            data[section] = {
+                name: _shared_field(document, (section, name), field)
+                if isinstance(field, dict) and "use" in field else field
+                for name, field in fields.items()
+            }  # fmt: skip
+    return Document(document.path, data, document.lines)
+
+
+def _shared_field(document: Document, at: KeyPath, field: dict[str, Any]) -> Any:
+    name, names = field["use"], field.get("with", {})
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise document.error((*at, "use"), "name a file of fields/, without its ending")
+    if set(field) - {"use", "with"} or not isinstance(names, dict):
+        raise document.error(at, "use stands alone, or with `with`: shared name -> own name")
+    path = Path(document.path).parent.parent / "fields" / f"{name}.yaml"
+    if not path.is_file():
+        raise document.error((*at, "use"), f"there is no {path}; put the shared field there")
+    shared = read_yaml(path).data
+    unknown = set(names) - set(_source_names(shared))
+    if unknown:
+        raise document.error((*at, "with"), f"{name} reads no {', '.join(sorted(unknown))}")
+    return _renamed(shared, names)
+
+
+def _source_names(field: Any) -> Iterator[str]:
+    """Yield the source fields that a field's YAML names."""
+    if isinstance(field, dict):
+        for key, value in field.items():
+            if key in ("from", "field") and not isinstance(value, dict):
+                yield from value if isinstance(value, list) else [value]
+            else:
+                yield from _source_names(value)
+    elif isinstance(field, list):
+        for item in field:
+            yield from _source_names(item)
+
+
+def _renamed(field: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(field, list):
+        return [_renamed(item, names) for item in field]
+    if not isinstance(field, dict):
+        return field
+    made: dict[str, Any] = {}
+    for key, value in field.items():
+        if key in ("from", "field") and isinstance(value, list):
+            made[key] = [names.get(item, item) for item in value]
+        elif key in ("from", "field") and isinstance(value, str):
+            made[key] = names.get(value, value)
+        else:
+            made[key] = _renamed(value, names)
+    return made
 
 
 def _with_tables(spec: FeedSpec, document: Document) -> FeedSpec:
@@ -123,8 +220,11 @@ def _apart(
 
 
 def feeds_of(name: str, feeds: Iterable[FeedSpec]) -> list[FeedSpec]:
-    """Return the feeds whose patterns match a file's base name; more than one is a fault."""
+    """Return the feeds whose patterns, or whose companions' patterns, match a file's base name.
+
+    More than one is a fault.
+    """
     return [
         spec for spec in feeds
-        if any(fnmatchcase(name, pattern) for pattern in spec.files)
+        if spec.is_companion(name) or any(fnmatchcase(name, pattern) for pattern in spec.files)
     ]  # fmt: skip

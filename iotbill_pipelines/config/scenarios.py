@@ -33,8 +33,18 @@ from pydantic import (
 from iotbill_pipelines.config.catalog import read_catalog
 from iotbill_pipelines.config.contracts import ContractFile, book_of, template_copies
 from iotbill_pipelines.config.documents import Document, KeyPath, parse, read_yaml
+from iotbill_pipelines.config.feeds import policy_row
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.schemas import REFERENCE, USAGE_RECORD
+from iotbill_pipelines.engine.feeds.spec import Correlate
+from iotbill_pipelines.engine.mediate import PLAIN, Policies
+from iotbill_pipelines.engine.schemas import (
+    FEED_POLICY,
+    FEED_WATERMARK,
+    FILE_VERSION,
+    LATE_ARRIVAL,
+    REFERENCE,
+    USAGE_RECORD,
+)
 from iotbill_pipelines.engine.terms import (
     UNIT_SIZES,
     Catalog,
@@ -251,6 +261,8 @@ class UsageEvent(_Part):
     cost_currency: str = "EUR"
     attributes: dict[str, str | int | Decimal] | None = None
     session: str | None = None
+    part: Literal["start", "interim", "stop", "whole"] | None = None
+    sequence: int | None = Field(None, ge=0)
     key: str | None = None
     feed: str = "feed"
     file: str = "file"
@@ -260,6 +272,29 @@ class UsageEvent(_Part):
         if (self.service is None) == (self.uid is None):
             raise ValueError("name either the service or a uid such as imsi:262010000000001")
         return self
+
+
+class ScenarioCorrelate(Correlate):
+    """How parts become one event: the keys of a feed's ``correlate``, without ``key``."""
+
+    key: tuple[str, ...] = ("session",)
+
+
+class ScenarioFeed(_Part):
+    """How a feed's records are mediated (RULEBOOK §5): the policies of configs/feeds.
+
+    ``correlate`` has the keys of a feed's; its parts are joined by ``session`` of the records, or
+    the readings of a counter by their identifier. Of a ``restating`` feed the files are given from
+    the oldest to the newest version. ``late`` are days by which files came after the close of the
+    periods of the scenario.
+    """
+
+    scope: str | None = None
+    restating: bool = False
+    files: list[str] = []
+    correlate: ScenarioCorrelate | None = None
+    late: dict[str, int] = {}
+    hold_after_days: int | None = Field(None, ge=0)
 
 
 class ExpectedCharge(_Part):
@@ -300,6 +335,7 @@ class Expected(_Part):
     pools: list[ExpectedPool] | None = None
     kept: int | None = None
     duplicates: int | None = None
+    merged: int | None = None
     suspended: dict[str, int] | None = None
     findings: list[str] | None = None
 
@@ -360,6 +396,7 @@ class ScenarioTables:
     catalog: dict[str, pa.Table]
     reference: dict[str, pa.Table]
     usage: pa.Table
+    policies: Policies = PLAIN
 
 
 class Scenario(_Part):
@@ -378,6 +415,10 @@ class Scenario(_Part):
     )
     accounts: dict[str, ScenarioAccount] = {"C1": ScenarioAccount()}
     services: dict[str, ScenarioService] = {}
+    feeds: dict[str, ScenarioFeed] = Field({}, description="policies of feeds, by their id")
+    newest_event: Instant | None = Field(
+        None, description="the newest that is known of every feed: silence ends there"
+    )
     usage: list[UsageEvent] = []
     contracts: ContractFile = Field(
         ContractFile(), description="templates and contracts, as in configs/contracts"
@@ -428,7 +469,8 @@ class Scenario(_Part):
         reference = self._reference(catalog)
         for name, rows in self._contracts(catalog).items():
             reference[name] = pa.Table.from_pylist(rows, schema=REFERENCE[name].arrow_schema)
-        return ScenarioTables(compiled, reference, self._usage(catalog))
+        usage = self._usage(catalog)
+        return ScenarioTables(compiled, reference, usage, self._policies(usage))
 
     def _contracts(self, catalog: Catalog) -> dict[str, list[dict[str, Any]]]:
         book = book_of([(self._document, ("contracts",), self.contracts)], catalog)
@@ -437,6 +479,51 @@ class Scenario(_Part):
             "contract_terms": list(template_copies(book.contracts, book.templates)),
             "contract_suspension": list(book.suspensions),
         }
+
+    def _policies(self, usage: pa.Table) -> Policies:
+        if not self.feeds:
+            return PLAIN
+        moments = usage["event_start"].to_pylist()
+        newest = self.newest_event or max(moments, default=datetime.combine(_LONG_AGO, time()))
+        rules = {id_: (feed.scope or id_, feed) for id_, feed in self.feeds.items()}
+        return Policies(
+            feed_policy=pa.Table.from_pylist(
+                [
+                    policy_row(id_, family, restating=feed.restating, correlate=feed.correlate)
+                    for id_, (family, feed) in rules.items()
+                ],
+                schema=FEED_POLICY.arrow_schema,
+            ),
+            file_version=pa.Table.from_pylist(
+                [
+                    {"file_key": _file_key(file), "version_no": number}
+                    for feed in self.feeds.values()
+                    for number, file in enumerate(feed.files, 1)
+                ],
+                schema=FILE_VERSION.arrow_schema,
+            ),
+            late_arrival=pa.Table.from_pylist(
+                [
+                    {
+                        "file_key": _file_key(file),
+                        "usage_period": str(month),
+                        "late_days": days,
+                        "held": feed.hold_after_days is not None and days > feed.hold_after_days,
+                    }
+                    for feed in self.feeds.values()
+                    for file, days in feed.late.items()
+                    for month in self.months
+                ],
+                schema=LATE_ARRIVAL.arrow_schema,
+            ),
+            feed_watermark=pa.Table.from_pylist(
+                [
+                    {"family": family, "newest_event": newest}
+                    for family in sorted({family for family, _ in rules.values()})
+                ],
+                schema=FEED_WATERMARK.arrow_schema,
+            ),
+        )
 
     def service_ids(self, name: str) -> list[str]:
         """Return the services that a name stands for: itself, or ``name-1`` and on by count."""
@@ -531,10 +618,20 @@ class Scenario(_Part):
                 kind, value = _typed(uid)
                 for repeat in range(event.times):
                     lines[event.file] = lines.get(event.file, 0) + 1
-                    rows.append(
-                        _record(event, kind, value, repeat, lines[event.file], f"{number}/{value}")
+                    row = _record(
+                        event, kind, value, repeat, lines[event.file], f"{number}/{value}"
                     )
+                    rows.append(row | self._session(event, uid))
         return pa.Table.from_pylist(rows, schema=USAGE_RECORD.arrow_schema)
+
+    def _session(self, event: UsageEvent, uid: str) -> dict[str, object]:
+        """What a record of a feed that correlates parts has besides."""
+        feed = self.feeds.get(event.feed)
+        if feed is None or feed.correlate is None:
+            return {}
+        named = uid if feed.correlate.combine == "increments" else event.session
+        told = None if named is None else f"{feed.scope or event.feed} {named}"
+        return {"session_key": told, "part": event.part, "sequence_no": event.sequence}
 
     def _uids(self, path: KeyPath, event: UsageEvent) -> list[str]:
         if event.uid is not None:
@@ -558,6 +655,10 @@ class Scenario(_Part):
     def _unknown(self, path: KeyPath, name: str, known: object) -> Exception:
         names = ", ".join(sorted(map(str, known))) if isinstance(known, Mapping) else ""
         return self._document.error(path, f"{name!r} is not defined here; known: {names or 'none'}")
+
+
+def _file_key(name: str) -> int:
+    return int(hashlib.sha256(name.encode()).hexdigest()[:15], 16)
 
 
 def _typed(uid: str) -> tuple[str, str]:
@@ -593,7 +694,7 @@ def _record(
     key = event.key if event.key is not None else f"line {default_key}/{repeat}"
     return {
         **content,
-        "file_key": int(hashlib.sha256(event.file.encode()).hexdigest()[:15], 16),
+        "file_key": _file_key(event.file),
         "line_no": line_no,
         "feed_id": event.feed,
         "dedup_key": key,

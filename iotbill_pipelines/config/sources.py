@@ -5,12 +5,14 @@ A source names its secrets, it never holds them: ``credentials`` are names of en
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from iotbill_pipelines.config.documents import ConfigError, Document, Problem, parse, read_yaml
 from iotbill_pipelines.engine.terms import Terms, TermsError
@@ -41,19 +43,29 @@ Variable = Annotated[str, AfterValidator(_variable)]
 class Credentials(Terms):
     """Names of the environment variables that hold the secrets."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     password: Variable | None = None
+    """Of the SFTP user."""
     private_key: Variable | None = None
     """OpenSSH or PEM text of the key."""
     passphrase: Variable | None = None
+    """Of the private key."""
     access_key: Variable | None = None
+    """Of S3."""
     secret_key: Variable | None = None
+    """Of S3."""
     session_token: Variable | None = None
+    """Of S3, for access that ends."""
 
 
 class SourceLimits(Terms):
     """Most that one look takes; what is left over comes with the next."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     files: int = Field(200, ge=1, le=10_000)
+    """Files of one look."""
     bytes: int = Field(2 * 2**30, ge=1)
     """A file larger than this comes alone."""
     file_bytes: int = Field(8 * 2**30, ge=1)
@@ -65,30 +77,44 @@ class SourceLimits(Terms):
 class Source(Terms):
     """A folder, SFTP server or S3 bucket that files are fetched from. Order never matters."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)
+    """Name of the source; what was fetched is remembered under it."""
     description: str = ""
+    """One sentence for people."""
     url: str
     """``file:///srv/in``, ``sftp://host:22/outbox`` or ``s3://bucket/prefix``."""
     user: str | None = None
+    """User of the SFTP server."""
     host_keys: tuple[str, ...] = ()
     """Public keys of the SFTP server, as ``ssh-keyscan`` prints them without the host name."""
     endpoint: str | None = None
+    """URL of an S3 service that is not Amazon's."""
     region: str | None = None
+    """Region of the bucket."""
     anonymous: bool = False
+    """The bucket is public: no keys."""
     credentials: Credentials = Credentials()
+    """Names of environment variables, never the secrets themselves."""
     files: tuple[str, ...] = Field(("*",), min_length=1)
     """Patterns of base names; names of unfinished files (``.part``, hidden ones) never match."""
     leave: tuple[str, ...] = ()
     """Patterns of base names that are left alone."""
     folders_deep: int = Field(0, ge=0, le=10)
+    """Levels of folders below that are read too."""
     settle_seconds: int | None = Field(None, ge=0, le=86_400)
     """A file is whole when its size and time of change stay this long, from one look to another."""
     marker: str | None = None
     """Name of the file that says another is whole: ``{name}.done``. Takes the place of settling."""
     limits: SourceLimits = SourceLimits()
+    """Most that one look takes."""
     every_seconds: int = Field(60, ge=30, le=86_400)
+    """Pause between looks of the sensor."""
     timeout_seconds: int = Field(30, ge=1, le=600)
+    """Patience with the server."""
     after_landing: Literal["keep", "delete", "move"] = "keep"
+    """What becomes of a file at the source when it is in the archive."""
     move_to: str | None = None
     """Folder below the source's, for ``after_landing: move``."""
 
@@ -178,6 +204,14 @@ def _check_access(source: Source) -> None:
         )
 
 
+def source_schema() -> str:
+    """Return the JSON Schema of a source file, as published in docs/, for editors.
+
+    Write it again with ``python -m iotbill_pipelines.config.sources > docs/source.schema.json``.
+    """
+    return json.dumps(Source.model_json_schema(), indent=1, default=str) + "\n"
+
+
 def parse_source(document: Document) -> Source:
     """Make the source of a document. Raises ConfigError."""
     return parse(Source, document)
@@ -207,3 +241,7 @@ def load_sources(configs: Path) -> dict[str, Source]:
         first, *rest = problems
         raise ConfigError(first.file, first.key, first.line, first.rule, rest)
     return sources
+
+
+if __name__ == "__main__":
+    sys.stdout.write(source_schema())

@@ -52,7 +52,10 @@ class Compute(Protocol):
         """Make relation ``name`` hold the rows of an Arrow table."""
 
     def scan(self, schema: Table, files: Sequence[str], name: str | None = None) -> None:
-        """Make relation ``name`` (default: the schema's) read Parquet files; no files = empty."""
+        """Make relation ``name`` (default: the schema's) read Parquet files; no files = empty.
+
+        A column that a file lacks, as it was written before the table had it, is null there.
+        """
 
     def define(self, name: str, select: str, *, keep: bool = False) -> None:
         """Make relation ``name`` the result of a SELECT; ``keep`` computes it once, now."""

@@ -46,7 +46,7 @@ class Column:
 class Table:
     """A relation: its grain in words, its columns in order, the key that identifies a row.
 
-    ``grew`` marks a table that was given nullable columns since: files of before lack them.
+    Columns that are added later are nullable: they are null in the files written before.
     """
 
     name: str
@@ -54,7 +54,6 @@ class Table:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     partition_by: tuple[str, ...] = ()
-    grew: bool = False
 
     @property
     def arrow_schema(self) -> pa.Schema:
@@ -70,16 +69,14 @@ class Table:
         return ", ".join(self.column_names)
 
 
-def _table(
-    name: str, doc: str, columns: str, key: str, partition_by: str = "", *, grew: bool = False
-) -> Table:
+def _table(name: str, doc: str, columns: str, key: str, partition_by: str = "") -> Table:
     """Read ``name TYPE[?] meaning`` lines; a question mark marks a nullable column."""
     parsed = []
     for line in columns.strip().splitlines():
         column, kind, meaning = line.split(None, 2)
         kind = kind.replace("RATE", RATE)
         parsed.append(Column(column, kind.rstrip("?"), meaning, kind.endswith("?")))
-    return Table(name, doc, tuple(parsed), tuple(key.split()), tuple(partition_by.split()), grew)
+    return Table(name, doc, tuple(parsed), tuple(key.split()), tuple(partition_by.split()))
 
 
 # ---------------------------------------------------------------- usage, as carriers deliver it
@@ -1032,7 +1029,30 @@ VENDOR_INVOICE_LINE = _table(
     """,
     key="file_key line_no",
     partition_by="file_key",
-    grew=True,
+)
+
+RATE_CARD_LINE = _table(
+    "rate_card_line",
+    "A line of a carrier's rate card, as delivered: what it asks for which usage where.",
+    """
+    file_key      BIGINT    landed file
+    line_no       BIGINT    line
+    feed_id       VARCHAR   feed
+    destination_type VARCHAR prefix, network, country or zone
+    destination   VARCHAR   digits that numbers begin with, MCC-MNC, ISO country, zone
+    destination_name VARCHAR? for people
+    usage_class   VARCHAR   class that is priced
+    unit          VARCHAR   unit that the rate is for: minute, MB, count, ...
+    rate          RATE      price of one unit, or a factor where the currency is absent
+    currency      VARCHAR?  ISO 4217
+    connection_fee RATE?    price of each event besides
+    first_increment BIGINT? class units that an event counts at least
+    next_increment BIGINT?  class units in whose multiples it counts then
+    valid_from    DATE?     first day
+    valid_to      DATE?     exclusive
+    """,
+    key="file_key line_no",
+    partition_by="file_key",
 )
 
 RECONCILIATION_LINE = _table(
@@ -1156,6 +1176,7 @@ TABLES = {
         CHARGE_FINDING,
         COMMITMENT_STATUS,
         VENDOR_INVOICE_LINE,
+        RATE_CARD_LINE,
         RECONCILIATION_LINE,
         RECONCILIATION_CAUSE,
         RECONCILIATION_TOTAL,

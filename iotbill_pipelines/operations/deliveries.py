@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from iotbill_pipelines.config.deliveries import Delivery, read_deliveries
 from iotbill_pipelines.operations.workspace import Workspace
-from iotbill_pipelines.storage.models import FeedFile
+from iotbill_pipelines.storage.models import FeedFile, FileStatement
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,11 @@ def missing_files(ws: Workspace, now: datetime, since: date | None = None) -> li
     wanted = {delivery.feed: delivery for delivery in config.deliveries}
     oldest = since or now.date() - timedelta(days=config.look_back_days)
     ours = FeedFile.feed_id.in_(list(wanted))
+    companions = sa.select(FileStatement.file_key).where(FileStatement.feed_id.in_(list(wanted)))
     recent = sa.select(FeedFile.feed_id, FeedFile.original_name).where(
-        ours, FeedFile.received_day >= oldest - timedelta(days=1)
+        ours,
+        FeedFile.received_day >= oldest - timedelta(days=1),
+        FeedFile.file_key.not_in(companions),
     )
     before = sa.select(FeedFile.feed_id).where(ours, FeedFile.received_day < oldest).distinct()
     names: dict[str | None, list[str]] = {feed: [] for feed in wanted}

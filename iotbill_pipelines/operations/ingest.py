@@ -3,7 +3,8 @@
 :func:`land` archives files and says which feed reads them. :func:`ingest` reads every file that is
 landed and not ingested yet, many of one feed in one pass, and replaces what the lake held of
 them; so a run that was killed is repeated by the next one without a trace. A file that cannot be
-used is quarantined with its reason and never stops another.
+used is quarantined with its reason and never stops another. One whose feed has companion files
+waits until its own has come.
 
 Per file: records in = accepted + ignored + rejected, in records and in quantity.
 """
@@ -17,29 +18,29 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
+from iotbill_pipelines.compute.companions import Statement, names_of
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
-from iotbill_pipelines.compute.readers import FileFault, SourceFile, read_files
+from iotbill_pipelines.compute.parts import UnreadableError, open_parts
+from iotbill_pipelines.compute.readers import FileFault, SourceFile, read_files, read_statements
 from iotbill_pipelines.config.feeds import feeds_of, load_feeds
 from iotbill_pipelines.engine.feeds.functions import ZONE_TABLE
 from iotbill_pipelines.engine.feeds.mapping import compile_feed
-from iotbill_pipelines.engine.feeds.spec import FeedSpec
+from iotbill_pipelines.engine.feeds.spec import Companion, FeedSpec
 from iotbill_pipelines.engine.feeds.tables import LOOKUP_TABLE, lookup_rows
 from iotbill_pipelines.engine.feeds.zones import local_days
 from iotbill_pipelines.engine.schemas import (
     REFERENCE,
     REJECTED_RECORD,
-    USAGE_RECORD,
-    VENDOR_INVOICE_LINE,
 )
 from iotbill_pipelines.operations import contracts
 from iotbill_pipelines.operations.data_quality import check_table
 from iotbill_pipelines.operations.locks import advisory_lock
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
-from iotbill_pipelines.storage import landing, reference
+from iotbill_pipelines.storage import landing, reference, statements
 from iotbill_pipelines.storage.models import FeedFile
 
 BATCH_BYTES = 256 * 2**20
@@ -117,6 +118,8 @@ def register(
     name = landing.safe_name(path.name)
     feed_id, problem = _feed_of(name, feeds)
     row, new = landing.record(session, archived, name, feed_id, now)
+    if feed_id is not None and feeds[feed_id].is_companion(name):
+        new |= statements.landed(session, feed_id, name, row.file_key, now)
     told = problem if row.state == "unrecognised" else None
     return Landed(path, row.file_key, row.feed_id, row.state, new, told)
 
@@ -142,11 +145,15 @@ def ingest(ws: Workspace, received_day: date | None = None) -> StageResult:
     feeds = load_feeds(ws.configs / "feeds")
     with advisory_lock(ws.engine, "ingest", wait=True):
         _recognise(ws, feeds)
-        rows = _waiting(ws, received_day)
-        results: list[FileResult] = []
+        read = [
+            found for spec in feeds.values() if spec.companion
+            for found in _read_companions(ws, spec, spec.companion)
+        ]  # fmt: skip
+        rows, alone = _with_statements(ws, _waiting(ws, received_day, feeds), feeds)
+        results = [result for _, result in read]
         for spec, batch in _batches(rows, feeds):
             results += _ingest_batch(ws, spec, batch)
-    return _summary(ws, rows, results, received_day)
+    return _summary(ws, [*(row for row, _ in read), *rows], results, received_day, alone)
 
 
 def reingest(ws: Workspace, file_keys: Sequence[int]) -> None:
@@ -285,19 +292,104 @@ def _recognise(ws: Workspace, feeds: dict[str, FeedSpec]) -> None:
         for row in session.execute(unknown).scalars():
             matching = feeds_of(row.original_name, feeds.values())
             if len(matching) == 1:
-                row.feed_id, row.state = matching[0].id, "landed"
+                [spec] = matching
+                row.feed_id, row.state = spec.id, "landed"
+                if spec.is_companion(row.original_name):
+                    statements.landed(
+                        session, spec.id, row.original_name, row.file_key, row.landed_at
+                    )
 
 
-def _waiting(ws: Workspace, received_day: date | None) -> list[FeedFile]:
+def _waiting(
+    ws: Workspace, received_day: date | None, feeds: Mapping[str, FeedSpec]
+) -> list[FeedFile]:
+    """Files to ingest: of the day, and of feeds whose files may have waited for another since."""
     wanted = select(FeedFile).where(FeedFile.state == "landed")
     if received_day is not None:
-        wanted = wanted.where(FeedFile.received_day == received_day)
+        paired = [spec.id for spec in feeds.values() if spec.companion]
+        wanted = wanted.where(
+            or_(FeedFile.received_day == received_day, FeedFile.feed_id.in_(paired))
+        )
     with Session(ws.engine, expire_on_commit=False) as session:
         return list(
             session.execute(
                 wanted.order_by(FeedFile.landed_at, FeedFile.original_name, FeedFile.file_key)
             ).scalars()
         )
+
+
+def _read_companions(
+    ws: Workspace, spec: FeedSpec, companion: Companion
+) -> list[tuple[FeedFile, FileResult]]:
+    """Read the companion files that landed; what they state lets data files be looked at."""
+    done: list[tuple[FeedFile, FileResult]] = []
+    with Session(ws.engine, expire_on_commit=False) as session, session.begin():
+        for name, file in statements.unread(session, spec.id):
+            source = _source_file(ws, file, name)
+            error = None
+            found: list[Statement] = []
+            try:
+                found = read_statements(spec, companion, [source])
+            except UnreadableError as fault:
+                error = f"{fault.code}: {fault.message}"
+            statements.read(session, spec.id, name, file, found, ws.clock())
+            nothing = dict.fromkeys(_SUMS, 0)
+            state = "quarantined" if error else "ingested"
+            result = FileResult(file.file_key, state, error, nothing, dict(nothing), ())
+            _store_state(session, result, ws.clock())
+            done.append((file, result))
+    return done
+
+
+def _with_statements(
+    ws: Workspace, rows: Sequence[FeedFile], feeds: Mapping[str, FeedSpec]
+) -> tuple[list[FeedFile], list[FeedFile]]:
+    """Part files that can be ingested from those that wait for their companion."""
+    ready: list[FeedFile] = []
+    alone: list[FeedFile] = []
+    with Session(ws.engine) as session, session.begin():
+        for feed_id in dict.fromkeys(row.feed_id for row in rows):
+            mine = [row for row in rows if row.feed_id == feed_id]
+            spec = feeds.get(feed_id or "")
+            companion = spec.companion if spec else None
+            if spec is None or companion is None or not companion.wait:
+                ready += mine
+                continue
+            found = statements.of_files(
+                session, spec.id, [names_of(row.original_name) for row in mine]
+            )
+            for row, statement in zip(mine, found, strict=True):
+                archived = statement is None and _brings_its_own(ws, row, spec)
+                (ready if statement is not None or archived else alone).append(row)
+        session.execute(
+            update(FeedFile)
+            .where(FeedFile.file_key.in_([row.file_key for row in alone]))
+            .values(error="waits for its companion file")
+        )
+    return ready, alone
+
+
+def _brings_its_own(ws: Workspace, row: FeedFile, spec: FeedSpec) -> bool:
+    """Is the file an archive with companions among its members?"""
+    try:
+        with open_parts(_source_file(ws, row), spec, 0) as parts:
+            return any(spec.is_companion(part.text_name()) for part in parts if part.member)
+    except (UnreadableError, OSError):
+        return True  # reading it says what is wrong with it
+
+
+def _source_file(
+    ws: Workspace, row: FeedFile, name: str | None = None, statement: Statement | None = None
+) -> SourceFile:
+    path = row.archive_path
+    return SourceFile(
+        row.file_key,
+        name or row.original_name,
+        row.landed_at.replace(tzinfo=None),
+        row.size_bytes,
+        lambda: landing.open_archived(ws.archive, path),
+        statement,
+    )
 
 
 def _batches(
@@ -339,15 +431,15 @@ def _ingest_batch(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> l
 
 
 def _store_batch(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> list[FileResult]:
+    stated: list[Statement | None] = [None] * len(batch)
+    if spec.companion:
+        with Session(ws.engine) as session:
+            stated = statements.of_files(
+                session, spec.id, [names_of(row.original_name) for row in batch]
+            )
     files = [
-        SourceFile(
-            row.file_key,
-            row.original_name,
-            row.landed_at.replace(tzinfo=None),
-            row.size_bytes,
-            lambda path=row.archive_path: landing.open_archived(ws.archive, path),  # type: ignore[misc]
-        )
-        for row in batch
+        _source_file(ws, row, statement=statement)
+        for row, statement in zip(batch, stated, strict=True)
     ]
     keys = [str(file.file_key) for file in files]
     with ws.compute() as compute:
@@ -356,7 +448,7 @@ def _store_batch(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> li
             REJECTED_RECORD, compute, "rejected_record", "file_key", keys, note=ws.run_id
         )
         accepted = "select * from mapped_record where outcome = 'accepted'"
-        if spec.target in (USAGE_RECORD.name, VENDOR_INVOICE_LINE.name):
+        if spec.target not in REFERENCE:
             ws.lake.replace_each(
                 spec.table, compute, accepted, "file_key", keys,
                 order_by=("line_no",), note=ws.run_id,
@@ -428,6 +520,7 @@ def _summary(
     rows: Sequence[FeedFile],
     results: Sequence[FileResult],
     received_day: date | None,
+    alone: Sequence[FeedFile],
 ) -> StageResult:
     names = {row.file_key: row.original_name for row in rows}
     feed_of = {row.file_key: row.feed_id or "" for row in rows}
@@ -437,6 +530,14 @@ def _summary(
             "correct the file or the feed, then land the new file or ingest this one again",
         )
         for result in results if result.state == "quarantined"
+    ]  # fmt: skip
+    findings += [
+        Finding(
+            "companion_missing", "warn",
+            f"{row.original_name} waits for its companion file, which states what it holds",
+            "1 file", "ask the sender for it, land it, then ingest again",
+        )
+        for row in alone
     ]  # fmt: skip
     with Session(ws.engine) as session:
         wanted = select(FeedFile.original_name).where(FeedFile.state == "unrecognised")

@@ -19,7 +19,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
-from iotbill_pipelines.config.feeds import load_feeds
+from iotbill_pipelines.config.feeds import load_feeds, policy_row
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.feeds.spec import FeedSpec
 from iotbill_pipelines.engine.flow import find_nearby
@@ -77,29 +77,14 @@ def read_feeds(ws: Workspace) -> Feeds:
     folder = ws.configs / "feeds"
     found = load_feeds(folder) if any(folder.glob("*.yaml")) else {}
     specs = {id_: spec for id_, spec in found.items() if spec.target == USAGE_RECORD.name}
-    rows = [policy_row(spec) for spec in specs.values()]
+    rows = [policy_of(spec) for spec in specs.values()]
     return Feeds(specs, pa.Table.from_pylist(rows, schema=FEED_POLICY.arrow_schema))
 
 
-def policy_row(spec: FeedSpec) -> dict[str, object]:
+def policy_of(spec: FeedSpec) -> dict[str, object]:
     """Return a feed's row of :data:`engine.schemas.FEED_POLICY`."""
-    correlate = spec.correlate
-    needed = correlate.needed if correlate else ()
-    return {
-        "feed_id": spec.id,
-        "family": spec.family,
-        "restating": bool(spec.dedup and spec.dedup.restating),
-        "combine": correlate.combine if correlate else None,
-        "counting": correlate.counting if correlate else None,
-        "needs_start": "start" in needed,
-        "needs_stop": "stop" in needed,
-        "needs_sequence": "sequence" in needed,
-        "first_sequence": correlate.first_sequence if correlate else None,
-        "timeout_seconds": 3600 * (correlate.timeout_hours if correlate else 24),
-        "on_timeout": correlate.on_timeout if correlate else "release",
-        "wrap_at": correlate.wrap_at if correlate else None,
-        "first_reading": correlate.first_reading if correlate else "zero",
-    }
+    restating = bool(spec.dedup and spec.dedup.restating)
+    return policy_row(spec.id, spec.family, restating=restating, correlate=spec.correlate)
 
 
 @dataclass(frozen=True)

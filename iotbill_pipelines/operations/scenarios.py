@@ -26,6 +26,7 @@ from iotbill_pipelines.config.scenarios import (
 )
 from iotbill_pipelines.engine import flow
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.mediate import PLAIN
 from iotbill_pipelines.engine.money import minor_digits, round_half_up
 from iotbill_pipelines.engine.schemas import TABLES
 
@@ -121,7 +122,11 @@ def run_tables(tables: ScenarioTables, months: Iterable[Month]) -> dict[str, pa.
                 "usage_record",
                 tables.usage.filter(pc.equal(tables.usage["usage_month"], utc_month)),
             )
-            flow.rate_month(compute)
+            if tables.policies is not PLAIN:
+                others = pc.not_equal(tables.usage["usage_month"], utc_month)
+                compute.load("other_usage", tables.usage.filter(others))
+                flow.find_nearby(compute, tables.policies)
+            flow.rate_month(compute, tables.policies, nearby=tables.policies is not PLAIN)
             for name in _RATED:
                 results[name].append(compute.fetch(name))
         rated = results["rated_usage"]
@@ -176,6 +181,13 @@ def _compare(scenario: Scenario, results: dict[str, pa.Table]) -> Iterable[Scena
     if expected.duplicates is not None:
         got = results["duplicate_record"].num_rows
         yield _count("records duplicate", expected.duplicates, got)
+    if expected.merged is not None:
+        merged = [
+            row["records"]
+            for row in results["usage_outcome"].to_pylist()
+            if row["reason_code"] == "merged"
+        ]
+        yield _count("records merged", expected.merged, sum(merged))
     if expected.suspended is not None:
         found: dict[str, int] = {}
         for reason in results["suspended_record"]["reason_code"].to_pylist():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,6 +37,7 @@ from iotbill_pipelines.storage.models import (
     Run,
     StageInput,
     SuspenseWaiver,
+    SuspenseWaiverWithdrawal,
 )
 from iotbill_pipelines.storage.reference import Snapshot, load_snapshot, open_snapshot
 
@@ -198,8 +199,18 @@ def show(ws: Workspace, address: str) -> SuspendedView:
             .where(SuspenseWaiver.file_key == key, SuspenseWaiver.line_no == number)
             .order_by(SuspenseWaiver.waiver_id)
         ).all()
+        ended = {
+            w.waiver_id: f"; taken back {w.withdrawn_at:%Y-%m-%d %H:%M} UTC by {w.withdrawn_by}: "
+            f"{w.withdraw_reason}"
+            for w in session.scalars(
+                sa.select(SuspenseWaiverWithdrawal).where(
+                    SuspenseWaiverWithdrawal.waiver_id.in_([w.waiver_id for w in waivers])
+                )
+            )
+        }
         told = [
             f"{w.waived_at:%Y-%m-%d %H:%M} UTC {w.waived_by} ({w.reason_code}): {w.waive_reason}"
+            + ended.get(w.waiver_id, "")
             for w in waivers
         ]
     other = wanted_lines[1] if len(wanted_lines) > 1 else None
@@ -247,14 +258,7 @@ def _select(ws: Workspace, compute: DuckDbCompute, wanted: Wanted, where: str = 
         files = connection.execute(
             sa.select(FeedFile.file_key, FeedFile.original_name, FeedFile.landed_at)
         ).all()
-        waivers = connection.execute(
-            sa.select(
-                SuspenseWaiver.file_key,
-                SuspenseWaiver.line_no,
-                SuspenseWaiver.reason_code,
-                SuspenseWaiver.waived_by,
-            ).where(SuspenseWaiver.usage_month.in_(scope))
-        ).all()
+        waivers = connection.execute(_holding(scope)).all()
     compute.load(
         "landed_file",
         pa.table(
@@ -276,6 +280,7 @@ def _select(ws: Workspace, compute: DuckDbCompute, wanted: Wanted, where: str = 
                 "line_no": pa.array([w.line_no for w in waivers], pa.int64()),
                 "reason_code": pa.array([w.reason_code for w in waivers], pa.string()),
                 "waived_by": pa.array([w.waived_by for w in waivers], pa.string()),
+                "waiver_id": pa.array([w.waiver_id for w in waivers], pa.int64()),
             }
         ),
     )
@@ -301,11 +306,25 @@ def _select(ws: Workspace, compute: DuckDbCompute, wanted: Wanted, where: str = 
             estimate_suspense(compute)
     compute.define(
         "chosen_suspense",
-        "select s.*, f.file_name, f.landed_at, f.age_days, w.waived_by"
+        "select s.*, f.file_name, f.landed_at, f.age_days, w.waived_by, w.waiver_id"
         " from suspended_record as s left join landed_file as f on f.file_key = s.file_key"
         " left join waiver as w on w.file_key = s.file_key and w.line_no = s.line_no"
         " and w.reason_code = s.reason_code",
         keep=True,
+    )
+
+
+def _holding(months: Iterable[str]) -> sa.Select[int, int, int, str, str]:
+    """The waivers of months that nobody took back, one a record and reason."""
+    ended = sa.select(SuspenseWaiverWithdrawal.waiver_id)
+    key = (SuspenseWaiver.file_key, SuspenseWaiver.line_no, SuspenseWaiver.reason_code)
+    return (
+        sa.select(SuspenseWaiver.waiver_id, *key, SuspenseWaiver.waived_by)
+        .where(
+            SuspenseWaiver.usage_month.in_(sorted(months)), SuspenseWaiver.waiver_id.not_in(ended)
+        )
+        .distinct(*key)
+        .order_by(*key, SuspenseWaiver.waiver_id)
     )
 
 
@@ -519,16 +538,7 @@ def waive(ws: Workspace, wanted: Wanted, addresses: Sequence[str], *, by: str, r
     Named are addresses, or everything that ``wanted`` selects. Waiving twice changes nothing.
     Raises SuspenseError for an empty name or reason, or where nothing that is meant is suspended.
     """
-    if not by.strip() or not reason.strip():
-        raise SuspenseError("a waiver needs a name and a reason: --by NAME --reason TEXT")
-    if not addresses and wanted == Wanted():
-        raise SuspenseError(
-            "say which records: their addresses, or --reason-code, --feed, --account, --month"
-        )
-    where = "true"
-    if addresses:
-        pairs = ", ".join(f"({k}, {n})" for k, n in map(parse_address, addresses))
-        where = f"(s.file_key, s.line_no) in ({pairs})"
+    where = _signed_for(wanted, addresses, by, reason)
     with ws.compute() as compute:
         _select(ws, compute, wanted, where)
         rows = compute.fetch(
@@ -550,7 +560,6 @@ def waive(ws: Workspace, wanted: Wanted, addresses: Sequence[str], *, by: str, r
                 session.execute(
                     insert(SuspenseWaiver)
                     .values([row | signed for row in rows[first : first + 5_000]])
-                    .on_conflict_do_nothing()
                     .returning(SuspenseWaiver.waiver_id)
                 ).all()
             )
@@ -571,14 +580,71 @@ def waive(ws: Workspace, wanted: Wanted, addresses: Sequence[str], *, by: str, r
     return added
 
 
+def unwaive(
+    ws: Workspace, wanted: Wanted, addresses: Sequence[str], *, by: str, reason: str
+) -> int:
+    """Take waivers back, so that their records are waited for again; return how many.
+
+    Named are records as in :func:`waive`, those that are suspended still. Raises SuspenseError for
+    an empty name or reason, or where no record that is meant has a waiver that holds.
+    """
+    where = _signed_for(wanted, addresses, by, reason)
+    with ws.compute() as compute:
+        _select(ws, compute, wanted, where)
+        rows = compute.fetch(
+            "select waiver_id, file_key, line_no, reason_code from chosen_suspense"
+            " where waiver_id is not null order by file_key, line_no"
+        ).to_pylist()
+    if not rows or len(rows) < len(addresses):
+        raise SuspenseError(
+            f"{len(rows)} of {len(addresses) or 'these'} records are waived; "
+            "`iotbill suspense list --records 20` shows addresses"
+        )
+    signed = {"withdrawn_by": by.strip(), "withdraw_reason": reason.strip()}
+    with Session(ws.engine) as session, session.begin():
+        for first in range(0, len(rows), 5_000):
+            session.execute(
+                insert(SuspenseWaiverWithdrawal).values(
+                    [
+                        {"waiver_id": row["waiver_id"], "withdrawn_at": ws.clock()} | signed
+                        for row in rows[first : first + 5_000]
+                    ]
+                )
+            )
+        ledger.audit(
+            session,
+            at=ws.clock(),
+            actor=ws.actor,
+            action="unwaive_suspense",
+            subject=f"{len(rows)} records",
+            detail={
+                "by": by.strip(),
+                "reason": reason.strip(),
+                "records": _counted(row["reason_code"] for row in rows),
+                "first": [f"{r['file_key']}:{r['line_no']}" for r in rows[:20]],
+            },
+        )
+    return len(rows)
+
+
+def _signed_for(wanted: Wanted, addresses: Sequence[str], by: str, reason: str) -> str:
+    """SQL: which records a signature is for. Raises SuspenseError for nobody's, or for none."""
+    if not by.strip() or not reason.strip():
+        raise SuspenseError("a waiver needs a name and a reason: --by NAME --reason TEXT")
+    if not addresses and wanted == Wanted():
+        raise SuspenseError(
+            "say which records: their addresses, or --reason-code, --feed, --account, --month"
+        )
+    if not addresses:
+        return "true"
+    pairs = ", ".join(f"({k}, {n})" for k, n in map(parse_address, addresses))
+    return f"(s.file_key, s.line_no) in ({pairs})"
+
+
 def waived_records(ws: Workspace, month: Month) -> int:
     """Return how many records of a month are suspended for a reason that was waived."""
     with ws.engine.connect() as connection:
-        waived = connection.execute(
-            sa.select(
-                SuspenseWaiver.file_key, SuspenseWaiver.line_no, SuspenseWaiver.reason_code
-            ).where(SuspenseWaiver.usage_month == str(month))
-        ).all()
+        waived = connection.execute(_holding([str(month)])).all()
     if not waived:
         return 0
     suspended = _addresses(ws, [month])

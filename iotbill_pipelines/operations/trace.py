@@ -1,6 +1,7 @@
 """From an amount back to the lines of files behind it (RULEBOOK §11: every line traces).
 
-journal line -> booked charges -> components -> rated records -> file, line and the raw text.
+journal line -> booked charges -> components -> rated records -> file, line and the raw text, of
+every part where a record is an event of several.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.compute.readers import SourceFile, read_files
 from iotbill_pipelines.config.feeds import load_feeds
 from iotbill_pipelines.engine.calendars import Month, months_between
@@ -23,6 +26,7 @@ from iotbill_pipelines.engine.schemas import (
     POOL_PART,
     RATED_USAGE,
     USAGE_AGGREGATE,
+    USAGE_PART,
 )
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.landing import open_archived
@@ -106,6 +110,25 @@ class RecordView:
     quantity: int
     rated_quantity: int
     price_id: str
+    raw_text: str
+    parts: tuple[PartView, ...] = ()
+
+
+@dataclass(frozen=True)
+class PartView:
+    """A record that went into another's usage event: the part of a session (RULEBOOK §5).
+
+    ``quantity`` is as delivered, an amount or a counter's reading; ``counted_quantity`` is what it
+    adds to the event.
+    """
+
+    file_name: str
+    file_key: int
+    line_no: int
+    part: str
+    moment: str
+    quantity: int
+    counted_quantity: int
     raw_text: str
 
 
@@ -259,12 +282,10 @@ def _trace_charge(ws: Workspace, charge: ChargeView, most_records: int) -> Charg
         compute.define("traced_window", _WINDOWS, keep=True)
         begun = compute.fetch("select min(window_start) as day from traced_window")
         first = begun["day"][0].as_py()
-        files = [
-            file
-            for month in months_between(Month.of(first or period.start) - 1, period + 1)
-            for file in ws.lake.files(RATED_USAGE, usage_month=str(month))
-        ]
-        compute.scan(RATED_USAGE, files)
+        months = list(map(str, months_between(Month.of(first or period.start) - 1, period + 1)))
+        for table in (RATED_USAGE, USAGE_PART):
+            files = [f for month in months for f in ws.lake.files(table, usage_month=month)]
+            compute.scan(table, files)
         compute.define("traced_record", _RECORDS, keep=True)
         total = compute.fetch("select count(*) as records from traced_record")["records"][0].as_py()
         records = compute.fetch(
@@ -272,6 +293,7 @@ def _trace_charge(ws: Workspace, charge: ChargeView, most_records: int) -> Charg
             " rated_quantity, price_id from traced_record"
             f" order by event_start, file_key, line_no limit {most_records}"
         ).to_pylist()
+        parts = parts_of(compute, records)
     digits = minor_digits(charge.currency)
     return ChargeTrace(
         charge,
@@ -285,7 +307,7 @@ def _trace_charge(ws: Workspace, charge: ChargeView, most_records: int) -> Charg
             )
             for row in components
         ],
-        _with_text(ws, records),
+        _with_text(ws, records, parts),
         total,
     )
 
@@ -310,17 +332,41 @@ where r.pooled or not w.only_pooled
 """
 
 
-def _with_text(ws: Workspace, records: list[dict[str, object]]) -> list[RecordView]:
-    keys = sorted({int(str(row["file_key"])) for row in records})
+def parts_of(compute: DuckDbCompute, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the parts of the events among ``records`` from relation ``usage_part``, in order.
+
+    Records need ``file_key`` and ``line_no``; an event that is one record whole has no parts.
+    """
+    if not records:
+        return []
+    listed = ", ".join(f"({row['file_key']}, {row['line_no']})" for row in records)
+    rows: list[dict[str, Any]] = compute.fetch(
+        "select event_file_key, event_line_no, file_key, line_no, part,"
+        " cast(moment as varchar) as moment, quantity, counted_quantity from usage_part"
+        f" where (event_file_key, event_line_no) in ({listed})"
+        " order by moment, file_key, line_no"
+    ).to_pylist()
+    return rows
+
+
+def _with_text(
+    ws: Workspace, records: list[dict[str, Any]], parts: list[dict[str, Any]]
+) -> list[RecordView]:
+    keys = sorted({row["file_key"] for row in (*records, *parts)})
     with Session(ws.engine) as session:
         names = {key: session.get_one(FeedFile, key).original_name for key in keys}
-    texts = raw_lines(ws, [(int(str(r["file_key"])), int(str(r["line_no"]))) for r in records])
+    texts = raw_lines(ws, [(row["file_key"], row["line_no"]) for row in (*records, *parts)])
+
+    def told(row: dict[str, Any]) -> dict[str, Any]:
+        key = row["file_key"]
+        return row | {"file_name": names[key], "raw_text": texts.get((key, row["line_no"]), "")}
+
+    of_event: dict[tuple[int, int], list[PartView]] = {}
+    for part in map(told, parts):
+        event = (part.pop("event_file_key"), part.pop("event_line_no"))
+        of_event.setdefault(event, []).append(PartView(**part))
     return [
-        RecordView(
-            file_name=names[int(str(row["file_key"]))],
-            raw_text=texts.get((int(str(row["file_key"])), int(str(row["line_no"]))), ""),
-            **row,  # type: ignore[arg-type]
-        )
+        RecordView(**told(row), parts=tuple(of_event.get((row["file_key"], row["line_no"]), ())))
         for row in records
     ]
 

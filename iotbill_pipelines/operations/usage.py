@@ -397,9 +397,10 @@ def _check_files(ws: Workspace, policy: ClosePolicy) -> list[Finding]:
                 Finding(
                     "feeds",
                     "warn",
-                    f"{name} landed but was not ingested",
+                    f"{name} {error}" if error else f"{name} landed but was not ingested",
                     "1 file",
-                    "run `iotbill ingest`, then close again",
+                    "have the carrier send the companion, or run `iotbill ingest`; then close "
+                    "again",
                 )
             )
         elif state == "quarantined":

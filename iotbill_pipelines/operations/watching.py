@@ -7,15 +7,21 @@ caller passes in (a position, hashes computed before) only saves work: losing it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, MutableMapping
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
+from iotbill_pipelines.config.feeds import load_feeds
+from iotbill_pipelines.engine.feeds.spec import FeedSpec
 from iotbill_pipelines.operations.workspace import Workspace
-from iotbill_pipelines.storage.landing import find_files
+from iotbill_pipelines.storage import statements
+from iotbill_pipelines.storage.landing import files_inside, find_files, safe_name
 from iotbill_pipelines.storage.models import FeedFile
 
 QUIET = timedelta(seconds=20)
@@ -58,20 +64,21 @@ def waiting(
     ``now`` is the time of the machine that the files' times of change come from.
     """
     ws.landing.mkdir(exist_ok=True)
-    found = list(find_files([ws.landing]))
-    names = [str(path) for path in found]
-    first = next((i for i, name in enumerate(names) if position and name > position), 0)
-    new: list[Path] = []
-    unsettled: list[Path] = []
-    unreadable: list[Path] = []
+    found = sorted(files_inside(str(ws.landing)))
+    first = bisect_right(found, position) if position else 0
+    new: list[str] = []
+    unsettled: list[str] = []
+    unreadable: list[str] = []
     hashed_files = hashed_bytes = 0
     known = _known(ws)
+    is_new_companion = _companions(ws)
     hashes = {} if hashes is None else hashes
     stopped: str | None = None
+    settled_before = now.timestamp() - QUIET.total_seconds()
     for path in [*found[first:], *found[:first]]:
         try:
             stamp, changed_at = _stamp(path)
-            if now.timestamp() - changed_at < QUIET.total_seconds():
+            if changed_at > settled_before:
                 unsettled.append(path)
                 continue
             if stamp not in hashes:
@@ -83,14 +90,19 @@ def waiting(
         except OSError:
             unreadable.append(path)
             continue
-        stopped = str(path)
-        if hashes[stamp] not in known:
+        stopped = path
+        name = known.get(hashes[stamp])
+        if name is None or (not path.endswith(name) and is_new_companion(path)):
             new.append(path)
             if len(new) == most_files:
                 break
     else:
         stopped = None
-    return Waiting(tuple(new), _days(ws), tuple(unsettled), tuple(unreadable), stopped)
+    return Waiting(_paths(new), _days(ws), _paths(unsettled), _paths(unreadable), stopped)
+
+
+def _paths(texts: Iterable[str]) -> tuple[Path, ...]:
+    return tuple(map(Path, texts))
 
 
 def settled_files(ws: Workspace, now: datetime, names: Iterable[str] = ()) -> list[Path]:
@@ -101,31 +113,50 @@ def settled_files(ws: Workspace, now: datetime, names: Iterable[str] = ()) -> li
         path
         for path in find_files([ws.landing])
         if (not wanted or str(path.relative_to(ws.landing)) in wanted)
-        and now.timestamp() - _stamp(path)[1] >= QUIET.total_seconds()
+        and now.timestamp() - _stamp(str(path))[1] >= QUIET.total_seconds()
     ]
 
 
-def _stamp(path: Path) -> tuple[Stamp, float]:
-    status = path.stat()
-    stamp = (str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+def _stamp(path: str) -> tuple[Stamp, float]:
+    status = os.stat(path)  # noqa: PTH116 - a Path for each of 100,000 takes its time
+    stamp = (path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
     # The inode's change time too: a copy that keeps the carrier's modification time has just begun.
     return stamp, max(status.st_mtime, status.st_ctime)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
+def _sha256(path: str) -> str:
+    with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _known(ws: Workspace) -> set[str]:
+def _known(ws: Workspace) -> dict[str, str]:
+    """Digests of landed files, with the names under which they landed."""
     with ws.engine.connect() as connection:
-        return set(connection.execute(sa.select(FeedFile.sha256)).scalars())
+        rows = connection.execute(sa.select(FeedFile.sha256, FeedFile.original_name))
+        return {row.sha256: row.original_name for row in rows}
+
+
+def _companions(ws: Workspace) -> Callable[[str], bool]:
+    """Tell companion files that are not known by name: theirs may be the bytes of another."""
+    known: list[tuple[list[FeedSpec], set[str]]] = []  # read for the first that is asked about
+
+    def is_new(path: str) -> bool:
+        if not known:
+            feeds = load_feeds(ws.configs / "feeds")
+            telling = [spec for spec in feeds.values() if spec.companion]
+            with Session(ws.engine) as session:
+                known.append((telling, statements.names(session) if telling else set()))
+        [(telling, landed)] = known
+        name = safe_name(Path(path).name)
+        return name not in landed and any(spec.is_companion(name) for spec in telling)
+
+    return is_new
 
 
 def _days(ws: Workspace) -> tuple[date, ...]:
     select = (
         sa.select(FeedFile.received_day)
-        .where(FeedFile.state == "landed")
+        .where(FeedFile.state == "landed", FeedFile.error.is_(None))
         .distinct()
         .order_by(FeedFile.received_day)
     )

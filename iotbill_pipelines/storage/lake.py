@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable
+from deltalake import CommitProperties, DeltaTable, TableFeatures
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.transaction import AddAction
 
@@ -307,6 +307,7 @@ class Lake:
                 if not files and not self._holds(table, schema, partition):
                     return
                 try:
+                    _allow_timestamps(table, schema)
                     table.create_write_transaction(
                         files,
                         "overwrite",
@@ -379,6 +380,15 @@ def _delta_schema(schema: Table) -> pa.Schema:
     # Every column nullable in the log: what may be null is checked where rows are made, and a
     # later version of the program must be able to read older files.
     return pa.schema([pa.field(c.name, c.arrow, nullable=True) for c in schema.columns])
+
+
+def _allow_timestamps(table: DeltaTable, schema: Table) -> None:
+    """Let a table made without timestamps have some: Delta wants to be told before."""
+    if not any(column.type == "TIMESTAMP" for column in schema.columns):
+        return
+    if "timestampNtz" not in (table.protocol().reader_features or ()):
+        feature = TableFeatures.TimestampWithoutTimezone
+        table.alter.add_feature(feature, allow_protocol_versions_increase=True)
 
 
 def _check_partition(path: str, wanted: Mapping[str, str | None], schema: Table) -> None:

@@ -111,6 +111,28 @@ class FeedFile(Base):
     )
 
 
+class FileStatement(Base):
+    """What a companion file states of a data file of its feed (RULEBOOK §5, MD-09).
+
+    A landed companion has a row without ``data_file``, of which ``read_at`` is null until it is
+    read; its statements are further rows. The same bytes under another name are another companion.
+    """
+
+    __tablename__ = "file_statement"
+
+    feed_id: Mapped[str] = mapped_column(primary_key=True)
+    companion: Mapped[str] = mapped_column(primary_key=True, doc="its name as delivered")
+    data_file: Mapped[str] = mapped_column(
+        primary_key=True, server_default="", doc="name that it means, perhaps without endings"
+    )
+    file_key: Mapped[int] = mapped_column(ForeignKey("feed_file.file_key"), index=True)
+    landed_at: Mapped[dt.datetime]
+    read_at: Mapped[dt.datetime | None]
+    stated: Mapped[dict[str, Any] | None]
+
+    __table_args__ = (Index(None, "feed_id", "data_file"),)
+
+
 class FeedFileOutcome(Base):
     """What rating made of a file's accepted records, by UTC usage month."""
 
@@ -133,7 +155,8 @@ class FeedFileOutcome(Base):
 
 
 class SuspenseWaiver(Base):
-    """A suspended record that a named person decided not to wait for. Append-only.
+    """A suspended record that a named person decided not to wait for. Append-only; a
+    :class:`SuspenseWaiverWithdrawal` takes it back.
 
     It is left out of the tolerance of the suspense gate as long as the record is suspended for the
     reason that was waived; it stays in every list, and is rated if it can be after all.
@@ -154,10 +177,30 @@ class SuspenseWaiver(Base):
 
     __table_args__ = (
         *_months("usage_month"),
-        UniqueConstraint("file_key", "line_no", "reason_code"),
+        Index(None, "file_key", "line_no"),
         CheckConstraint(
             "length(trim(waived_by)) > 0 and length(trim(waive_reason)) > 0",
             name="a_waiver_is_signed",
+        ),
+    )
+
+
+class SuspenseWaiverWithdrawal(Base):
+    """A waiver that a named person took back: the record is waited for again. Append-only."""
+
+    __tablename__ = "suspense_waiver_withdrawal"
+
+    waiver_id: Mapped[int] = mapped_column(
+        ForeignKey("suspense_waiver.waiver_id"), primary_key=True, autoincrement=False
+    )
+    withdrawn_by: Mapped[str]
+    withdraw_reason: Mapped[str]
+    withdrawn_at: Mapped[dt.datetime]
+
+    __table_args__ = (
+        CheckConstraint(
+            "length(trim(withdrawn_by)) > 0 and length(trim(withdraw_reason)) > 0",
+            name="a_withdrawal_is_signed",
         ),
     )
 

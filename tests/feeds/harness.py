@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import io
+import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -108,3 +109,22 @@ def ingest_bytes(
         assert result.records_in == len(mine)
         assert result.quantity_in == sum(m["measured_quantity"] or 0 for m in mine)
     return Outcome(results, mapped, rejected)
+
+
+def damaged(content: bytes, draw: random.Random) -> bytes:
+    """Flip, cut, insert, truncate and repeat bytes."""
+    changed = bytearray(content)
+    for _ in range(draw.randint(1, 4)):
+        at = draw.randrange(len(changed) + 1)
+        match draw.choice(["flip", "cut", "insert", "truncate", "repeat"]):
+            case "flip" if at < len(changed):
+                changed[at] ^= draw.randint(1, 255)
+            case "cut":
+                del changed[at : at + draw.randint(1, 30)]
+            case "insert":
+                changed[at:at] = draw.choice([b"\0", b'"', b"\n", b",", b"\xff", b"<", b"{", b"]"])
+            case "truncate":
+                del changed[at:]
+            case "repeat":
+                changed[at:at] = changed[at : at + draw.randint(1, 200)]
+    return bytes(changed)

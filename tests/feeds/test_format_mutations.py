@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from iotbill_pipelines.config.feeds import load_feed
 from tests.decoders.test_roaming import charge, gprs, transfer_batch
 from tests.depth import examples
-from tests.feeds.harness import CSV_FEED, HEADER, feed, ingest_bytes, row
+from tests.feeds.harness import CSV_FEED, HEADER, damaged, feed, ingest_bytes, row
 from tests.feeds.test_layouts import LAYOUTS, LINES, packed
 
 SPECS = Path(__file__).parent / "specs"
@@ -56,24 +56,6 @@ FILES = {
         * 5,
     ),
 }
-
-
-def damaged(content: bytes, draw: random.Random) -> bytes:
-    changed = bytearray(content)
-    for _ in range(draw.randint(1, 4)):
-        at = draw.randrange(len(changed) + 1)
-        match draw.choice(["flip", "cut", "insert", "truncate", "repeat"]):
-            case "flip" if at < len(changed):
-                changed[at] ^= draw.randint(1, 255)
-            case "cut":
-                del changed[at : at + draw.randint(1, 30)]
-            case "insert":
-                changed[at:at] = draw.choice([b"\0", b'"', b"\n", b",", b"\xff", b"<", b"{", b"]"])
-            case "truncate":
-                del changed[at:]
-            case "repeat":
-                changed[at:at] = changed[at : at + draw.randint(1, 200)]
-    return bytes(changed)
 
 
 @pytest.mark.parametrize("kind", FILES)

@@ -513,3 +513,24 @@ def test_texts_of_configuration_stay_texts():
     spec = CSV_FEED + f'filter: [{{reason: evil, when: {{field: sim, equals: "{evil}"}}}}]\n'
     out = ingest_bytes(spec, f"time,sim,bytes\n,{evil},1\n".encode())
     assert out.counts == {"filter:evil": 1}
+
+
+def test_numbers_of_older_machines():
+    points = values("session_id", "{implied: {decimals: 2}}", ["1234", "-5", "007", "1.5"])
+    assert points == ["12.34", "-0.05", "0.07", "invalid_number"]
+    assert values("session_id", "overpunch", ["12{", "12J", "120", "}", "1{2", ""]) == [
+        "120", "-121", "120", "-0", "invalid_number", None,
+    ]  # fmt: skip
+    assert values("vendor_cost", "overpunch, {implied: {decimals: 3}}, decimal", ["0012L"]) == [
+        Decimal("-0.123")
+    ]
+
+
+def test_texts_in_parts():
+    assert values("session_id", "{replace: {pattern: '^(.*)-$', new: '-\\1'}}", ["12-", "-"]) == [
+        "-12", "-",
+    ]  # fmt: skip
+    assert values("session_id", "{replace: {pattern: '[^0-9]'}}", ["(1) 2", "x"]) == ["12", None]
+    assert values("session_id", "{join: {field: y, with: /, absent: none}}", ["a"]) == ["a/none"]
+    assert values("session_id", "{join: {field: y}}", ["a"]) == [None]
+    assert values("session_id", "{join: {field: y, absent: b, before: true}}", ["a"]) == ["ba"]

@@ -9,6 +9,7 @@ is broken says its exact reason.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -144,3 +145,43 @@ def test_the_sent_again_event_is_the_same_record_with_other_content(shared):
     first = [m for m in out.accepted if m["line_no"] in (1, 11)]
     assert len({m["dedup_key"] for m in first}) == 1
     assert len(first) == 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "file", "lines", "rates", "first", "last"),
+    [
+        ("rates_astpp", "astpp_originationrates_sample.csv", 2, "0.06", "1", "44"),
+        ("rates_astpp", "astpp_terminationrates_sample.csv", 2, "0.11", "1", "44"),
+        ("rates_govuk", "govuk_notify_international_sms_rates.yml", 223, "1060", "1", "1876"),
+        ("rates_jbilling", "jbilling_RateCard.xls", 1764, "619.98", "5994165", "7"),
+        ("rates_openbrm", "openbrm_ConvergentRateCard.csv", 4, "740.92", "1", "4"),
+        ("rates_sigscale", "sigscale_tariff-rates.csv", 6, "0.3433", "1416", "63"),
+    ],
+)
+def test_a_rate_card_and_its_yaml(shared, spec, file, lines, rates, first, last):
+    path = shared / "feeds/rates" / file
+    feed = load_feed(SPECS / f"{spec}.yaml")
+    assert any(fnmatchcase(path.name, pattern) for pattern in feed.files)
+    out = ingest_bytes(feed, {path.name: path.read_bytes()})
+    assert (out.counts, [r.state for r in out.results]) == ({"accepted": lines}, ["ingested"])
+    ends = (out.accepted[0]["destination"], out.accepted[-1]["destination"])
+    assert (sum(m["rate"] for m in out.accepted), ends) == (Decimal(rates), (first, last))
+    # five prefixes of the workbook stand there twice
+    distinct = lines - (5 if spec == "rates_jbilling" else 0)
+    assert len({m["destination"] for m in out.accepted}) == distinct
+
+
+def test_terms_of_a_rate_card(shared):
+    path = shared / "feeds/rates/openbrm_ConvergentRateCard.csv"
+    out = ingest_bytes(load_feed(SPECS / "rates_openbrm.yaml"), {path.name: path.read_bytes()})
+    assert {(str(m["valid_from"]), str(m["valid_to"])) for m in out.accepted} == {
+        ("2013-01-01", "2030-01-02")
+    }
+    assert {m["connection_fee"] for m in out.accepted} == {Decimal("21.81")}
+
+
+def test_a_rate_card_of_aliases_is_refused():
+    feed = load_feed(SPECS / "rates_govuk.yaml")
+    bomb = b"a: &a {rate_multiplier: 1}\nb: *a\n"
+    [result] = ingest_bytes(feed, {"govuk_notify_rates.yml": bomb}).results
+    assert (result.error or "").startswith("invalid_yaml")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.config.documents import ConfigError
 from iotbill_pipelines.config.feeds import load_feeds
-from iotbill_pipelines.operations.mediation import policy_row
+from iotbill_pipelines.engine.schemas import USAGE_PART
+from iotbill_pipelines.operations.mediation import policy_of
+from iotbill_pipelines.operations.trace import parts_of
 from tests.feeds.harness import feed, ingest_bytes
 
 from .records import Mediated, Row
@@ -52,7 +56,7 @@ BYES = b"""5,BYE,c-1,a,k,200,OK,2026-11-01 00:00:37,1001,1002
 def mediated(text: str, files: dict[str, bytes]) -> Mediated:
     spec = feed(text)
     rows: list[Row] = ingest_bytes(spec, files).accepted
-    return Mediated(rows, [policy_row(spec)])
+    return Mediated(rows, [policy_of(spec)])
 
 
 def test_calls_are_paired_over_files_and_months() -> None:
@@ -137,3 +141,18 @@ def test_feeds_of_a_family_agree_on_what_a_repeated_key_means(tmp_path: Path) ->
     (tmp_path / "b.yaml").write_text(other.replace("scope:", "restating: true, scope:"), "utf-8")
     with pytest.raises(ConfigError, match="let both be, or neither"):
         load_feeds(tmp_path)
+
+
+def test_a_trace_finds_the_parts_of_an_event() -> None:
+    got = mediated(CALLS, {"a.csv": INVITES, "b.csv": BYES})
+    events = [
+        {"file_key": row["file_key"], "line_no": row["line_no"]}
+        for row in sorted(got.usage, key=lambda r: r["event_start"])
+    ]
+    with DuckDbCompute() as compute:
+        compute.load("usage_part", pa.Table.from_pylist(got.parts, USAGE_PART.arrow_schema))
+        parts = parts_of(compute, events[-1:])
+        assert parts_of(compute, []) == []
+    assert [(p["part"], p["file_key"], p["line_no"], p["counted_quantity"]) for p in parts] == [
+        ("start", 1, 1, 0), ("stop", 2, 1, 0),
+    ]  # fmt: skip

@@ -207,7 +207,7 @@ def test_an_unreadable_file_stops_no_other(ws: Workspace, monkeypatch: pytest.Mo
     monkeypatch.setattr(
         watching,
         "_sha256",
-        lambda path: (_ for _ in ()).throw(OSError("disk")) if path == broken else whole(path),
+        lambda path: (_ for _ in ()).throw(OSError("disk")) if path == str(broken) else whole(path),
     )
     found = watching.waiting(ws, _later())
     assert [path.name for path in found.files] == ["accounts.csv"]

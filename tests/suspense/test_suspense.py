@@ -140,6 +140,14 @@ def test_waived_records_are_signed_kept_and_not_counted(ws: Workspace) -> None:
     assert {record.waived_by for record in shown.records} == {"Ann Lee"}
     assert sum(group.waived for group in shown.groups) == len(conflicts)
     assert "ticket 812" in suspense.show(ws, conflicts[0].address).waivers[0]
+    back = {"by": "Bo Ek", "reason": "wrong ticket"}
+    with pytest.raises(SuspenseError, match="0 of these"):
+        suspense.unwaive(ws, Wanted(reason="no_owner"), [], **back)
+    assert suspense.unwaive(ws, Wanted(), [conflicts[0].address], **back) == 1
+    assert suspense.waived_records(ws, OCTOBER) == before + len(conflicts) - 1
+    assert "taken back" in suspense.show(ws, conflicts[0].address).waivers[0]
+    assert suspense.waive(ws, Wanted(reason="conflict"), [], **signed) == 1
+    assert suspense.waived_records(ws, OCTOBER) == before + len(conflicts)
     for statement in ("delete from suspense_waiver", "update suspense_waiver set waived_by = 'x'"):
         with pytest.raises(sa.exc.DBAPIError), ws.engine.begin() as connection:
             connection.execute(sa.text(statement))

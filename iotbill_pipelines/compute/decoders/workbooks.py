@@ -13,8 +13,10 @@ import sys
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from itertools import chain
 from typing import Any, BinaryIO
 
 from iotbill_pipelines.compute.decoders.records import (
@@ -34,8 +36,10 @@ _Row = tuple[list[str], list[int]]
 class SheetOptions:
     """Where the table is: the sheet's name (the first when empty) and its header.
 
+    A name with ``*`` or ``?``, which Excel allows in none, stands for every sheet that it matches.
     The header is the row ``header_row`` (from 1), or the first row that has all the texts of
-    ``header_has``. Rows are records from the next one on; rows without any value are no records.
+    ``header_has``, and those below it up to ``header_rows``; ``type_rows`` follow. Rows are records
+    from the next one on; rows without any value are no records.
 
     ``columns`` are those that are read and must be there, ``optional_columns`` those that may be;
     without any, all are read. Only what is read can be at fault.
@@ -44,8 +48,11 @@ class SheetOptions:
     sheet: str | None = None
     header_row: int = 1
     header_has: tuple[str, ...] = ()
+    header_rows: int = 1
+    type_rows: int = 0
     columns: tuple[str, ...] = ()
     optional_columns: tuple[str, ...] = ()
+    tells_sheet: bool = False
     max_bytes: int = 256 << 20
     max_ratio: int = 200
     max_cells: int = 20_000_000
@@ -54,9 +61,10 @@ class SheetOptions:
 
 
 def decode(stream: BinaryIO, options: SheetOptions, process: SheetProcess | None = None) -> Decoded:
-    """Decode a sheet; ``line_no`` is the row as Excel numbers it.
+    """Decode a sheet; ``line_no`` is the row as Excel numbers it, of several sheets numbered on.
 
-    A ``process`` given reads several workbooks one after another.
+    A ``process`` given reads several workbooks one after another. With ``tells_sheet``, field
+    ``$sheet`` is the sheet's name.
 
     Fields have the header's texts (trimmed) as names, columns without one their letter. Empty
     cells are ``""``. Findings that quarantine the file: ``empty``, ``too_large``, ``unreadable``,
@@ -66,11 +74,15 @@ def decode(stream: BinaryIO, options: SheetOptions, process: SheetProcess | None
     decoded = Decoded(iter(()))
     try:
         if process is not None:
-            rows = _rows(stream, options, decoded, process)
+            sheets = _sheets(stream, options, decoded, process)
         else:
             with SheetProcess() as own:
-                rows = _rows(stream, options, decoded, own)
-        decoded.records = _records(rows, options, decoded)
+                sheets = _sheets(stream, options, decoded, own)
+        parts, before = [], 0
+        for name, rows in sheets:
+            parts.append(_records(rows, options, decoded, name, before))
+            before += len(rows)
+        decoded.records = chain.from_iterable(parts)
     except DecodeError as error:
         decoded.problems.append(error.problem)
     return decoded
@@ -80,9 +92,10 @@ def _refuse(code: str, message: str, line_no: int | None = None) -> DecodeError:
     return DecodeError(Problem(code, message, Scope.FILE, line_no=line_no))
 
 
-def _rows(
+def _sheets(
     stream: BinaryIO, options: SheetOptions, decoded: Decoded, process: SheetProcess
-) -> list[_Row]:
+) -> list[tuple[str, list[_Row]]]:
+    """Return the names and rows of the sheets that are read."""
     data = stream.read(options.max_bytes + 1)
     if not data:
         raise _refuse("empty", "the file is empty")
@@ -90,20 +103,45 @@ def _rows(
         raise _refuse("too_large", f"the file is larger than {options.max_bytes} bytes")
     if data.startswith(_ZIP_MAGIC):
         _check_unpacked_size(data, options)
-    lines = process.read(data, options)
-    first = lines[0]
-    names = first.get("sheets", [])
-    error = first.get("error")
-    if error == "no_such_sheet":
-        message = f"there is no sheet {options.sheet!r}, only {', '.join(names) or 'none at all'}"
-        raise _refuse(error, message)
-    if error is not None:
-        raise _refuse(error, f"not a readable workbook: {first['message']}")
-    others = ", ".join(name for name in names if name != first["sheet"])
+    pattern = options.sheet or ""
+    if not any(mark in pattern for mark in "*?"):
+        names, found, rows = _sheet(data, options, process)
+        sheets = [(found, rows)]
+    else:
+        names, found, rows = _sheet(data, replace(options, sheet=None), process)
+        wanted = [name for name in names if fnmatchcase(name, pattern)]
+        if not wanted:
+            raise _no_sheet(options, names)
+        read = {found: rows}
+        for name in wanted:
+            if name not in read:
+                read[name] = _sheet(data, replace(options, sheet=name), process)[2]
+        sheets = [(name, read[name]) for name in wanted]
+    others = ", ".join(name for name in names if name not in dict(sheets))
     if others:
         message = f"not read: the sheets {others}"
         decoded.problems.append(Problem("other_sheets", message, Scope.NOTICE))
-    return [(texts, places) for texts, places in lines[1:]]
+    return sheets
+
+
+def _sheet(
+    data: bytes, options: SheetOptions, process: SheetProcess
+) -> tuple[list[str], str, list[_Row]]:
+    """Read one sheet; return the names of all, its own, and its rows."""
+    lines = process.read(data, options)
+    first = lines[0]
+    names: list[str] = first.get("sheets", [])
+    error = first.get("error")
+    if error == "no_such_sheet":
+        raise _no_sheet(options, names)
+    if error is not None:
+        raise _refuse(error, f"not a readable workbook: {first['message']}")
+    return names, first["sheet"], [(texts, places) for texts, places in lines[1:]]
+
+
+def _no_sheet(options: SheetOptions, names: list[str]) -> DecodeError:
+    message = f"there is no sheet {options.sheet!r}, only {', '.join(names) or 'none at all'}"
+    return _refuse("no_such_sheet", message)
 
 
 class SheetProcess:
@@ -191,9 +229,14 @@ def _check_unpacked_size(data: bytes, options: SheetOptions) -> None:
         raise _refuse("too_large", f"the workbook unpacks to {unpacked} bytes")
 
 
-def _records(rows: list[_Row], options: SheetOptions, decoded: Decoded) -> Iterator[RawRecord]:
+def _records(
+    rows: list[_Row], options: SheetOptions, decoded: Decoded, sheet: str, before: int
+) -> Iterator[RawRecord]:
     index = _header_index(rows, options)
-    names = [text.strip() for text in rows[index][0]]
+    last = index + options.header_rows
+    if last > len(rows):
+        raise _refuse("no_header", f"the sheet ends before row {last}")
+    names = joined_names([texts for texts, _ in rows[index:last]])
     wanted = {*options.columns, *options.optional_columns}
     while wanted and names and not names[-1]:
         names.pop()  # a sheet is as wide as its widest row
@@ -209,7 +252,24 @@ def _records(rows: list[_Row], options: SheetOptions, decoded: Decoded) -> Itera
             names[position] = ""
     names = [name or column_letters(position) for position, name in enumerate(names)]
     decoded.header["sheet_header_row"] = str(index + 1)
-    return _body(rows, index + 1, names, wanted or set(names))
+    told = {"$sheet": sheet} if options.tells_sheet else {}
+    return _body(rows, last + options.type_rows, names, wanted or set(names), told, before)
+
+
+def joined_names(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the names of columns that stand over several rows, trimmed and joined by blanks.
+
+    An empty cell of an upper row continues the one to its left.
+    """
+    *upper, names = [[text.strip() for text in row] for row in rows]
+    for row in reversed(upper):
+        reach, group = [], ""
+        for text in [*row, *[""] * (len(names) - len(row))]:
+            group = text or group
+            reach.append(group)
+        names += [""] * (len(reach) - len(names))
+        names = [" ".join(filter(None, pair)) for pair in zip(reach, names, strict=True)]
+    return names
 
 
 def _header_index(rows: list[_Row], options: SheetOptions) -> int:
@@ -224,7 +284,14 @@ def _header_index(rows: list[_Row], options: SheetOptions) -> int:
     raise _refuse("no_header", f"no row has all of {', '.join(options.header_has)}")
 
 
-def _body(rows: list[_Row], first: int, names: list[str], wanted: set[str]) -> Iterator[RawRecord]:
+def _body(
+    rows: list[_Row],
+    first: int,
+    names: list[str],
+    wanted: set[str],
+    told: dict[str, str],
+    before: int,
+) -> Iterator[RawRecord]:
     for index in range(first, len(rows)):
         texts, imprecise = rows[index]
         if not any(text.strip() for text in texts):
@@ -241,8 +308,8 @@ def _body(rows: list[_Row], first: int, names: list[str], wanted: set[str]) -> I
                 "which Excel keeps 15; have it delivered as text"
             )
             problem = Problem("imprecise_number", message, Scope.RECORD, line_no=line_no)
-        fields: dict[str, str | None] = dict(zip(names, texts, strict=False))
-        yield RawRecord(line_no, fields, "\t".join(texts).replace("\0", "\u2400"), problem)
+        fields: dict[str, str | None] = {**dict(zip(names, texts, strict=False)), **told}
+        yield RawRecord(before + line_no, fields, "\t".join(texts).replace("\0", "\u2400"), problem)
 
 
 def column_letters(position: int) -> str:

@@ -55,7 +55,8 @@ def decode(stream: BinaryIO, options: XmlOptions) -> Decoded:
     occurrence on with its index from 0 (``location[1].type``); attributes as ``path@name``, those
     of the record itself as ``@name``; a record without elements has its text as ``#text``.
     ``xsi:nil`` gives ``None``. What stands outside records goes to ``header`` the same way, named
-    from the root.
+    from the root. A record inherits from the elements around it what has stood in them so far,
+    and from the header what stands in none of them but the root.
 
     Findings that quarantine the file: ``empty``, ``malformed``, ``forbidden_entity``, ``too_deep``,
     ``too_large``, ``record_too_large``. On a record: ``ambiguous_field``. ``no_records`` is a
@@ -75,6 +76,8 @@ class _Node:
     children: dict[str, int] = field(default_factory=dict)
     text: list[str] = field(default_factory=list)
     length: int = 0
+    around: dict[str, str | None] = field(default_factory=dict)
+    """What stands in it, outside of records, by what follows its own path: ``@imsi``, ``.plan``."""
 
 
 class _Collector:
@@ -121,6 +124,7 @@ class _Collector:
         for key, value in attributes.items():
             if key != _NIL:
                 self._put(f"{path}@{self.name(key)}", value)
+                self._surround(f"@{self.name(key)}", value)
 
     def _child_path(self, name: str) -> str:
         if not self.nodes:
@@ -152,6 +156,12 @@ class _Collector:
         node = self.nodes.pop()
         text = "".join(node.text)
         own_record = self.open is not None and "/".join(self.names) == self.record_path
+        if self.nodes:
+            place = node.path.removeprefix(self.nodes[-1].path)
+            for name, value in node.around.items():
+                self._surround(place + name, value)
+            if node.nil or not node.children or text.strip():
+                self._surround(place, None if node.nil else text)
         self.names.pop()
         if node.nil:
             self._put(node.path or "#text", None)
@@ -162,6 +172,21 @@ class _Collector:
                 self._put("#text", text)
         if own_record:
             self._finish(not node.children and not text)
+
+    def _surround(self, name: str, value: str | None) -> None:
+        """Let the element that is open, if it is not the root, know what stands in it."""
+        if self.open is None and self.options.inherit and len(self.nodes) > 1:
+            around = self.nodes[-1].around
+            if len(around) < self.options.max_record_fields:
+                around.setdefault(name, value)
+
+    def _inherited(self, name: str) -> str | None:
+        """What a record knows of a field outside of it: of the innermost element it can be in."""
+        for depth in range(len(self.nodes), 1, -1):
+            around = ".".join(self.names[:depth])
+            if name.startswith((f"{around}.", f"{around}@")):
+                return self.nodes[depth - 1].around.get(name.removeprefix(around))
+        return self.header.get(name)
 
     def _put(self, path: str, value: str | None) -> None:
         target = self.header if self.open is None else self.open
@@ -179,7 +204,7 @@ class _Collector:
         assert self.open is not None and self.source is not None
         fields = self.open
         for name in self.options.inherit:
-            fields.setdefault(f"header.{name}", self.header.get(name))
+            fields.setdefault(f"header.{name}", self._inherited(name))
         problem = None
         if self.ambiguous is not None:
             problem = Problem(

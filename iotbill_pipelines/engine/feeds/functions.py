@@ -906,4 +906,5 @@ def lookup(step: Step) -> Function:
         raise ValueError(f"{step.name}: {said}") from None
 
 
-import iotbill_pipelines.engine.feeds.normalise  # noqa: E402, F401 - adds its functions
+import iotbill_pipelines.engine.feeds.normalise  # noqa: E402 - adds its functions
+import iotbill_pipelines.engine.feeds.written  # noqa: E402, F401 - adds its functions

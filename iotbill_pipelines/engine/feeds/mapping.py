@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from sqlglot import exp
 
@@ -403,7 +404,30 @@ class _Compiler:
         return columns
 
 
-def _test(condition: Condition, value: Value) -> sql.Expr:
+_COMPARED = "decimal(38,12)"
+
+
+def _number(read: sql.Expr) -> sql.Expr:
+    return sql.try_cast(sql.call("trim", read), _COMPARED)
+
+
+def _literal(number: Decimal) -> sql.Expr:
+    return sql.cast(sql.text(format(number, "f")), _COMPARED)
+
+
+def raw_condition(condition: Condition, columns: Mapping[str, str]) -> sql.Expr:
+    """Return a condition over source fields as SQL over their columns; never null."""
+    if condition.all is not None or condition.any is not None:
+        parts = condition.all if condition.all is not None else condition.any or ()
+        combine = sql.every if condition.all is not None else sql.some
+        return combine([raw_condition(part, columns) for part in parts])
+    if condition.negate is not None:
+        return sql.negate(raw_condition(condition.negate, columns))
+    value = Value(columns[condition.field or ""], "text", 0)
+    return sql.coalesce(_test(condition, value), exp.false())
+
+
+def _test(condition: Condition, value: Value) -> sql.Expr:  # noqa: PLR0911 - one per test
     read = value.read if value.kind == "text" else sql.cast(value.read, "varchar")
     if condition.equals is not None:
         return sql.eq(read, sql.text(condition.equals))
@@ -413,6 +437,10 @@ def _test(condition: Condition, value: Value) -> sql.Expr:
         return sql.call("starts_with", read, sql.text(condition.starts_with))
     if condition.matches is not None:
         return sql.fits(read, condition.matches)
+    if condition.at_least is not None:
+        return sql.ge(_number(read), _literal(condition.at_least))
+    if condition.below is not None:
+        return sql.lt(_number(read), _literal(condition.below))
     return sql.is_null(read) if condition.empty else sql.is_set(read)
 
 

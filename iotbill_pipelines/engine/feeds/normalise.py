@@ -220,6 +220,25 @@ class NetworkPart(Function):
         return plan.add(taken, [network])
 
 
+class HomeNetwork(Function):
+    """The network that issued an IMSI, as ``MCC-MNC``: the known one that it begins with, which
+    says whether its MNC has 2 or 3 digits."""
+
+    name = "home_network"
+
+    def apply(self, plan: Plan, value: Value, context: Context) -> Value:
+        digits = checked(plan, context, value, "[0-9]{6,15}", "invalid_imsi", "must be an IMSI")
+        found = []
+        for length in (6, 5):
+            key = plan.add(sql.part(digits.read, 1, length), [digits])
+            found.append(_found(plan, context, key, "network.imsi", None))
+        network = plan.add(sql.coalesce(*(f.read for f in found)), found)
+        unknown = sql.every([sql.is_set(digits.read), sql.is_null(network.read)])
+        reject(plan, context, unknown, [digits, network], "unknown_network",
+               "begins with no network that is known")  # fmt: skip
+        return network
+
+
 class E164Assigned(E164):
     """Version 2 also refuses numbers whose country calling code is assigned to no one."""
 
@@ -403,11 +422,13 @@ class UnitsBy(Function):
     """A quantity whose unit another field names, as whole class units.
 
     ``names`` translates the field's texts to units; others are rejected as ``unknown_unit``.
+    ``steps`` are taken with the field first: of ``12.5 MB`` an extract takes the unit.
     """
 
     name = "units_by"
     gives = "integer"
     field: str
+    steps: tuple[Step, ...] = ()
     names: dict[Text, str] = Field(min_length=1)
     round: Rounding = "none"
 
@@ -420,9 +441,13 @@ class UnitsBy(Function):
 
     def reads(self) -> Iterator[str]:
         yield self.field
+        for step in self.steps:
+            yield from lookup(step).reads()
 
     def apply(self, plan: Plan, value: Value, context: Context) -> Value:
-        named = context.other(self.field, ())
+        named = context.other(self.field, self.steps)
+        if named.kind != "text":
+            raise ValueError(f"a unit is a text, and {self.field} is made a {named.kind}")
         unit = plan.add(sql.call("trim", named.read), [named])
         known = sql.coalesce(
             sql.one_of(unit.read, [sql.text(name) for name in self.names]), exp.false()
@@ -652,8 +677,9 @@ FUNCTIONS.update(
     {
         (function.name, function.version): function
         for function in (
-            Lookup, Carrier, Tadig, Country, Network, NetworkPart, E164Assigned, NumberClass,
-            Imei15, Ip, ReversedIp, UnitsBy, Duration, Plus, Minus, Times, RoundTo, PlusSeconds,
+            Lookup, Carrier, Tadig, Country, Network, NetworkPart, HomeNetwork, E164Assigned,
+            NumberClass, Imei15, Ip, ReversedIp, UnitsBy, Duration, Plus, Minus, Times, RoundTo,
+            PlusSeconds,
         )
     }
 )  # fmt: skip

@@ -13,12 +13,14 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from iotbill_pipelines.engine.schemas import (
+    RATE_CARD_LINE,
     REFERENCE,
     USAGE_RECORD,
     VENDOR_INVOICE_LINE,
@@ -27,7 +29,8 @@ from iotbill_pipelines.engine.schemas import (
 from iotbill_pipelines.engine.terms import TermsError
 
 TARGETS: Mapping[str, Table] = {
-    table.name: table for table in (USAGE_RECORD, VENDOR_INVOICE_LINE, *REFERENCE.values())
+    table.name: table
+    for table in (USAGE_RECORD, VENDOR_INVOICE_LINE, RATE_CARD_LINE, *REFERENCE.values())
 }
 """Tables that a feed can fill."""
 
@@ -37,6 +40,7 @@ PROVIDED: Mapping[str, frozenset[str]] = {
         "flags".split()
     ),
     "vendor_invoice_line": frozenset("file_key line_no feed_id".split()),
+    "rate_card_line": frozenset("file_key line_no feed_id".split()),
 }
 """Columns that ingestion fills itself; a feed must not map them."""
 
@@ -125,7 +129,10 @@ class NdjsonFormat(_TextFormat):
 
     ``explode`` names arrays (``sims``, then ``sims.usage``) of which every element makes a record:
     it takes the place of its array, beside everything around it. An empty array makes one record
-    without it. Records are then numbered on, as a line can hold several.
+    without it. Records are then numbered on, as a line can hold several; ``$piece`` is the place
+    in the last array, from 0. ``days.*`` stands for every key of an object: its value takes the
+    place of the object, with the key as ``days.$key``; a value that is no object is
+    ``days.$value``. A record that is itself an array has its elements as ``[0]``, ``[1]``, ...
     """
 
     type: Literal["ndjson"]
@@ -137,10 +144,11 @@ class JsonFormat(_TextFormat):
 
     ``records`` may be several paths; ``*`` stands for every key or element. ``explode`` is that of
     :class:`NdjsonFormat`. What a document says beside its records is named
-    ``$document.<path from the top>``. ``//`` and ``/* */`` comments are accepted.
+    ``$document.<path from the top>``. ``//`` and ``/* */`` comments are accepted. Type ``yaml``
+    reads YAML documents the same way, every value as the text that is written.
     """
 
-    type: Literal["json"]
+    type: Literal["json", "yaml"]
     records: tuple[str, ...] = ("",)
     explode: tuple[str, ...] = ()
 
@@ -210,17 +218,40 @@ class RowLayout(Spec):
         return "" if self.kind == "detail" else f"{self.name or self.kind}."
 
 
-class DelimitedFormat(_TextFormat):
+class _LineFormat(_TextFormat):
+    line_end: str | None = Field(
+        None, pattern=r"[\x01-\x7f]",
+        description="character that ends a record instead of a line feed, such as ~ or a carriage "
+        "return; line feeds are then nothing",
+    )  # fmt: skip
+
+
+class DelimitedFormat(_LineFormat):
     """Lines of cells. Without ``header`` the columns are named here, in order, or by ``layouts``.
 
     A quoted cell may hold line ends only with ``multiline``; otherwise an open quote costs its
     own line alone. The header line standing again, as in joined files, is no record.
+
+    The header is the line behind ``skip_rows``, or the first one that has all the cells of
+    ``header_has``. Names over several ``header_rows`` are put together with blanks; an empty cell
+    of an upper row continues the one to its left: ``Usage,,`` over ``Up,Down,Total`` gives
+    ``Usage Up``, ``Usage Down`` and ``Usage Total``.
     """
 
     type: Literal["delimited"]
     delimiter: str = Field(",", min_length=1, max_length=4)
     quote: str | None = Field('"', min_length=1, max_length=1)
+    escape: str | None = Field(
+        None, min_length=1, max_length=1,
+        description="character before a quote, a delimiter or itself that is meant as such; a "
+        "doubled quote is always one",
+    )  # fmt: skip
+    collapse: bool = Field(
+        False, description="several delimiters in a row are one: columns set with blanks"
+    )
     header: bool = True
+    header_rows: int = Field(1, ge=1, le=5)
+    header_has: tuple[Text, ...] = ()
     columns: tuple[str, ...] = ()
     skip_rows: int = Field(0, ge=0)
     type_rows: int = Field(0, ge=0, description="lines below the header that tell types or units")
@@ -235,7 +266,9 @@ class DelimitedFormat(_TextFormat):
 
     @model_validator(mode="after")
     def _named(self) -> DelimitedFormat:
-        own = bool(self.layouts) and all(layout.columns for layout in self.layouts)
+        own = bool(self.layouts) and all(
+            layout.columns or layout.kind == "ignored" for layout in self.layouts
+        )
         if (self.header and self.columns) or not (self.header or self.columns or own):
             raise ValueError("give columns exactly when header is false")
         for names in (self.columns, *(layout.columns for layout in self.layouts)):
@@ -248,6 +281,14 @@ class DelimitedFormat(_TextFormat):
                     raise ValueError(f"{layout.when.column!r} is not among the columns")
         if self.type_rows and not self.header:
             raise ValueError("type_rows follow a header; use skip_rows")
+        if (self.header_has or self.header_rows > 1) and (not self.header or self.multiline):
+            raise ValueError("header_has and header_rows need a header, without multiline")
+        if self.header_has and self.skip_rows:
+            raise ValueError("header_has finds the header; leave skip_rows out")
+        if self.collapse and self.quote is not None:
+            raise ValueError("collapse needs quote: null")
+        if self.escape is not None and self.escape in (self.quote, self.delimiter):
+            raise ValueError("escape must be neither the quote nor the delimiter")
         return self
 
 
@@ -263,11 +304,12 @@ class LayoutMatch(Slice):
 
     equals: Text | None = None
     one_of: tuple[Text, ...] | None = Field(None, alias="in")
+    matches: Pattern | None = None
 
     @model_validator(mode="after")
     def _one_test(self) -> LayoutMatch:
-        if (self.equals is None) == (self.one_of is None):
-            raise ValueError("give one of equals, in")
+        if sum(t is not None for t in (self.equals, self.one_of, self.matches)) != 1:
+            raise ValueError("give one of equals, in, matches")
         return self
 
 
@@ -289,23 +331,31 @@ class Layout(Spec):
         return "" if self.kind == "detail" else f"{self.name or self.kind}."
 
 
-class FixedFormat(_TextFormat):
-    """Fixed-width lines; the first layout whose ``when`` matches reads the line."""
+class FixedFormat(_LineFormat):
+    """Fixed-width lines; the first layout whose ``when`` matches reads the line.
+
+    Records without any line end between them are cut every ``record_length`` characters.
+    """
 
     type: Literal["fixed"]
+    record_length: int | None = Field(None, ge=1, description="length of records without line ends")
     layouts: tuple[Layout, ...] = Field(min_length=1)
 
 
 class XlsxFormat(_Format):
     """A worksheet of Excel 97 or later; ``sheet`` is a name, or empty for the first one.
 
-    The header is row ``header_row``, or the first row with all the texts of ``header_has``.
+    A pattern such as ``Usage*`` reads every sheet that it matches, one after another, rows numbered
+    on; ``$sheet`` is the name of a record's sheet. The header is row ``header_row``, or the first
+    row with all the texts of ``header_has``; ``header_rows`` are those of :class:`DelimitedFormat`.
     """
 
     type: Literal["xlsx", "xls"]
     sheet: str | None = None
     header_row: int = Field(1, ge=1)
     header_has: tuple[Text, ...] = ()
+    header_rows: int = Field(1, ge=1, le=5)
+    type_rows: int = Field(0, ge=0, description="rows below the header that tell types or units")
     may_lack: tuple[str, ...] = Field((), description="columns that a file's header may not have")
 
 
@@ -313,7 +363,8 @@ class XmlFormat(_Format):
     """XML: ``record`` is the path of the record's element from the root, ``a/b/record``.
 
     Fields are paths inside the record (``basic.user``, attributes ``basic@id``), and
-    ``header.<path from the root>`` for what stands before the records.
+    ``header.<path from the root>`` for what stands before the record: inside the elements around
+    it, that of those elements (``header.usage.sim@imsi`` for the sim that the record is in).
     """
 
     type: Literal["xml"]
@@ -370,7 +421,8 @@ class Condition(Spec):
     """A test of one source field (``field``) or of an earlier mapped field (``target``).
 
     Exactly one of the tests, or a combination by ``all``, ``any`` or ``not``. Texts are compared
-    exactly; an absent value is equal to nothing and is ``empty``.
+    exactly; an absent value is equal to nothing and is ``empty``. ``at_least`` and ``below``
+    compare numbers as they are written; what is no number is neither.
     """
 
     field: str | None = None
@@ -379,6 +431,8 @@ class Condition(Spec):
     one_of: tuple[Text, ...] | None = Field(None, alias="in")
     starts_with: Text | None = None
     matches: Pattern | None = None
+    at_least: Decimal | None = None
+    below: Decimal | None = None
     empty: bool | None = None
     all: tuple[Condition, ...] | None = None
     any: tuple[Condition, ...] | None = None
@@ -386,7 +440,10 @@ class Condition(Spec):
 
     @model_validator(mode="after")
     def _one_test(self) -> Condition:
-        tests = (self.equals, self.one_of, self.starts_with, self.matches, self.empty)
+        tests = (
+            self.equals, self.one_of, self.starts_with, self.matches, self.at_least, self.below,
+            self.empty,
+        )  # fmt: skip
         combined = (self.all, self.any, self.negate)
         count = sum(test is not None for test in tests)
         groups = sum(part is not None for part in combined)
@@ -396,7 +453,8 @@ class Condition(Spec):
                 raise ValueError("all, any and not stand alone; put tests inside them")
         elif count != 1 or named != 1:
             raise ValueError(
-                "name one field (or target) and one test: equals, in, starts_with, matches, empty"
+                "name one field (or target) and one test: equals, in, starts_with, matches, "
+                "at_least, below, empty"
             )
         return self
 
@@ -679,24 +737,82 @@ class Late(Spec):
     hold_after_days: int | None = Field(None, ge=0)
 
 
-class Control(Spec):
-    """Totals that a header, trailer or document states; a mismatch quarantines the file (MD-09).
+class Companion(Spec):
+    """Files beside the data files that state what these hold; they land like any other file.
 
-    Sums are of source fields as they are written, in the units of the file.
+    ``files`` are patterns of their names, or of members of the same archive. ``format`` says how
+    they are read: one record per data file that they speak of. ``file`` names the field with the
+    data file's name; without it their own names tell: ``a.ctl`` and ``a.csv.ctl`` speak of
+    ``a.csv``, or group 1 of the expression ``named`` over their name is the data file's name, with
+    or without its ending. ``records``, ``size_bytes``, ``md5`` and ``sha256`` name fields;
+    ``totals`` are fields that hold sums: of which source field of the data file. Digests and size
+    are those of the data file as delivered.
+
+    A data file waits until its companion has come, unless ``wait`` is false; what they do not agree
+    on quarantines it.
+    """
+
+    files: tuple[str, ...] = Field(min_length=1)
+    format: Format
+    file: str | None = None
+    named: Pattern | None = None
+    wait: bool = True
+    records: str | None = None
+    totals: dict[str, str] = {}
+    size_bytes: str | None = None
+    md5: str | None = None
+    sha256: str | None = None
+
+    @model_validator(mode="after")
+    def _states(self) -> Companion:
+        if not any((self.records, self.totals, self.size_bytes, self.md5, self.sha256)):
+            raise ValueError("name what it states: records, totals, size_bytes, md5 or sha256")
+        if self.named is not None and (self.file or re.compile(self.named).groups != 1):
+            raise ValueError("named has one group in parentheses, and stands in the place of file")
+        return self
+
+    def fields(self) -> tuple[str, ...]:
+        """The fields of the companion's records that are read."""
+        named = (self.file, self.records, *self.totals, self.size_bytes, self.md5, self.sha256)
+        return tuple(dict.fromkeys(name for name in named if name is not None))
+
+
+class Control(Spec):
+    """Totals that a header, trailer, document or companion file states; a mismatch quarantines the
+    file (MD-09).
+
+    Sums are of source fields as they are written, in the units of the file. ``when`` tells records
+    that are no usage but state totals, in any format: a row ``Total``, an object of type trailer.
+    ``companion`` describes files of their own that state totals.
     """
 
     records: str | None = Field(None, description="field that holds the number of detail records")
     total: str | None = Field(None, description="field that holds a sum")
     of: str | None = Field(None, description="source field that is summed")
     totals: dict[str, str] = Field({}, description="further fields that hold sums: of which field")
+    when: Condition | None = Field(None, description="which records are no usage but state totals")
+    without: tuple[str, ...] = Field(
+        (), description="reasons of filter rules whose records the totals leave out"
+    )
+    companion: Companion | None = None
 
     @model_validator(mode="after")
     def _pair(self) -> Control:
         if (self.total is None) != (self.of is None):
             raise ValueError("total (the stated sum) and of (the field summed) belong together")
-        if self.records is None and not self.sums:
+        if not self.within and (self.companion is None or self.when is not None):
             raise ValueError("name records, or total with of")
         return self
+
+    @property
+    def within(self) -> bool:
+        """Does the file itself state something?"""
+        return self.records is not None or bool(self.sums)
+
+    @property
+    def of_document(self) -> bool:
+        """Does the file state it outside of its records?"""
+        return self.within and self.when is None
 
     def fields(self) -> Iterator[str]:
         """Yield the source fields that are read, stated ones and summed ones."""
@@ -704,6 +820,10 @@ class Control(Spec):
             yield self.records
         for stated, summed in self.sums.items():
             yield from (stated, summed)
+        if self.when:
+            yield from self.when.sources()
+        if self.companion:
+            yield from self.companion.totals.values()
 
     @property
     def sums(self) -> dict[str, str]:
@@ -832,6 +952,16 @@ class FeedSpec(Spec):
             raise TermsError(("correlate", "needs"), "sequence needs the field sequence_no")
 
     @property
+    def companion(self) -> Companion | None:
+        """The files beside the feed's own that state what these hold."""
+        return self.control.companion if self.control else None
+
+    def is_companion(self, name: str) -> bool:
+        """Is a file of this name one that states what others hold?"""
+        patterns = self.companion.files if self.companion else ()
+        return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    @property
     def family(self) -> str:
         """Feeds of one family share record keys and sessions; by default each is its own."""
         return (self.dedup.scope if self.dedup else None) or self.id
@@ -847,11 +977,19 @@ class FeedSpec(Spec):
                 raise TermsError(
                     ("fields",), f"{source!r} is {where}; known: {', '.join(sorted(known))}"
                 )
-        if self.control and not (
-            self.has_layouts or isinstance(self.format, JsonFormat | XmlFormat | RoamingFormat)
+        for reason in self.control.without if self.control else ():
+            if reason not in {rule.reason for rule in self.filter}:
+                raise TermsError(("control", "without"), f"no filter rule has reason {reason!r}")
+        stating = isinstance(self.format, JsonFormat | XmlFormat | RoamingFormat)
+        if (
+            self.control
+            and self.control.within
+            and not (self.has_layouts or stating or self.control.when)
         ):
             raise TermsError(
-                ("control",), "needs header or trailer layouts, or a document's own fields"
+                ("control",),
+                "needs header or trailer layouts, a document's own fields, or when: which records "
+                "state totals",
             )
 
     def dedup_targets(self) -> tuple[str, ...]:
@@ -880,6 +1018,8 @@ class FeedSpec(Spec):
         names = dict.fromkeys(self.mapped_sources())
         if self.control:
             names.update(dict.fromkeys(self.control.fields()))
+        for given in (FILE_NAME, MEMBER):
+            names.pop(given, None)
         return tuple(names)
 
     def mapped_sources(self) -> tuple[str, ...]:
@@ -902,6 +1042,21 @@ class FeedSpec(Spec):
         return TARGETS[self.target]
 
 
+def companion_feed(spec: FeedSpec, companion: Companion) -> FeedSpec:
+    """Return what a reader needs to know of a feed's companion files: no more than a format."""
+    return FeedSpec.model_construct(
+        id=spec.id,
+        carrier=spec.carrier,
+        target=spec.target,
+        files=companion.files,
+        format=companion.format,
+        limits=spec.limits,
+        archive=spec.archive,
+        allow_empty=False,
+        fields={name: FieldSpec.model_validate({"from": name}) for name in companion.fields()},
+    )
+
+
 FILE_NAME = "$file"
 """Source field that every feed has: the base name of the file as it was delivered."""
 
@@ -909,7 +1064,10 @@ MEMBER = "$member"
 """Source field that every feed has: the name of the archive's member; null without archive."""
 
 PIECE = "$piece"
-"""Source field of lines that hold several records: which of them it is, from 0."""
+"""Source field of lines and arrays that hold several records: which of them it is, from 0."""
+
+SHEET = "$sheet"
+"""Source field of workbooks: the name of the record's sheet."""
 
 RAW_COLUMNS = (
     "file_key",

@@ -1,8 +1,9 @@
 """Tables by which texts of feeds are translated: built-in ones, and a feed's own (RULEBOOK §5).
 
 Mappings join relation :data:`LOOKUP_TABLE`, which :func:`lookup_rows` makes for a feed. Built-in
-tables come from maintained libraries: countries by CLDR, mobile country codes by python-stdnum,
-dialling codes by phonenumbers. A name says what its keys are; the values are ISO alpha-2 codes.
+tables come from maintained libraries: countries by CLDR, mobile country codes and networks by
+python-stdnum, dialling codes by phonenumbers. A name says what its keys are; the values are ISO
+alpha-2 codes, of networks ``MCC-MNC``.
 """
 
 from __future__ import annotations
@@ -121,6 +122,20 @@ def _mcc() -> Mapping[str, str]:
 
 
 @cache
+def _networks() -> Mapping[str, str]:
+    """Networks by the digits that their IMSIs begin with: MCC and a MNC of 2 or 3 digits."""
+    networks: dict[str, str] = {}
+    mcc = ""
+    text = (resources.files("stdnum") / "imsi.dat").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        if match := re.match("([0-9]{3})(?![0-9])", line):
+            mcc = match[1]
+        elif match := re.match(" +([0-9]{2,3})(?![0-9-])", line):
+            networks[mcc + match[1]] = f"{mcc}-{match[1]}"
+    return networks
+
+
+@cache
 def _dialling() -> Mapping[str, str]:
     """Countries by dialling code; a code of several countries (1, 7, 44) names none of them."""
     return {
@@ -136,6 +151,7 @@ BUILTIN = {
     "country.numeric": _numeric,
     "country.mcc": _mcc,
     "country.dialling": _dialling,
+    "network.imsi": _networks,
 }
 """Built-in tables by name."""
 

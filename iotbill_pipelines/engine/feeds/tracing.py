@@ -101,7 +101,7 @@ def describe(condition: Condition | None) -> str:
     return f"{name} {_test(condition)}"
 
 
-def _test(condition: Condition) -> str:
+def _test(condition: Condition) -> str:  # noqa: PLR0911 - one answer per test
     if condition.equals is not None:
         return f"is {condition.equals}"
     if condition.one_of is not None:
@@ -110,6 +110,10 @@ def _test(condition: Condition) -> str:
         return f"starts with {condition.starts_with}"
     if condition.matches is not None:
         return f"matches {condition.matches}"
+    if condition.at_least is not None:
+        return f"is at least {condition.at_least}"
+    if condition.below is not None:
+        return f"is below {condition.below}"
     return "is empty" if condition.empty else "is not empty"
 
 

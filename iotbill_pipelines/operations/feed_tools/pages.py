@@ -23,6 +23,7 @@ from iotbill_pipelines.engine.feeds.spec import (
     FeedSpec,
     FieldSpec,
     FixedFormat,
+    RowLayout,
     Step,
 )
 from iotbill_pipelines.engine.feeds.tracing import describe, label, origin, trace_feed
@@ -129,6 +130,7 @@ def feed_page(spec: FeedSpec, sample: Path | None = None) -> list[Block]:
     blocks += _reads(spec)
     blocks += _filters(spec)
     blocks += _fields(spec)
+    blocks += _tables(spec)
     blocks += _identity(spec)
     blocks += _controls(spec)
     blocks += _rejections(spec)
@@ -175,7 +177,43 @@ def _reads(spec: FeedSpec) -> list[Block]:
             ]  # fmt: skip
     elif isinstance(form, DelimitedFormat) and form.columns:
         blocks.append(Paragraph(f"Columns, in order: {', '.join(form.columns)}."))
+    if isinstance(form, DelimitedFormat) and form.layouts:
+        blocks += [
+            Paragraph("Kinds of lines; the first that fits reads a line:"),
+            Sheet(("kind", "told by", "columns"), tuple(map(_row_layout, form.layouts))),
+        ]
     return blocks
+
+
+def _row_layout(layout: RowLayout) -> tuple[str, str, str]:
+    kind = layout.kind + (f" {layout.name}" if layout.name else "")
+    told, when = "every other line", layout.when
+    if when is not None:
+        wanted = when.matches or ", ".join(when.one_of or (when.equals or "",))
+        told = f"column {when.column} {'matches' if when.matches else 'is'} {wanted}"
+    columns = ", ".join(layout.columns) or "those of the header"
+    if layout.repeat:
+        columns += f", then again and again: {', '.join(layout.repeat.columns)}"
+    return kind + (" (repeated)" if layout.repeated else ""), told, columns
+
+
+MOST_ROWS = 60
+"""Rows of a table that a page shows."""
+
+
+def _tables(spec: FeedSpec) -> list[Block]:
+    blocks: list[Block] = []
+    for name, table in spec.tables.items():
+        origin_ = f" of configs/tables/{table.file}" if table.file else ""
+        more = f"; the first {MOST_ROWS} are" if len(table.rows) > MOST_ROWS else ""
+        blocks += [
+            Paragraph(f"Table {name}{origin_}, {len(table.rows)} rows{more}:"),
+            Sheet(("key", "value", "from", "to"), tuple(
+                (row.key, row.value, str(row.valid_from or ""), str(row.valid_to or ""))
+                for row in table.rows[:MOST_ROWS]
+            )),
+        ]  # fmt: skip
+    return [Heading("Tables it translates by"), *blocks] if blocks else []
 
 
 def _value(value: object) -> str:
@@ -313,8 +351,16 @@ def _controls(spec: FeedSpec) -> list[Block]:
         said.append(f"{spec.control.records} is the number of records")
     if spec.control.total:
         said.append(f"{spec.control.total} is the sum of {spec.control.of}")
-    said += [f"{stated} is the sum of {of}" for stated, of in getattr(
-        spec.control, "totals", {}).items()]  # fmt: skip
+    said += [f"{stated} is the sum of {of}" for stated, of in spec.control.totals.items()]
+    if spec.control.when:
+        said.append(f"records where {describe(spec.control.when)} state it and are no usage")
+    if spec.control.without:
+        said.append(f"left out of them: {', '.join(spec.control.without)}")
+    if beside := spec.control.companion:
+        said.append(
+            f"files {', '.join(beside.files)} state {', '.join(beside.fields())}"
+            + ("; a file waits for its own" if beside.wait else "")
+        )
     return [*blocks, Paragraph("; ".join(said) + ". A file that disagrees is quarantined whole.")]
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from iotbill_pipelines.config.documents import ConfigError, parse_yaml
 from iotbill_pipelines.config.feeds import parse_feed
-from iotbill_pipelines.engine.feeds.spec import DEFAULT_MAX_QUANTITY
-from iotbill_pipelines.engine.schemas import USAGE_RECORD
+from iotbill_pipelines.engine.feeds.spec import DEFAULT_MAX_QUANTITY, PROVIDED, TARGETS
+from iotbill_pipelines.engine.schemas import RATE, USAGE_RECORD
+from iotbill_pipelines.engine.schemas import Column as TableColumn
 from iotbill_pipelines.operations.feed_tools.guessing import (
     Column,
     Times,
@@ -70,6 +71,7 @@ class _Draft:
     feed_id: str
     shape: Shape
     columns: dict[str, Column]
+    target: str = USAGE_RECORD.name
     fields: dict[str, _Field] = field(default_factory=dict)
     attributes: dict[str, _Field] = field(default_factory=dict)
     zone: str = "UTC"
@@ -90,19 +92,26 @@ class _Draft:
         self.used.add(column.name)
 
 
-def scaffold(sample: Path, now: datetime, feed_id: str | None = None) -> Scaffold:
+def scaffold(
+    sample: Path, now: datetime, feed_id: str | None = None, target: str = USAGE_RECORD.name
+) -> Scaffold:
     """Make a feed for a sample file. ``now`` (naive UTC) is when the sample came.
 
-    Raises UnknownShapeError for a file of which no usage feed can be made, saying why.
+    Raises UnknownShapeError for a file of which no feed of ``target`` can be made, saying why.
     """
+    if target not in TARGETS:
+        raise UnknownShapeError(f"there is no target {target!r}; use one of {', '.join(TARGETS)}")
     shape = read_shape(sample)
-    draft = _Draft(feed_id or _identifier(sample.name), shape, _columns(shape))
-    _times(draft, now)
-    _who(draft)
-    _what(draft)
-    _others(draft)
-    _dedup(draft)
-    _rest(draft)
+    draft = _Draft(feed_id or _identifier(sample.name), shape, _columns(shape), target)
+    if target == USAGE_RECORD.name:
+        _times(draft, now)
+        _who(draft)
+        _what(draft)
+        _others(draft)
+        _dedup(draft)
+        _rest(draft)
+    else:
+        _like_names(draft)
     trial = _tried(draft, sample, now)
     for _ in range(6):
         if not _relaxed(draft, trial):
@@ -136,7 +145,7 @@ def _times(draft: _Draft, now: datetime) -> None:
     if not timed:
         raise UnknownShapeError(
             "no column of the sample holds the times of events, so it is no usage file; for "
-            "reference data or rates copy a feed such as configs/feeds/services.yaml"
+            "reference data, invoices or rates name their table: --target service"
         )
     start, times = max(timed, key=lambda item: (_start_rank(item[0]), -item[0].position))
     draft.map("event_start", start, "trim", _time_step(times))
@@ -648,6 +657,107 @@ def _directions(draft: _Draft, measures: Sequence[_Measure]) -> None:
             draft.map(name, fitting[0], "trim", quantity.steps[-1])
 
 
+# ---------------------------------------------------------------- other tables
+
+_MEANT = {
+    "account_id": "account|customer|client", "service_id": "service|subscription|sim|device",
+    "name": "name|company", "label": "label|alias|note", "invoice_no": "invoice",
+    "currency": "currency|curr", "amount": "amount|total|cost|charge|net",
+    "tax_amount": "tax|vat", "unit_price": "unit price|price per|rate",
+    "quantity": "quantity|volume|units|count",
+    "charge_code": "charge|item|product|fee type|service name", "plan_id": "plan|tariff",
+    "service_start": "start|from|begin", "service_end": "end|to|until",
+    "valid_from": "valid from|from|start|since", "valid_to": "valid to|to|until|end",
+    "changed_at": "changed|change|date|at|since", "state": "state|status",
+    "offer_id": "offer|plan|tariff", "destination": "prefix|code|digits|destination|mccmnc",
+    "destination_name": "destination|country|description|name", "rate": "rate|price|cost",
+    "usage_class": "class|service|type", "unit": "unit",
+    "billing_period": "month|period", "vendor_id": "vendor|carrier|supplier",
+    "connection_fee": "connection|setup|connect", "first_increment": "initial increment|minimum",
+    "next_increment": "increment|interval", "billing_zone": "zone|timezone|time zone",
+    "entity_id": "entity|company", "kind": "kind|type", "parent_account_id": "parent|reseller",
+}  # fmt: skip
+"""Words by which files call what the columns of reference data, invoices and rate cards mean."""
+
+_CONSTANTS = {
+    "BIGINT": ("0", ()), "INTEGER": ("0", ()), "DATE": ("2000-01-01", ("date",)),
+    "TIMESTAMP": ("2000-01-01T00:00:00Z", ("timestamp",)), "VARCHAR": ("CHANGE_ME", ()),
+    RATE: ("0", ("decimal",)),
+}  # fmt: skip
+
+
+def _like_names(draft: _Draft) -> None:
+    """Map columns by what they are called; what must be there and is not found is a constant."""
+    table = TARGETS[draft.target]
+    provided = PROVIDED.get(draft.target, frozenset())
+    for column in table.columns:
+        if column.name in provided or column.name in draft.fields:
+            continue
+        if column.name == "uid_value" and _identified(draft):
+            continue
+        found = _called(draft, column)
+        if found is not None:
+            draft.map(column.name, found, *_typed_steps(found, column))
+            sure: Confidence = "likely" if found.says(column.name.replace("_", " ")) else "unsure"
+            draft.doubt(f"fields.{column.name}", found.name, sure, "by its name and values")
+        elif not column.nullable:
+            value, steps = _CONSTANTS[column.type]
+            draft.fields[column.name] = _Field(None, steps, value=value)
+            draft.doubt(
+                f"fields.{column.name}", value, "unsure",
+                f"no column looks like it ({column.doc}); change the constant",
+            )  # fmt: skip
+    if "uid_value" in draft.fields and "uid_type" not in draft.fields:
+        draft.fields["uid_type"] = _Field(None, value="iccid")
+
+
+def _identified(draft: _Draft) -> bool:
+    known = [(c, i) for c in draft.free() if (i := identifier(c)) is not None]
+    if not known:
+        return False
+    column, found = min(known, key=lambda item: _PREFERRED.index(item[1].kind)
+                        if item[1].kind in _PREFERRED else len(_PREFERRED))  # fmt: skip
+    draft.fields["uid_type"] = _Field(None, value=found.kind)
+    draft.map("uid_value", column, *found.steps)
+    draft.doubt("fields.uid_value", f"{column.name} as {found.kind}", found.confidence, found.why)  # type: ignore[arg-type]
+    return True
+
+
+def _called(draft: _Draft, column: TableColumn) -> Column | None:
+    """The free column that is named most like a column of the table and holds what it can."""
+    words = column.name.replace("_", " ")
+    ranked = []
+    for candidate in draft.free():
+        times = candidate.times is not None
+        if (column.type in ("DATE", "TIMESTAMP")) != times:
+            continue
+        if column.type in ("BIGINT", "INTEGER", RATE) and candidate.numeric < 0.9:
+            continue
+        if candidate.says(words):
+            rank = 3
+        elif candidate.says(rf".*({_MEANT.get(column.name, words)}).*"):
+            rank = 1 + candidate.says(_MEANT.get(column.name, words))
+        else:
+            continue
+        ranked.append((rank, candidate.filled, -candidate.position, candidate))
+    return max(ranked)[3] if ranked else None
+
+
+def _typed_steps(found: Column, column: TableColumn) -> tuple[str, ...]:
+    if column.type == RATE:
+        return ("trim", "decimal")
+    if column.type in ("BIGINT", "INTEGER"):
+        return ("trim", "integer")
+    times = found.times
+    if column.type == "TIMESTAMP" and times is not None:
+        return ("trim", _time_step(times))
+    if column.type == "DATE" and times is not None:
+        if times.format in ("iso", "%Y-%m-%d"):
+            return ("trim", "{cut: {start: 1, length: 10}}", "date")
+        return ("trim", f"{{date: {{format: {_quoted(times.format)}}}}}")
+    return ("trim",)
+
+
 # ---------------------------------------------------------------- further columns
 
 _TEXTS = (
@@ -790,7 +900,8 @@ def _relaxed(draft: _Draft, trial: Trial) -> bool:
         if reason.outcome != "rejected" or field_name not in draft.fields or few:
             continue
         given = draft.fields[field_name]
-        column = next(c for c in USAGE_RECORD.columns if c.name == field_name)
+        table = TARGETS[draft.target]
+        column = next(c for c in table.columns if c.name == field_name)
         if field_name == "usage_class":
             continue
         if column.type == "VARCHAR" and given.source and given.steps not in ((), ("trim",)):
@@ -834,11 +945,14 @@ def _write(draft: _Draft, sample: str, trial: Trial | None) -> str:  # noqa: PLR
     left = [c.name for c in draft.free()]
     if left:
         lines += _comment("not read: " + ", ".join(left[:40]), "# ")
-    if not draft.shape.control:
+    stated = draft.target in (USAGE_RECORD.name, "vendor_invoice_line")
+    if not draft.shape.control and stated:
         draft.accepts["no_control_totals"] = "the sample states no totals; ask the carrier for some"
     lines += [f"# lint: accept {code}: {why}" for code, why in sorted(draft.accepts.items())]
     lines += [f"id: {draft.feed_id}", f"carrier: {draft.feed_id.split('_')[0]}"]
-    lines += ["target: usage_record", f"files: [{_quoted(_pattern(sample))}]"]
+    lines += [f"target: {draft.target}", f"files: [{_quoted(_pattern(sample))}]"]
+    if draft.shape.members is not None:
+        lines.append(f"archive: {{members: [{_quoted(draft.shape.members)}]}}")
     lines += _format_lines(draft.shape.format)
     lines.append(f"zone: {draft.zone}")
     if draft.shape.control:
@@ -850,17 +964,19 @@ def _write(draft: _Draft, sample: str, trial: Trial | None) -> str:  # noqa: PLR
             lines.append(f"  - reason: {why}")
             lines.append(f"    when: {{field: {_quoted(name)}, equals: {_quoted(value)}}}")
     lines += ["", "fields:"]
-    order = [c.name for c in USAGE_RECORD.columns]
+    order = [c.name for c in TARGETS[draft.target].columns]
     for name in sorted(draft.fields, key=lambda n: (n == "quantity", order.index(n))):
         lines += _field_lines(name, draft.fields[name])
     if draft.attributes:
         lines += ["", "attributes:"]
         for name, given in draft.attributes.items():
             lines += _field_lines(name, given)
-    lines += ["", "dedup:", f"  key: [{', '.join(map(_quoted, draft.key))}]"]
+    if draft.key:
+        lines += ["", "dedup:", f"  key: [{', '.join(map(_quoted, draft.key))}]"]
     if draft.bounds:
         lines += ["", "bounds:", *(f"  {name}: {text}" for name, text in draft.bounds.items())]
-    lines += ["", "expect:", "  min_records: 1"]
+    if draft.target in (USAGE_RECORD.name, "vendor_invoice_line"):
+        lines += ["", "expect:", "  min_records: 1"]
     return "\n".join(lines) + "\n"
 
 

@@ -12,14 +12,19 @@ import csv
 import io
 import json
 import re
+import tempfile
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, cast
+
+from iotbill_pipelines.compute.decoders import radius_detail, roaming
+from iotbill_pipelines.compute.decoders.containers import ArchiveLimits, members_of
 
 SAMPLE_BYTES = 4 * 2**20
 """Plain bytes of a file that are looked at."""
@@ -54,6 +59,8 @@ class Shape:
     doubts: list[Doubt] = field(default_factory=list)
     filters: list[tuple[str, str, str]] = field(default_factory=list)
     control: dict[str, str] = field(default_factory=dict)
+    members: str | None = None
+    """Pattern of the members that are read, where the file is an archive."""
     named: bool = True
     """Do the field names come from the file, so that they mean something?"""
 
@@ -70,13 +77,12 @@ def read_shape(path: Path) -> Shape:
     data = _plain(path)
     if not data.strip(b"\0 \r\n\t"):
         raise UnknownShapeError(f"{path.name} holds nothing; give a sample with records")
+    if data[:2] == b"PK" and not _is_workbook(path):
+        return _archive(path)
     if data[:2] == b"PK" or data[:4] == b"\xd0\xcf\x11\xe0":
         return _workbook(path)
     if data[:1] in (b"\x61", b"\x62", b"\x7f") and sum(b < 9 for b in data[:200]) > 3:
-        raise UnknownShapeError(
-            f"{path.name} is binary (ASN.1, perhaps TAP or NRTRDE), which has fixed names; "
-            "copy a feed of that format instead"
-        )
+        return _roaming(path)
     text, encoding, doubts = _decoded(data)
     stripped = text.lstrip()
     if stripped.startswith(("{", "[", "//", "/*")):
@@ -84,6 +90,8 @@ def read_shape(path: Path) -> Shape:
     elif stripped.startswith("<"):
         shape = _xml(data)
         encoding = "utf-8"  # an XML file says its encoding itself
+    elif re.match(r"[A-Z][^\n]*\n[ \t]+[A-Za-z0-9][\w.:-]* \+?:?= ?", stripped):
+        shape = _radius(data, encoding)
     else:
         shape = _lines(text)
     if encoding != "utf-8":
@@ -102,6 +110,72 @@ def _plain(path: Path) -> bytes:
         return zlib.decompressobj(31).decompress(data, SAMPLE_BYTES)
     except zlib.error as error:
         raise UnknownShapeError(f"{path.name} cannot be unpacked ({error})") from None
+
+
+def _is_workbook(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "[Content_Types].xml" in archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise UnknownShapeError(f"{path.name} cannot be unpacked ({error})") from None
+
+
+def _archive(path: Path) -> Shape:
+    """The shape of the members of a zip archive that are most alike, told by the first of them."""
+    limits = ArchiveLimits(1000, 2**28, 200, 2)
+    with members_of(lambda: path.open("rb"), path.name, path.stat().st_size, limits) as found:
+        for problem in found.problems:
+            raise UnknownShapeError(f"{path.name} cannot be used: {problem.message}")
+        members = [m for m in found if not m.name.startswith(("__MACOSX", "."))]
+        endings = Counter(Path(member.name).suffix.lower() for member in members)
+        if not endings:
+            raise UnknownShapeError(f"{path.name} holds no files; give a sample with some")
+        ending = max(endings, key=lambda name: (endings[name], name in (".csv", ".json", ".xml")))
+        first = next(m for m in members if Path(m.name).suffix.lower() == ending)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / (Path(first.name.replace("!", "/")).name or "member")
+            with first.open() as stream:
+                copy.write_bytes(stream.read(SAMPLE_BYTES))
+            shape = read_shape(copy)
+    shape.members = f"*{ending}"
+    others = ", ".join(sorted(name or "without ending" for name in endings if name != ending))
+    shape.doubt(
+        "archive.members", shape.members, "likely",
+        f"read from {first.name}, one of {endings[ending]}"
+        + (f"; there are also files {others}, which quarantine it unless they are ignored"
+           if others else ""),
+    )  # fmt: skip
+    return shape
+
+
+def _roaming(path: Path) -> Shape:
+    """GSMA files: the grammar names their fields."""
+    options = roaming.RoamingOptions(file_name=path.name, schema="auto", checked_totals=frozenset())
+    with path.open("rb") as stream:
+        decoded = roaming.decode(cast(BinaryIO, stream), options)
+        rows = [dict(record.fields) for record in islice(decoded.records, SAMPLE_ROWS)]
+    if decoded.quarantine is not None:
+        raise UnknownShapeError(
+            f"{path.name} is binary and no TAP, NRTRDE or RAP file that can be read: "
+            f"{decoded.quarantine.message}"
+        )
+    shape = Shape({"type": "tap"}, rows)
+    shape.doubt("format.type", "tap", "sure", "ASN.1 of the GSMA: TAP, NRTRDE or RAP")
+    return shape
+
+
+def _radius(data: bytes, encoding: str) -> Shape:
+    decoded = radius_detail.decode(io.BytesIO(data), radius_detail.DetailOptions(encoding))
+    rows = [dict(record.fields) for record in islice(decoded.records, SAMPLE_ROWS)]
+    shape = Shape({"type": "radius_detail"}, rows)
+    shape.doubt("format.type", "radius_detail", "sure", "blocks of attributes under a time")
+    if any("Gigawords" in name for row in rows for name in row):
+        shape.doubt(
+            "fields.quantity", "Octets alone", "unsure",
+            "add Gigawords: plus {field: Acct-...-Gigawords, steps: [integer, "
+            '{times: {by: "4294967296"}}], absent: 0}',
+        )  # fmt: skip
+    return shape
 
 
 def _decoded(data: bytes) -> tuple[str, str, list[Doubt]]:

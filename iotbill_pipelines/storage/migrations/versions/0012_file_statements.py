@@ -1,0 +1,16 @@
+"""What companion files state of data files."""
+
+from iotbill_pipelines.storage.migrations.scripts import run_script
+
+revision = "0012"
+down_revision = "0011"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_script(__file__, "0012_file_statements.sql")
+
+
+def downgrade() -> None:
+    raise RuntimeError("a ledger is not downgraded: restore the backup made before the upgrade")
