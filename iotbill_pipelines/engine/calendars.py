@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
@@ -165,6 +166,16 @@ class Cycle:
             month += self.months
             yield start, clamp_day(month, day)
 
+    def by_month(self, start: date, end: date, bill_day: int = 1) -> Iterator[tuple[date, date]]:
+        """Yield the months of one of :meth:`windows`; none for a week."""
+        if self.months:
+            day = bill_day if self.day is None else self.day
+            yield from Cycle("month", day).windows(start, end)
+
+
+MONTH_PARTS = 377_580
+"""Parts of a month, the least number of which every month's day is a whole one: 28, 29, 30, 31."""
+
 
 class ProrationBasis(StrEnum):
     """How days become a fraction of a recurring price (RULEBOOK §1, ST-05..ST-09)."""
@@ -172,6 +183,7 @@ class ProrationBasis(StrEnum):
     ACTUAL = "actual"
     ACTUAL_30 = "actual_30"
     STRICT_30_360 = "strict_30_360"
+    BY_MONTH_FIRST = "by_month_first"
     NONE = "none"
     FULL_ON_ACTIVATION = "full_on_activation"
 
@@ -183,18 +195,29 @@ def prorate(
 
     The segment is clipped to the period; an empty one gives 0 days. ``actual_30`` never exceeds a
     whole price. ``none`` and ``full_on_activation`` charge the whole period for any day in it.
+    ``by_month_first`` gives each of the period's months an equal part of the price; its denominator
+    counts the parts of a month that 28, 29, 30 and 31 days have in common.
     """
     start, end = max(start, period_start), min(end, period_end)
     days, whole = (end - start).days, (period_end - period_start).days
+    months = (period_end.year - period_start.year) * 12 + period_end.month - period_start.month
+    months = max(1, months)
     if days <= 0:
         return 0, whole
     match basis:
         case ProrationBasis.ACTUAL:
             return days, whole
         case ProrationBasis.ACTUAL_30:
-            return min(days, 30), 30
+            return min(days, 30 * months), 30 * months
         case ProrationBasis.STRICT_30_360:
-            return _strict_30(start, end), 30
+            return min(_strict_30(start, end), 30 * months), 30 * months
+        case ProrationBasis.BY_MONTH_FIRST:
+            bounds = [add_months(period_start, number) for number in range(months + 1)]
+            parts = sum(
+                max(0, (min(end, last) - max(start, first)).days) * (MONTH_PARTS // (last - first).days)
+                for first, last in pairwise(bounds)
+            )
+            return parts, MONTH_PARTS * months
         case ProrationBasis.NONE | ProrationBasis.FULL_ON_ACTIVATION:
             return whole, whole
 

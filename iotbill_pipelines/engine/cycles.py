@@ -23,6 +23,18 @@ _CYCLE_WINDOW = pa.schema(
         ("window_end", pa.date32()),
         ("last_date", pa.date32()),
         ("days", pa.int64()),
+        ("months", pa.int64()),
+        ("in_period", pa.bool_()),
+    ]
+)
+_CYCLE_MONTH = pa.schema(
+    [
+        ("cycle", pa.string()),
+        ("bill_day", pa.int32()),
+        ("window_start", pa.date32()),
+        ("month_start", pa.date32()),
+        ("month_end", pa.date32()),
+        ("days", pa.int64()),
     ]
 )
 
@@ -43,10 +55,13 @@ def first_day(cycles: Iterable[str], bill_days: Iterable[int | None], period: Mo
 
 
 def load_windows(compute: Compute, period: Month) -> None:
-    """Load the windows that share a day with the period, and define who has which.
+    """Load the windows around the period, and define who has which.
 
-    ``cycle_window``: a row per cycle of a charge, bill day of an account, and window;
-    ``usage_window``: those that settle in the period in ``settled_period``, with ``usage_period``.
+    ``cycle_window``: a row per cycle of a charge, bill day of an account, and window that shares a
+    day with the period, its eve or the month after it, for charges in advance; ``in_period`` marks
+    those that share one with the period itself. ``cycle_month`` cuts them into months.
+    ``usage_window``: windows that settle in the period in ``settled_period``, with
+    ``usage_period``.
     ``charge_cycle`` says for each charge its cycle and whose bill day counts (``cycle_level``: the
     payer's own, or that of the account whose pool the usage draws from), ``account_cycle`` the bill
     days of each account at each such level. ``windowed_usage`` is ``rated_usage`` of
@@ -56,29 +71,45 @@ def load_windows(compute: Compute, period: Month) -> None:
     compute.define("account_cycle", statement("rate", "account_cycle"), keep=True)
     cycles = compute.fetch("select distinct cycle, kind from charge_cycle").to_pylist()
     days = compute.fetch("select distinct bill_day from account_cycle")["bill_day"].to_pylist()
-    rows = [
-        {
-            "cycle": cycle,
-            "bill_day": day,
-            "window_start": start,
-            "window_end": end,
-            "last_date": end - timedelta(days=1),
-            "days": (end - start).days,
-        }
-        for cycle in sorted({row["cycle"] for row in cycles})
-        for day in sorted({*days, 1})
-        for start, end in Cycle.parse(cycle).windows(period.start, period.end, day)
-    ]
-    compute.load("cycle_window", pa.Table.from_pylist(rows, schema=_CYCLE_WINDOW))
-    compute.define("usage_window", statement("rate", "usage_window"), keep=True)
+    windows: list[dict[str, object]] = []
+    months: list[dict[str, object]] = []
+    own = True
     used = {row["cycle"] for row in cycles if row["kind"] in ("usage", "overage")}
-    plain = all(
-        (row["window_start"], row["window_end"]) == (period.start, period.end)
-        for row in rows
-        if row["cycle"] in used
-    )
-    compute.define("windowed_usage", _PLAIN if plain else statement("rate", "windowed_usage"))
+    for text in sorted({row["cycle"] for row in cycles}):
+        cycle = Cycle.parse(text)
+        for day in sorted({*days, 1}):
+            key: dict[str, object] = {"cycle": text, "bill_day": day}
+            for start, end in cycle.windows(period.start - _DAY, (period + 1).end, day):
+                inside = start < period.end and end > period.start
+                own &= not inside or text not in used or (start, end) == (period.start, period.end)
+                windows.append(
+                    {
+                        **key,
+                        "window_start": start,
+                        "window_end": end,
+                        "last_date": end - _DAY,
+                        "days": (end - start).days,
+                        "months": cycle.months,
+                        "in_period": inside,
+                    }
+                )
+                months += [
+                    {
+                        **key,
+                        "window_start": start,
+                        "month_start": month_start,
+                        "month_end": month_end,
+                        "days": (month_end - month_start).days,
+                    }
+                    for month_start, month_end in cycle.by_month(start, end, day)
+                ]
+    compute.load("cycle_window", pa.Table.from_pylist(windows, schema=_CYCLE_WINDOW))
+    compute.load("cycle_month", pa.Table.from_pylist(months, schema=_CYCLE_MONTH))
+    compute.define("usage_window", statement("rate", "usage_window"), keep=True)
+    compute.define("windowed_usage", _PLAIN if own else statement("rate", "windowed_usage"))
 
+
+_DAY = timedelta(days=1)
 
 _PLAIN = """
 select r.*, p.start_date as window_start, p.end_date as window_end

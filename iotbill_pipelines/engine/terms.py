@@ -887,6 +887,10 @@ class _Compiler:
                         (*where, "cycle"),
                         f"pooled usage has the cycle of share plan {plans[0].id!r}; write it there",
                     )
+            if charge.basis in _BY_MONTHS and cycle is not None and cycle.every == "week":
+                raise TermsError(
+                    (*where, "basis"), f"{charge.basis} counts months, the cycle counts weeks"
+                )
             if charge.kind == "transition" and cycle is not None:
                 raise TermsError((*where, "cycle"), "a transition happens once; remove cycle")
             self._charge(where, charge, offer.id, offer.currency, zones, None, cycle=cycle)
@@ -1179,6 +1183,12 @@ class _Compiler:
 
 OVERRIDES_A_SCOPE = 100_000_000
 """Priorities of one scope of overrides end where those of the next begin."""
+
+_BY_MONTHS = (
+    ProrationBasis.ACTUAL_30,
+    ProrationBasis.STRICT_30_360,
+    ProrationBasis.BY_MONTH_FIRST,
+)
 
 COST_SIZE = 10**12
 """Class units of one currency unit, where a charge counts cost: cost is exact to 12 decimals."""

@@ -3,10 +3,14 @@
 A parent is one (service, charge, usage period). Its exact amount is an integer numerator over one
 denominator; it is rounded half-up once, and its components take largest-remainder parts.
 
-A charge in **arrears** of usage period P has billing period P: P's invoice carries it. A charge in
-**advance** of P has billing period P-1 where it was already billable on the day before P, because
-the invoice for P-1 announces the next month; otherwise (activated in P) billing period P, where it
-meets the advance charge of P+1 on the first invoice: prorated month + next month (ST-18).
+A recurring charge is due once per window of its cycle, a month unless the terms say otherwise. In
+**arrears** its usage period P is the month of the window's last day, or of the last day on which the
+service had the offer and was not cancelled; P's invoice carries it. In **advance** P is the month of
+the first billed day. Its billing period is then P-1 where the charge was already billable on the day
+before P, because the invoice for P-1 announces what begins in the next month; otherwise (activated
+in P) billing period P, where it meets the advance charge of P+1 on the first invoice: prorated month
++ next month (ST-18). What was billed in advance and is not used after all, because the service was
+cancelled or changed its plan, is credited as the difference to what is booked (ST-17, ST-22).
 """
 
 from __future__ import annotations
@@ -24,8 +28,8 @@ def charge(compute: Compute) -> None:
     """Define ``desired_charge``, ``charge_component`` and ``charge_finding``.
 
     Needs ``usage_free``, ``pool_part``, ``pool_priced``, the day intervals, ``price_interval``,
-    ``settled_period`` (the usage period P) and ``charge_period`` (P, and P+1 for charges in
-    advance that P's invoice carries).
+    ``settled_period`` (the usage period P), ``charge_period`` (P, and P+1 for charges in advance
+    that P's invoice carries) and the windows of :mod:`engine.cycles`.
     """
     define = _definer(compute)
     define("usage_slice", keep=True)
@@ -43,15 +47,19 @@ def charge(compute: Compute) -> None:
     )
     define("usage_component")
     define("usage_charge")
-    define("recurring_span")
+    define("recurring_span", keep=True)
+    define("recurring_owed")
     define("recurring_segment", keep=True)
+    define("recurring_by_month")
     define("recurring_weighed")
     define("recurring_total", keep=True)
     define("recurring_child")
     compute.define(
         "recurring_apportioned",
         apportion_sql(
-            "recurring_child", _SERVICE_CHARGE, "charge_minor", "exact_e12", "segment_key"
+            "recurring_child",
+            ("window_start", *_SERVICE_CHARGE),
+            *("charge_minor", "exact_e12", "segment_key"),
         ),
     )
     define("recurring_component")

@@ -35,10 +35,13 @@ from (
     select distinct charge_id, condition_key from price_interval
   ) as k on k.charge_id = c.charge_id and k.condition_key = t.state
   left join (
-    select s.usage_period, s.level, s.service_id, s.charge_id, sum(s.segment_days) as priced_days
-    from recurring_segment as s
-    join state as x on x.state = s.state and x.core_state = 'active'
-    group by s.usage_period, s.level, s.service_id, s.charge_id
+    select q.usage_period, s.level, s.service_id, s.charge_id,
+      sum(days_between(greatest(s.from_date, q.start_date), least(s.to_date, q.end_date)))
+        as priced_days
+    from recurring_span as s
+    join settled_period as q on s.from_date < q.end_date and s.to_date > q.start_date
+    where s.core_state = 'active'
+    group by q.usage_period, s.level, s.service_id, s.charge_id
   ) as b on b.usage_period = p.usage_period and b.level = i.level and b.service_id = i.service_id
     and b.charge_id = c.charge_id
   group by p.usage_period, i.level, i.service_id, c.charge_id

@@ -4,9 +4,10 @@ with every_charge as (
     records, quantity, currency, amount_minor
   from usage_charge
   union all
-  select usage_period, billing_period, level, account_id, service_id, charge_id, 'recurring', true,
-    0, days, currency, amount_minor
+  select usage_period, min(billing_period), level, account_id, service_id, charge_id, 'recurring',
+    true, 0, sum(days), min(currency), sum(amount_minor)
   from recurring_total
+  group by usage_period, level, account_id, service_id, charge_id
   union all
   select usage_period, usage_period, level, account_id, service_id, charge_id, 'transition', true,
     0, occurrences, currency, amount_minor
