@@ -174,7 +174,7 @@ class Cycle:
 
 
 MONTH_PARTS = 377_580
-"""Parts of a month, the least number of which every month's day is a whole one: 28, 29, 30, 31."""
+"""Parts of a month of which a day of 28, 29, 30 or 31 is a whole number."""
 
 
 class ProrationBasis(StrEnum):
@@ -214,8 +214,9 @@ def prorate(
         case ProrationBasis.BY_MONTH_FIRST:
             bounds = [add_months(period_start, number) for number in range(months + 1)]
             parts = sum(
-                max(0, (min(end, last) - max(start, first)).days) * (MONTH_PARTS // (last - first).days)
-                for first, last in pairwise(bounds)
+                max(0, (min(end, until) - max(start, since)).days)
+                * (MONTH_PARTS // (until - since).days)
+                for since, until in pairwise(bounds)
             )
             return parts, MONTH_PARTS * months
         case ProrationBasis.NONE | ProrationBasis.FULL_ON_ACTIVATION:

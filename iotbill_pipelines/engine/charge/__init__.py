@@ -3,14 +3,15 @@
 A parent is one (service, charge, usage period). Its exact amount is an integer numerator over one
 denominator; it is rounded half-up once, and its components take largest-remainder parts.
 
-A recurring charge is due once per window of its cycle, a month unless the terms say otherwise. In
-**arrears** its usage period P is the month of the window's last day, or of the last day on which the
-service had the offer and was not cancelled; P's invoice carries it. In **advance** P is the month of
-the first billed day. Its billing period is then P-1 where the charge was already billable on the day
-before P, because the invoice for P-1 announces what begins in the next month; otherwise (activated
-in P) billing period P, where it meets the advance charge of P+1 on the first invoice: prorated month
-+ next month (ST-18). What was billed in advance and is not used after all, because the service was
-cancelled or changed its plan, is credited as the difference to what is booked (ST-17, ST-22).
+A recurring charge is due once per window of its cycle, a month unless the terms say otherwise.
+In **arrears** its usage period P is the month of the window's last day, or of the last day on which
+the service had the offer and was not cancelled; P's invoice carries it. In **advance** P is the
+month of the first billed day. Its billing period is then P-1 where the charge was already billable
+on the day before P, because the invoice for P-1 announces what begins in the next month; otherwise
+(activated in P) billing period P, where it meets the advance charge of P+1 on the first invoice:
+prorated month + next month (ST-18). What was billed in advance and is not used after all, because
+the service was cancelled or changed its plan, is credited as the difference to what is booked
+(ST-17, ST-22).
 """
 
 from __future__ import annotations
