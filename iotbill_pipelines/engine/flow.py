@@ -19,6 +19,7 @@ from iotbill_pipelines.engine.schemas import (
     ALLOWANCE_LOT,
     DESIRED_CHARGE,
     POOL_LOT,
+    SERVICE_ACTIVATION,
     USAGE_RECORD,
 )
 from iotbill_pipelines.engine.statements import statement
@@ -96,6 +97,7 @@ def settle_period(
     carried: Mapping[str, pa.Table] | None = None,
     *,
     earlier: bool = False,
+    closed_activations: pa.Table | None = None,
 ) -> None:
     """From ``rated_usage`` to ``desired_charge`` of one usage period, at every level.
 
@@ -111,12 +113,19 @@ def settle_period(
     ``desired_charge`` and ``charge_component`` also hold the charges in advance of the next period
     that this period's invoice carries (ST-18): ``usage_period`` P+1, ``billing_period`` P. Settling
     P+1 says the same about them, and everything else about P+1.
+
+    ``closed_activations`` (:data:`schemas.SERVICE_ACTIVATION`) are dates of first use that stay
+    because their period is closed; ``service_activation`` has those of this period.
     """
     coming = period + 1
     rows = [_period_row(period, advance_only=False), _period_row(coming, advance_only=True)]
     compute.load("charge_period", pa.Table.from_pylist(rows, schema=_CHARGE_PERIOD))
     compute.define("settled_period", "select * from charge_period where not advance_only")
     guide.define_day_intervals(compute)
+    none_closed = SERVICE_ACTIVATION.arrow_schema.empty_table()
+    compute.load(
+        "closed_activation", none_closed if closed_activations is None else closed_activations
+    )
     guide.activate_first_use(compute)
     rate.define_price_intervals(compute)
     compute.define("currency_unit", statement("pricing", "currency_unit"), keep=True)

@@ -735,6 +735,22 @@ RATED_USAGE = _table(
     partition_by="usage_month",
 )
 
+SERVICE_ACTIVATION = _table(
+    "service_activation",
+    "When a service that waited for its first use became active (RULEBOOK §2). Once the period of "
+    "the date is closed for the payer's entity, the date stays.",
+    """
+    usage_period VARCHAR month of active_date
+    entity_id    VARCHAR our legal entity that bills the payer
+    service_id   VARCHAR service
+    level        VARCHAR level of the offer that it waited on
+    added_date   DATE    local day since when it waited
+    active_date  DATE    local day on which it became active
+    """,
+    key="usage_period service_id level added_date",
+    partition_by="usage_period",
+)
+
 USAGE_AGGREGATE = _table(
     "usage_aggregate",
     "Rated usage summed per service, charge, price and window of the charge's cycle.",
@@ -1164,6 +1180,7 @@ TABLES = {
         LATE_ARRIVAL,
         FEED_WATERMARK,
         RATED_USAGE,
+        SERVICE_ACTIVATION,
         USAGE_AGGREGATE,
         POOL_SETTLEMENT,
         POOL_PART,

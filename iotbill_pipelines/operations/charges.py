@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import sqlalchemy as sa
 
 from iotbill_pipelines.config.close import ClosePolicy, read_close_policy
 from iotbill_pipelines.engine.calendars import Month, months_between
@@ -31,6 +32,7 @@ from iotbill_pipelines.engine.schemas import (
     POOL_PART,
     POOL_SETTLEMENT,
     RATED_USAGE,
+    SERVICE_ACTIVATION,
     USAGE_AGGREGATE,
     Table,
 )
@@ -40,6 +42,7 @@ from iotbill_pipelines.operations.runs import code_version
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.cockpit import replace_cockpit
+from iotbill_pipelines.storage.models import Period
 from iotbill_pipelines.storage.reference import Snapshot, load_snapshot
 
 STAGE = "settle_charges"
@@ -108,6 +111,20 @@ def first_day_of_use(snapshot: Snapshot, period: Month) -> date:
         set(accounts["bill_day"].to_pylist()),
         period,
     )
+
+
+def closed_activations(ws: Workspace) -> pa.Table | None:
+    """Dates of first use in periods that the payer's entity has closed: they stay (RULEBOOK §2)."""
+    if ws.lake.version(SERVICE_ACTIVATION) is None:
+        return None
+    with ws.engine.connect() as connection:
+        select = sa.select(Period.entity_id, Period.period).where(Period.state == "closed")
+        closed = {(row.entity_id, row.period) for row in connection.execute(select)}
+    with ws.compute() as compute:
+        ws.lake.scan(compute, SERVICE_ACTIVATION)
+        dates = compute.fetch("select * from service_activation")
+    kept = [(row["entity_id"], row["usage_period"]) in closed for row in dates.to_pylist()]
+    return dates.filter(pa.array(kept, pa.bool_()))
 
 
 def settled_periods(ws: Workspace, period: Month) -> list[Month]:
@@ -184,10 +201,16 @@ def _settle(
             [file for m in months for file in ws.lake.files(RATED_USAGE, usage_month=m)],
         )
         scan_earlier(ws, compute, period, snapshot)
-        settle_period(compute, period, carried, earlier=True)
+        settle_period(
+            compute,
+            period,
+            carried,
+            earlier=True,
+            closed_activations=closed_activations(ws),
+        )
         lots = [
             table
-            for table in CARRIED
+            for table in (*CARRIED, SERVICE_ACTIVATION)
             if compute.fetch(table.name).num_rows or ws.lake.files(table, usage_period=this)
         ]
         for table in (*_OF_THE_PERIOD, *lots):

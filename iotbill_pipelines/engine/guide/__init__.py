@@ -13,7 +13,8 @@ from datetime import date, datetime, time, timedelta
 import pyarrow as pa
 
 from iotbill_pipelines.engine.calendars import Cycle, Month, local_quarters
-from iotbill_pipelines.engine.compute import Compute
+from iotbill_pipelines.engine.compute import Compute, conform
+from iotbill_pipelines.engine.schemas import SERVICE_ACTIVATION
 from iotbill_pipelines.engine.statements import statement
 from iotbill_pipelines.engine.windows import band, read_windows
 
@@ -119,16 +120,21 @@ def activate_first_use(compute: Compute) -> None:
     brings about; ``service_state_interval`` is made of it anew. ``first_use_row`` says for every
     record of a service that waits, or waited, how much of it is billed and whether it draws from
     pools. Needs :func:`define_day_intervals` and ``rated_usage`` since the services were added:
-    a late record moves the date, as long as what it moves is settled again.
+    a late record moves the date, until its period is closed: ``closed_activation``
+    (:data:`schemas.SERVICE_ACTIVATION`) holds the dates that stay. Defines ``service_activation``,
+    the dates of ``settled_period``.
     """
     if not compute.fetch("first_use").num_rows:
         compute.define("known_state", "select service_id, changed_at, state from service_state")
         compute.load("first_use_row", _FIRST_USE_ROW.empty_table())
+        compute.load("service_activation", SERVICE_ACTIVATION.arrow_schema.empty_table())
         return
     for step in ("first_use_wait", "first_use_event", "first_use_activation"):
         compute.define(step, statement("guide", step), keep=True)
     compute.define("first_use_row", statement("guide", "first_use_row"), keep=True)
     compute.define("known_state", statement("guide", "known_state"), keep=True)
+    dates = conform(statement("guide", "service_activation"), SERVICE_ACTIVATION)
+    compute.define("service_activation", dates)
     _define_states(compute, "known_state")
 
 

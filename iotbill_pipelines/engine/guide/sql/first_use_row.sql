@@ -6,8 +6,8 @@ select e.file_key, e.line_no, e.part_no, e.level,
        when e.event_no > a.crossing_no then e.quantity
        when e.event_no < a.crossing_no or a.policy = 'next_event' then 0
        else e.reached - e.threshold_quantity end as bigint) as billed_quantity,
-  e.pooled and a.active_date is not null
-    and case when a.by_window then e.local_date >= a.active_date
+  e.pooled and a.active_date is not null and e.local_date >= a.active_date
+    and case when a.by_window then true
              when a.policy = 'next_event' then e.event_no > a.crossing_no
              else e.event_no >= a.crossing_no end as pooled
 from first_use_event as e

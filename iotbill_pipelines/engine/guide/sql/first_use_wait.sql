@@ -8,7 +8,7 @@ with ordered as (
   from service_state
 ),
 waiting as (
-  select o.service_id, i.level, f.offer_id, f.policy, f.active_state, f.window_days, o.added_date,
+  select o.service_id, i.level, i.account_id, f.offer_id, f.policy, f.active_state, f.window_days, o.added_date,
     o.until_date,
     row_number() over (
       partition by o.service_id, i.level, o.added_date order by i.from_date asc nulls last) as place
@@ -18,7 +18,7 @@ waiting as (
   join first_use as f on f.offer_id = i.offer_id and f.waiting_state = o.state
   where o.added_date < o.until_date
 )
-select service_id, level, offer_id, policy, active_state, added_date, until_date,
+select service_id, level, account_id, offer_id, policy, active_state, added_date, until_date,
   case when window_days is not null then days_later(added_date, window_days) end as window_date
 from waiting
 where place = 1
