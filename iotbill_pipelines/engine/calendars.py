@@ -96,16 +96,6 @@ def clamp_day(month: Month, day: int) -> date:
     return date(month.year, month.month, min(day, month.days))
 
 
-def billing_period(day: date, bill_day: int) -> tuple[date, date]:
-    """Return the half-open billing period, anchored on ``bill_day``, that holds ``day`` (ST-19)."""
-    month = Month.of(day)
-    start = clamp_day(month, bill_day)
-    if day < start:
-        month -= 1
-        start = clamp_day(month, bill_day)
-    return start, clamp_day(month + 1, bill_day)
-
-
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 CYCLE_MONTHS = {"month": 1, "quarter": 3, "half_year": 6, "year": 12}
 """Cycles that are counted in months; the other one is the week."""
@@ -165,6 +155,10 @@ class Cycle:
         while (start := clamp_day(month, day)) < end:
             month += self.months
             yield start, clamp_day(month, day)
+
+    def window(self, day: date, bill_day: int = 1) -> tuple[date, date]:
+        """Return the window ``[start, end)`` that holds a day (ST-19)."""
+        return next(self.windows(day, day + timedelta(days=1), bill_day))
 
     def by_month(self, start: date, end: date, bill_day: int = 1) -> Iterator[tuple[date, date]]:
         """Yield the months of one of :meth:`windows`; none for a week."""

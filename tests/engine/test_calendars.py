@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iotbill_pipelines.engine.calendars import (
+    Cycle,
     Month,
     ProrationBasis,
-    billing_period,
     clamp_day,
     fraction_of_period,
     local_quarters,
@@ -93,7 +93,7 @@ def test_a_bill_day_clamps_and_never_drifts() -> None:
     """ST-19."""
     found, today = [], day("2027-01-31")
     for _ in range(3):
-        start, end = billing_period(today, 31)
+        start, end = Cycle().window(today, 31)
         found.append((str(start), str(end), (end - start).days))
         today = end
     assert found == [
@@ -101,16 +101,16 @@ def test_a_bill_day_clamps_and_never_drifts() -> None:
         ("2027-02-28", "2027-03-31", 31),
         ("2027-03-31", "2027-04-30", 30),
     ]
-    assert billing_period(day("2026-01-04"), 19) == (day("2025-12-19"), day("2026-01-19"))
+    assert Cycle().window(day("2026-01-04"), 19) == (day("2025-12-19"), day("2026-01-19"))
     assert clamp_day(Month(2028, 2), 30) == day("2028-02-29")
 
 
 @given(st.dates(date(2000, 1, 1), date(2099, 1, 1)), st.integers(1, 31))
-def test_every_day_is_in_exactly_one_billing_period(today: date, bill_day: int) -> None:
-    start, end = billing_period(today, bill_day)
+def test_every_day_is_in_exactly_one_window(today: date, bill_day: int) -> None:
+    start, end = Cycle().window(today, bill_day)
     assert start <= today < end
-    assert billing_period(end, bill_day)[0] == end
-    assert billing_period(start, bill_day) == (start, end)
+    assert Cycle().window(end, bill_day)[0] == end
+    assert Cycle().window(start, bill_day) == (start, end)
 
 
 @given(

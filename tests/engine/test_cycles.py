@@ -233,7 +233,7 @@ def test_a_date_of_first_use_stays_once_its_period_is_closed() -> None:
                 compute.load(name, table)
             compute.load("usage_record", tables.usage)
             flow.rate_month(compute)
-            flow.settle_period(compute, Month(2026, 3), closed)
+            flow.settle_period(compute, Month(2026, 3), closed_activations=closed)
             rows = compute.fetch("desired_charge").to_pylist()
             return (
                 {row["charge_id"]: row["amount_minor"] for row in rows},

@@ -11,12 +11,12 @@ from itertools import pairwise
 from typing import Any
 
 from iotbill_pipelines.engine.calendars import (
+    MONTH_PARTS,
     Month,
     ProrationBasis,
-    billing_period,
     fraction_of_period,
+    months_between,
     months_elapsed,
-    prorate,
 )
 from iotbill_pipelines.engine.money import round_half_up
 from iotbill_pipelines.engine.terms import Charge, Price, Terms, Tier
@@ -528,23 +528,6 @@ def proration_months(case: Case) -> list[Check]:
     ]
 
 
-def proration_cycles(case: Case) -> list[Check]:
-    start, target = (date.fromisoformat(case["usage"][key]) for key in ("start", "target"))
-    end = case["usage"].get("end")
-    stop = date.fromisoformat(end) if end else None
-    bill_day = case["definition"]["billing_day"]
-    cycles, at = Fraction(0), start
-    while at <= target and (stop is None or at < stop):
-        first, following = billing_period(at, bill_day)
-        until = following if stop is None else min(stop, following)
-        days, whole_period = prorate(at, until, first, following, ProrationBasis.ACTUAL)
-        cycles += Fraction(days, whole_period)
-        at = following
-    told = sum((Fraction(part.strip()) for part in case["expected"]["cycles"].split("+")),
-               Fraction(0))  # fmt: skip
-    return [Check("cycles", told, cycles)]
-
-
 def recurring(
     price: object, start: datetime | date, end: datetime | date | None = None, **terms: Any
 ) -> Callable[[Month], Settled]:
@@ -563,6 +546,28 @@ def recurring(
         )
 
     return run
+
+
+def proration_cycles(case: Case) -> list[Check]:
+    """In advance with a bill day; its price is a whole number for every day of every month."""
+    start, target = (date.fromisoformat(case["usage"][key]) for key in ("start", "target"))
+    end = case["usage"].get("end")
+    price = MONTH_PARTS
+    run = recurring(
+        price, start, date.fromisoformat(end) if end else None, billing="advance",
+        cycle={"every": "month", "day": case["definition"]["billing_day"]},
+    )  # fmt: skip
+    last = Month.of(target if end is None else min(target, date.fromisoformat(end)))
+    found = [run(month) for month in months_between(Month.of(start), last)]
+    charged = {
+        row["usage_period"]: row["amount_minor"]
+        for one in found
+        for row in one.rows()
+        if row["usage_period"] <= str(last)
+    }
+    told = sum((Fraction(part.strip()) for part in case["expected"]["cycles"].split("+")),
+               Fraction(0))  # fmt: skip
+    return [Check("cycles", told, Fraction(sum(charged.values()), price * 100))]
 
 
 def _text(moment: datetime | date) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from iotbill_pipelines.engine.calendars import Month, billing_period
+from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.contract import DatedRate
 from iotbill_pipelines.engine.money import apportion, round_half_up
 from iotbill_pipelines.engine.reconcile import VendorTerms
@@ -520,14 +521,23 @@ def advance(case: Case) -> list[Check]:
 
 
 def bill_day(case: Case) -> list[Check]:
+    """Every period is a charge in arrears: its component tells its days."""
     facts, want = case["facts"], case["expected"]
-    at, found = date.fromisoformat(facts["periods_from"]), []
-    for _ in range(facts["count"]):
-        first, at = billing_period(at, facts["bill_day"])
-        found.append((first, at))
+    start = date.fromisoformat(facts["periods_from"])
+    found = business(
+        periods=[str(Month.of(start) + number) for number in range(facts["count"] + 1)],
+        accounts={"C1": {"bill_day": facts["bill_day"]}},
+        catalog=catalog(
+            [{"id": "fee", "product": "subscription", "kind": "recurring", "prices": [{"rate": 1}]}]
+        ),
+        services={"S": {"offer": "deal", "states": [[str(start), "active"]]}},
+    )
+    charges = sorted(found.rows(), key=lambda row: str(row["usage_period"]))[: facts["count"]]
+    days = [row["quantity"] for row in charges]
+    bounds = [start + timedelta(days=sum(days[:number])) for number in range(len(days) + 1)]
     return [
-        Check("periods", want["periods"], [[str(first), str(end)] for first, end in found]),
-        Check("days", want["days"], [(end - first).days for first, end in found]),
+        Check("periods", want["periods"], [[str(a), str(b)] for a, b in pairwise(bounds)]),
+        Check("days", want["days"], days),
     ]
 
 
@@ -548,14 +558,14 @@ def transitions(case: Case) -> list[Check]:
 
 
 def plan_change(case: Case) -> list[Check]:
-    """In arrears: what is left of the old plan and of the new one; the month has 30 days."""
+    """In advance: what is booked of the old plan is the whole month; the month has 30 days."""
     facts, want = case["facts"], case["expected"]
     month = Month(2026, 4)
     assert month.days == facts["cycle_days"]
     moved = month.start + timedelta(days=facts["change_day"] - 1)
     offers = [
         {"id": name, "name": name, "currency": "EUR", "charges": [
-            {"id": name, "product": "subscription", "kind": "recurring",
+            {"id": name, "product": "subscription", "kind": "recurring", "billing": "advance",
              "prices": [{"rate": facts[name]["price"]}]}]}
         for name in ("old", "new")
     ]  # fmt: skip
@@ -566,7 +576,7 @@ def plan_change(case: Case) -> list[Check]:
             {"offer": "old", "to": str(moved)}, {"offer": "new", "from": str(moved)}]}},
     )  # fmt: skip
     credit = found.amount(charge_id="old") - D(facts["old"]["price"])
-    debit = found.amount(charge_id="new")
+    debit = found.amount(charge_id="new", usage_period=str(month))
     return [
         Check("credit_old", D(want["credit_old"]), credit),
         Check("debit_new", D(want["debit_new"]), debit),
@@ -1238,7 +1248,7 @@ WORKED: dict[str, Entry] = {
     "billing_period.bill_day_31": Run(bill_day),
     "transition_nrc.sequence": Run(transitions),
     "transition_nrc.conditional": needs(Charge, "after_months", Run(conditional_transition)),
-    "plan_change": Run(plan_change, policy="in arrears: what is left of old and new"),
+    "plan_change": Run(plan_change, policy="billing: advance"),
     "vendor.usage_and_rate_variance": Run(usage_and_rate),
     "vendor.inactive_sim": Run(inactive_sim),
     "vendor.duplicate": Run(duplicate_line),
