@@ -406,6 +406,7 @@ CATALOG = {
             """
             state      VARCHAR name
             core_state VARCHAR prospect, active, suspended, cancelled
+            extends_terms BOOLEAN each day in it moves the agreed end of the service's offers by one
             """,
             key="state",
         ),

@@ -45,6 +45,11 @@ def _absent(value: object) -> bool:
     return not value
 
 
+def _unused(value: object) -> bool:
+    """The same for a switch that is off."""
+    return value is False
+
+
 Money = Annotated[Decimal, BeforeValidator(_no_float)]
 Rate = Annotated[Decimal, BeforeValidator(_no_float), Field(decimal_places=RATE_SCALE)]
 
@@ -580,9 +585,16 @@ class Offer(Terms):
 
 
 class StateDefinition(Terms):
+    """A state of services: its core state, and which states may follow it.
+
+    With ``extends_terms`` every day in it moves the agreed end of the service's offers by a day
+    (RULEBOOK §1, ST-23).
+    """
+
     state: str
     core: CoreState
     to: list[str] = []
+    extends_terms: bool = Field(False, exclude_if=_unused)
 
 
 class Catalog(Terms):
@@ -704,7 +716,11 @@ class _Compiler:
     def _states(self) -> None:
         for number, definition in enumerate(self.catalog.states):
             self.rows["state"].append(
-                {"state": definition.state, "core_state": definition.core.value}
+                {
+                    "state": definition.state,
+                    "core_state": definition.core.value,
+                    "extends_terms": definition.extends_terms,
+                }
             )
             for target in definition.to:
                 self._known(("states", number, "to"), target, self.states, "state")

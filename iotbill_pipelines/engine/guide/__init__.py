@@ -75,8 +75,12 @@ _ZONE_DAY = pa.schema(
 
 
 def define_day_intervals(compute: Compute) -> None:
-    """Define ``service_state_interval`` and ``service_offer_interval``, disjoint by local day."""
+    """Define ``service_state_interval`` and ``service_offer_interval``, disjoint by local day.
+
+    ``offer_extension`` says by how many days suspensions moved an offer's agreed end (ST-23).
+    """
     _define_states(compute, "service_state")
+    compute.define("offer_extension", statement("guide", "offer_extension"))
     compute.define(
         "service_offer_interval", statement("guide", "service_offer_interval"), keep=True
     )
