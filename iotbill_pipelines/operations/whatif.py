@@ -30,7 +30,7 @@ from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.schemas import DESIRED_CHARGE, RATED_USAGE, USAGE_RECORD
 from iotbill_pipelines.engine.terms import Catalog, TermsError, compile_catalog
 from iotbill_pipelines.operations import mediation
-from iotbill_pipelines.operations.charges import carried_over
+from iotbill_pipelines.operations.charges import carried_over, closed_activations
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.documents import ColumnFormat, Sheet, write_workbook
 from iotbill_pipelines.storage.reference import as_known_at
@@ -190,7 +190,13 @@ def _priced(
             for file in ws.lake.files(DESIRED_CHARGE, usage_period=month)
         ]
         compute.scan(DESIRED_CHARGE, before, "earlier_charge")
-        settle_period(compute, period, carried_over(ws, period), earlier=True)
+        settle_period(
+            compute,
+            period,
+            carried_over(ws, period),
+            earlier=True,
+            closed_activations=closed_activations(ws),
+        )
         rows = compute.fetch(
             "select level, account_id, product_id, currency, kind, service_id,"
             " cast(sum(amount_minor) as bigint) as amount_minor from desired_charge"
