@@ -228,7 +228,7 @@ def test_a_date_of_first_use_stays_once_its_period_is_closed() -> None:
 
     def settle(usage: list[dict[str, Any]], closed: pa.Table | None) -> tuple[Any, pa.Table]:
         tables = scenario(**parts, usage=usage).tables()
-        with DuckDbCompute(threads=1, optimize=False) as compute:
+        with DuckDbCompute(expected_rows=0) as compute:
             for name, table in (tables.catalog | tables.reference).items():
                 compute.load(name, table)
             compute.load("usage_record", tables.usage)
