@@ -28,7 +28,7 @@ def apart(path: Path, report: ScenarioReport) -> tuple[list[str], list[str]]:
     with DuckDbCompute(expected_rows=tables.usage.num_rows) as compute:
         for name, table in (tables.catalog | tables.reference).items():
             compute.load(name, table)
-        for name in ("rated_usage", "pool_settlement", "pool_part"):
+        for name in ("rated_usage", "usage_aggregate", "pool_settlement", "pool_part"):
             compute.load(name, results[name].cast(TABLES[name].arrow_schema))
         for month in scenario.months:
             mine = [row for row in charges if row["usage_period"] == str(month)]

@@ -12,8 +12,11 @@ from .explained import apart
 
 SCENARIOS = sorted(Path(__file__).parent.glob("*.yaml"))
 
-RETOLD = ("currency", "levels", "peer", "rating", "time", "transition", "tried", "units")
-"""Scenarios about prices of usage; their charges are computed a second time."""
+RETOLD = (
+    *("currency", "cycle", "levels", "peer", "rating", "recurring", "time", "transition"),
+    *("tried", "units"),
+)
+"""Scenarios about prices of usage and of time; their charges are computed a second time."""
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.engine import guide
-from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.calendars import Month, months_between
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.contract import stage as contract
 from iotbill_pipelines.engine.money import minor_digits
@@ -28,13 +28,13 @@ from iotbill_pipelines.engine.schemas import (
     POOL_PART,
     POOL_SETTLEMENT,
     RATED_USAGE,
+    USAGE_AGGREGATE,
 )
 from iotbill_pipelines.operations import charges
 from iotbill_pipelines.operations.explaining.agreements import explain_agreements
 from iotbill_pipelines.operations.explaining.arithmetic import Evidence, explain_unit
 from iotbill_pipelines.operations.explaining.words import Result, Step, Unexplained, Unit
 from iotbill_pipelines.operations.trace import UnknownId
-from iotbill_pipelines.operations.usage import around
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import models
 from iotbill_pipelines.storage.models import BookedCharge, CatalogVersion, StageInput
@@ -224,13 +224,16 @@ def _evidence(
         load_snapshot(compute, snapshot)
         table = pa.Table.from_pylist([{name: getattr(u, name) for name in _UNIT} for u in units])
         compute.load("asked_unit", table)
-        for settled in (POOL_SETTLEMENT, POOL_PART):
+        for settled in (POOL_SETTLEMENT, POOL_PART, USAGE_AGGREGATE):
             ws.lake.scan(compute, settled, usage_period=str(period))
+        begun = compute.fetch("select min(window_start) as day from usage_aggregate")["day"][
+            0
+        ].as_py()
         compute.scan(
             RATED_USAGE,
             [
                 file
-                for month in around(period)
+                for month in months_between(Month.of(begun or period.start) - 1, period + 1)
                 for file in ws.lake.files(RATED_USAGE, usage_month=str(month))
             ],
         )
@@ -244,10 +247,11 @@ def gather(compute: Compute, period: Month, units_of: dict[str, str]) -> Evidenc
     """Return what is known of the units in relation ``asked_unit``.
 
     Reads the relations of :data:`schemas.REFERENCE` and :data:`schemas.CATALOG`, ``rated_usage``,
-    ``pool_settlement`` and ``pool_part``. ``units_of`` names the priced unit of charges.
+    ``usage_aggregate``, ``pool_settlement`` and ``pool_part``. ``units_of`` names the priced unit
+    of charges.
     """
     guide.define_day_intervals(compute)
-    contract.define_prices(compute, (period - 1).start, (period + 2).end)
+    contract.define_prices(compute, (period - 12).start, (period + 13).end)
 
     def rows(select: str) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = compute.fetch(select).to_pylist()
@@ -292,22 +296,35 @@ def gather(compute: Compute, period: Month, units_of: dict[str, str]) -> Evidenc
             "service_id",
         ),
         service_offers=_paired(
-            rows(f"select * from service_offer where service_id in ({asked}) order by valid_from"),
+            rows(
+                "select o.service_id, o.level, o.payer_account_id, o.offer_id, o.valid_from,"
+                # a suspension that has not ended keeps the offer open
+                " case when x.days is null then o.valid_to when x.days > 1000000 then null"
+                " else days_later(o.valid_to, x.days) end as valid_to from service_offer as o"
+                " left join offer_extension as x on x.service_id = o.service_id"
+                " and x.level = o.level and x.valid_from = o.valid_from"
+                f" where o.service_id in ({asked}) order by o.valid_from"
+            ),
             "service_id",
             "level",
         ),
         records=_records(
             rows(
-                "select r.usage_period, r.level, r.account_id, a.service_id, r.charge_id,"
+                "select a.usage_period, r.level, r.account_id, a.service_id, r.charge_id,"
                 " r.service_id as used_by, r.file_key, r.line_no, r.part_no, r.price_id,"
                 " r.pooled, r.session_key, r.quantity, r.rated_quantity, r.event_start,"
-                " r.local_date"
+                " r.local_date, w.window_start, w.window_end"
                 " from rated_usage as r"
                 " join charge as c on c.charge_id = r.charge_id"
-                " join asked_unit as a on a.usage_period = r.usage_period"
-                " and a.level = r.level and a.account_id = r.account_id"
+                " join asked_unit as a on a.level = r.level and a.account_id = r.account_id"
                 " and a.charge_id = r.charge_id and a.service_id ="
                 " case when c.scope = 'account' then '' else r.service_id end"
+                " join (select distinct usage_period, level, account_id, service_id, charge_id,"
+                " window_start, window_end from usage_aggregate) as w"
+                " on w.usage_period = a.usage_period and w.level = a.level"
+                " and w.account_id = a.account_id and w.service_id = a.service_id"
+                " and w.charge_id = a.charge_id and r.local_date >= w.window_start"
+                " and r.local_date < w.window_end"
             )
         ),
         pools={(row["level"], row["pool_id"], row["window_start"]): row for row in pools},

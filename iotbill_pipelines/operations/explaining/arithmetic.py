@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from fractions import Fraction
 
-from iotbill_pipelines.engine.calendars import Month, add_months
+from iotbill_pipelines.engine.calendars import Cycle, Month, add_months, clamp_day
 from iotbill_pipelines.engine.money import apportion
 from iotbill_pipelines.operations.explaining.prices import Slice, cost, finished, stepped
 from iotbill_pipelines.operations.explaining.usage import PricedCharge, explain_usage
@@ -29,6 +29,27 @@ from iotbill_pipelines.operations.explaining.words import (
     in_money,
     price_terms,
 )
+
+
+@dataclass(frozen=True)
+class Window:
+    """Days ``[start, end)`` that are counted and priced by themselves."""
+
+    start: date
+    end: date
+    cycle: Cycle
+    bill_day: int = 1
+
+    @property
+    def days(self) -> int:
+        return (self.end - self.start).days
+
+    @property
+    def name(self) -> str:
+        month = Month.of(self.start)
+        if (self.start, self.end) == (month.start, month.end):
+            return str(month)
+        return f"{self.start} to before {self.end}"
 
 
 @dataclass
@@ -49,6 +70,7 @@ class Evidence:
     service_states: dict[str, list[Row]]
     service_offers: dict[tuple[str, str], list[Row]]
     records: dict[Unit, list[Row]]
+    """Rated records of the windows that settle in the period, with the bounds of their window."""
     pools: dict[tuple[str, str, date], Row]
     """Level, pool and window -> the pool as settled."""
     pool_parts: dict[tuple[str, str, date], list[Row]]
@@ -63,6 +85,11 @@ class Evidence:
     """Agreements that other offers price what a service has."""
     units_of: dict[str, str] = field(default_factory=dict)
     """Charge -> name of the priced unit, where the catalog's text is at hand."""
+
+    def window(self, charge: Row, account_id: str, day: date) -> Window:
+        """The window of a charge's cycle that holds a day, by the payer's bill day."""
+        cycle, bill_day = Cycle.parse(charge["cycle"]), self.accounts[account_id]["bill_day"] or 1
+        return Window(*cycle.window(day, bill_day), cycle, bill_day)
 
     def price_on(self, charge_id: str, day: date, fits: Callable[[Row], bool]) -> Row | None:
         """The first price by priority that fits and is in force on a day."""
@@ -149,13 +176,29 @@ def explain_unit(evidence: Evidence, unit: Unit) -> Result:
 
 
 def _usage(evidence: Evidence, unit: Unit, charge: Row) -> Result:
-    records = evidence.records.get(unit, [])
-    if not records:
+    by_window: dict[Window, list[Row]] = defaultdict(list)
+    cycle = Cycle.parse(charge["cycle"])
+    for record in evidence.records.get(unit, []):
+        by_window[Window(record["window_start"], record["window_end"], cycle)].append(record)
+    if not by_window:
         raise Unexplained("no rated record of this charge is in the lake any more")
     currency = evidence.offers[charge["offer_id"]]["currency"]
     prices = {price["price_id"]: price for price in evidence.prices.get(unit.charge_id, [])}
     terms = PricedCharge(charge, prices, evidence.tiers, currency, _per(evidence, charge))
-    return explain_usage(terms, records)
+    windows = sorted(by_window, key=lambda window: window.start)
+    return _together(windows, [explain_usage(terms, by_window[window]) for window in windows])
+
+
+def _together(windows: Sequence[Window], results: Sequence[Result]) -> Result:
+    """Windows are rounded by themselves and never netted; the charge is their sum."""
+    if len(results) == 1:
+        return results[0]
+    steps: list[Step] = []
+    for window, result in zip(windows, results, strict=True):
+        steps += [Step(f"{window.name}:"), *result.steps]
+    total, currency = sum(result.amount_minor for result in results), results[0].currency
+    steps.append(Step(f"{len(results)} windows together", in_money(total, currency)))
+    return Result(steps, total, currency)
 
 
 # ------------------------------------------------------------------------------ recurring
@@ -174,20 +217,61 @@ class _Segment:
 
 
 def _recurring(evidence: Evidence, unit: Unit, charge: Row) -> Result:
-    period = evidence.period
+    windows, results = [], []
+    window = evidence.window(charge, unit.account_id, evidence.period.start)
+    while window.start < evidence.period.end:
+        segments = list(_segments(evidence, unit, charge, window))
+        if segments and _due(evidence, unit, charge, window, segments) == evidence.period:
+            windows.append(window)
+            results.append(_recurring_of(evidence, charge, window, segments))
+        window = evidence.window(charge, unit.account_id, window.end)
+    if not results:
+        raise Unexplained(f"no day of {evidence.period} is billed by what is known of the service")
+    return _together(windows, results)
+
+
+def _due(
+    evidence: Evidence, unit: Unit, charge: Row, window: Window, segments: Sequence[_Segment]
+) -> Month:
+    """The usage period of a window: in advance by its first billed day, in arrears by its last
+    day, or the last one on which the service had the offer and was not cancelled."""
+    if charge["billing"] == "advance":
+        return Month.of(segments[0].start)
+    day = window.end - timedelta(days=1)
+    while day > window.start and _owing(evidence, unit, charge, day) is None:
+        day -= timedelta(days=1)
+    return Month.of(day)
+
+
+def _owing(evidence: Evidence, unit: Unit, charge: Row, day: date) -> tuple[str, str] | None:
+    """State and core state of a service that has the charge on a day and is not cancelled."""
+    offer = evidence.offer_on(unit.service_id, unit.level, day)
+    if (
+        offer is None
+        or offer["payer_account_id"] != unit.account_id
+        or not _priced_by(evidence, unit, offer["offer_id"], charge, day)
+    ):
+        return None
+    state = evidence.state_on(unit.service_id, day)
+    core = evidence.core_states.get(state or "")
+    return None if state is None or core is None or core == "cancelled" else (state, core)
+
+
+def _recurring_of(
+    evidence: Evidence, charge: Row, window: Window, segments: Sequence[_Segment]
+) -> Result:
     currency = evidence.offers[charge["offer_id"]]["currency"]
-    segments = list(_segments(evidence, unit, charge))
     basis, billed = charge["basis"], sum(segment.days for segment in segments)
     steps = [
         Step(
-            f"recurring price in {charge['billing']}, basis {basis}: {billed} of {period.days} "
-            f"days of {period} are billed; the day of a change belongs to the new state"
+            f"recurring price in {charge['billing']}, basis {basis}: {billed} of {window.days} "
+            f"days of {window.name} are billed; the day of a change belongs to the new state"
         )
     ]
     exact = Fraction(0)
     for number, segment in enumerate(segments):
         follows = number > 0 and segments[number - 1].end == segment.start
-        share, words = _share(segment, basis, billed, period, follows=follows)
+        share, words = _share(segment, basis, billed, window, follows=follows)
         first = evidence.tiers[segment.price["price_id"]][0]
         price = Fraction(first["rate_e12"] + first["flat_e12"], RATE_UNIT)
         exact += price * share
@@ -204,22 +288,15 @@ def _recurring(evidence: Evidence, unit: Unit, charge: Row) -> Result:
 _NO_BOUNDS = {"minimum_minor": None, "maximum_minor": None}
 
 
-def _segments(evidence: Evidence, unit: Unit, charge: Row) -> Iterator[_Segment]:
-    """Walk the days of the period; days of one state and price are one segment."""
-    day, current = evidence.period.start, None
-    while day < evidence.period.end:
+def _segments(evidence: Evidence, unit: Unit, charge: Row, window: Window) -> Iterator[_Segment]:
+    """Walk the days of the window; days of one state and price are one segment."""
+    day, current = window.start, None
+    while day < window.end:
         state, price = None, None
-        offer = evidence.offer_on(unit.service_id, unit.level, day)
-        if (
-            offer is not None
-            and offer["payer_account_id"] == unit.account_id
-            and _priced_by(evidence, unit, offer["offer_id"], charge, day)
-        ):
-            state = evidence.state_on(unit.service_id, day)
-            core = evidence.core_states.get(state or "")
-            if core is not None and core != "cancelled":
-                price = evidence.price_on(charge["charge_id"], day, _for_state(state, core))
-                price = evidence.agreed_on(unit, price, day)
+        if (owing := _owing(evidence, unit, charge, day)) is not None:
+            state, core = owing
+            price = evidence.price_on(charge["charge_id"], day, _for_state(state, core))
+            price = evidence.agreed_on(unit, price, day)
         if current is not None and (
             price is None or (current.state, current.price) != (state, price)
         ):
@@ -280,28 +357,57 @@ def _for_state(state: str | None, core: str) -> Callable[[Row], bool]:
 
 
 def _share(
-    segment: _Segment, basis: str, billed: int, period: Month, *, follows: bool
+    segment: _Segment, basis: str, billed: int, window: Window, *, follows: bool
 ) -> tuple[Fraction, str]:
-    """The part of the period's price that a segment owes, and how it is reckoned."""
-    days = segment.days
+    """The part of the window's price that a segment owes, and how it is reckoned."""
+    days, thirties = segment.days, 30 * window.cycle.months
     match basis:
         case "actual":
-            return Fraction(days, period.days), f"{days}/{period.days}"
+            return Fraction(days, window.days), f"{days}/{window.days}"
         case "actual_30":
-            whole = min(billed, 30)
+            whole = min(billed, thirties)
             return (
-                Fraction(days * whole, 30 * billed),
-                f"{whole}/30, of which {days}/{billed} of the days",
+                Fraction(days * whole, thirties * billed),
+                f"{whole}/{thirties}, of which {days}/{billed} of the days",
             )
         case "strict_30_360":
-            reached = 30 if segment.end == period.end else min(segment.end.day - 1, 30)
-            before = min(segment.start.day - 1, 30) if follows else min(segment.start.day, 30) - 1
+            reached, before = _thirties(window, segment.end), _thirties(window, segment.start)
+            if segment.start.day == 31 and not follows and segment.start != window.start:
+                before -= 1
             measured = max(0, reached - before)
-            return Fraction(measured, 30), f"{measured}/30 (the month counts 30 days)"
+            return Fraction(measured, thirties), f"{measured}/{thirties} (a month counts 30 days)"
+        case "by_month_first":
+            return _by_months(segment, window)
         case "none" | "full_on_activation":
-            words = "1 (any day costs the whole month)"
+            words = "1 (any day costs the whole period)"
             return Fraction(days, billed), words if days == billed else f"{days}/{billed} of it"
     raise Unexplained(f"the proration basis {basis!r} is unknown here")
+
+
+def _thirties(window: Window, day: date) -> int:
+    """Days of 30-day months from the window's start to before a day; the 31st is no day."""
+    whole = 30 * window.cycle.months
+    if day == window.start:
+        return 0
+    if day == window.end:
+        return whole
+    months = (day.year - window.start.year) * 12 + day.month - window.start.month
+    begun = min(window.start.day, 30) - 1
+    return max(0, min(whole, months * 30 + min(day.day - 1, 30) - begun))
+
+
+def _by_months(segment: _Segment, window: Window) -> tuple[Fraction, str]:
+    months = window.cycle.months
+    anchor = window.bill_day if window.cycle.day is None else window.cycle.day
+    share, words, start, month = Fraction(0), [], window.start, Month.of(window.start)
+    for number in range(1, months + 1):
+        end = clamp_day(month + number, anchor)
+        days = (min(segment.end, end) - max(segment.start, start)).days
+        if days > 0:
+            share += Fraction(days, (end - start).days)
+            words.append(f"{days}/{(end - start).days}")
+        start = end
+    return share / months, f"({' + '.join(words)}) / {months}"
 
 
 # ----------------------------------------------------------------------------- transitions
