@@ -127,8 +127,10 @@ def settled(
     rows = [row for days in deliveries.values() for day in days.values() for row in day]
     Random(4).shuffle(rows)  # nothing may depend on the order of arrival
     with DuckDbCompute() as compute:
-        for name, entries in reference(fleet).items():
-            compute.load(name, pa.Table.from_pylist(entries, schema=REFERENCE[name].arrow_schema))
+        known = reference(fleet)
+        for name, schema in REFERENCE.items():
+            entries = known.get(name, [])
+            compute.load(name, pa.Table.from_pylist(entries, schema=schema.arrow_schema))
         for name, table in compile_catalog(CATALOG_TERMS).items():
             assert name in CATALOG
             compute.load(name, table)
