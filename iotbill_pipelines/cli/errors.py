@@ -9,6 +9,7 @@ from iotbill_pipelines.engine.roaming import AgreementError
 from iotbill_pipelines.engine.terms import TermsError
 from iotbill_pipelines.operations.close import CloseUnderWay
 from iotbill_pipelines.operations.disputes import DisputeError
+from iotbill_pipelines.operations.corrections import CorrectionError
 from iotbill_pipelines.operations.periods import PeriodError
 from iotbill_pipelines.operations.suspense import SuspenseError
 from iotbill_pipelines.operations.trace import UnknownId
@@ -25,6 +26,7 @@ _PLAIN = (
     AgreementError,
     CloseUnderWay,
     ConfigError,
+    CorrectionError,
     DatabaseError,
     DisputeError,
     LakeError,

@@ -350,6 +350,37 @@ def whatif(
     comparing.whatif(context.obj, catalog, _month(period), account, xlsx, as_json=json)
 
 
+@app.command()
+def rerate(
+    context: typer.Context,
+    since: Annotated[
+        str, typer.Option(metavar="MONTH", help="First usage period to look at, as in 2026-07.")
+    ],
+    account: Annotated[str | None, typer.Option(help="Only what this account pays.")] = None,
+    price: Annotated[
+        str | None, typer.Option(help="Only what this price, or charge, is used for.")
+    ] = None,
+    feed: Annotated[str | None, typer.Option(help="Only services with usage of this feed.")] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Book it; without this it is only shown.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Say what a change means for months that are booked already: who, by how much, why; book it.
+
+    Late usage, corrected rates, changed contracts, moved SIMs: what should be booked, less what
+    is. With --yes a Dagster backfill of exactly those months books the differences in the open
+    period, with the original usage period on the line. Again, it books nothing.
+
+    Example: `iotbill rerate --since 2026-07 --price eu_data.1 --yes`
+    """
+    from iotbill_pipelines.cli import correcting
+    from iotbill_pipelines.operations.corrections import Selection
+
+    chosen = Selection(account, price, feed)
+    raise typer.Exit(correcting.rerate(context.obj, _month(since), chosen, yes=yes, as_json=json))
+
+
 @catalog_app.command("lint")
 def catalog_lint(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the catalog's YAML.")],

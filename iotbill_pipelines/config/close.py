@@ -63,6 +63,14 @@ class PeriodPolicy(Terms):
     is not explained always blocks."""
 
 
+class CorrectionPolicy(Terms):
+    """How far back a close corrects what was booked (RULEBOOK §11)."""
+
+    look_back_months: int | None = Field(None, ge=1, le=240)
+    """Usage periods that are older, counted from the month that is closed, are left as booked: a
+    change that reaches them is told, not booked. Left out: there is no limit."""
+
+
 class ClosePolicy(Terms):
     """The gates' tolerances and the close's calendar."""
 
@@ -79,6 +87,7 @@ class ClosePolicy(Terms):
     data_quality: Verdict = "warn"
     """What a feed-day that breaks its feed's expectations does to the close."""
     schedule: SchedulePolicy = SchedulePolicy()
+    corrections: CorrectionPolicy = CorrectionPolicy()
 
     @model_validator(mode="after")
     def _distinct_people(self) -> ClosePolicy:

@@ -14,6 +14,7 @@ from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
 from iotbill_pipelines.operations import charges, fingerprints
 from iotbill_pipelines.operations.contracts import contracts_of
+from iotbill_pipelines.operations.corrections import beyond_look_back
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.periods import require_close_team
 from iotbill_pipelines.operations.renewals import book_extensions
@@ -77,6 +78,7 @@ def book_charges(ws: Workspace, period: Month) -> StageResult:
         ],
         preview=_preview(ws, period),
         findings=_later(result.rows, period)
+        + _beyond(ws, period)
         + [
             Finding(
                 "booked",
@@ -106,6 +108,20 @@ def _later(rows: pa.Table, period: Month) -> list[Finding]:
         )
         for row in sorted(counted.to_pylist(), key=lambda row: str(row["entity_id"]))
         if row["accounting_period"] != str(period)
+    ]
+
+
+def _beyond(ws: Workspace, period: Month) -> list[Finding]:
+    return [
+        Finding(
+            "beyond_look_back",
+            "warn",
+            f"{', '.join(one.causes)} changed of {one.usage_period}, which is too long ago for a "
+            f"close of {period} to correct (corrections.look_back_months of configs/close.yaml)",
+            one.usage_period,
+            f"see `iotbill rerate --since {one.usage_period}`; raise the limit to book it",
+        )
+        for one in beyond_look_back(ws, period)
     ]
 
 

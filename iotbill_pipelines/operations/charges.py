@@ -8,7 +8,7 @@ SIM are the same operation (RULEBOOK §11).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -36,7 +36,7 @@ from iotbill_pipelines.engine.schemas import (
     USAGE_AGGREGATE,
     Table,
 )
-from iotbill_pipelines.operations import contracts, fingerprints, usage
+from iotbill_pipelines.operations import contracts, fingerprints, reach, usage
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.runs import code_version
 from iotbill_pipelines.operations.stages import Finding, StageResult
@@ -64,18 +64,11 @@ def settle_charges(ws: Workspace, period: Month) -> StageResult:
     configs/close.yaml), ``unsettled_usage`` (warn: usage of an earlier month, never closed).
     """
     snapshot = knowledge(ws, period)
-    known = fingerprints.recorded(ws, STAGE)
     scope = settled_periods(ws, period)
     changed, findings = [], []
     policy = read_close_policy(ws.configs)
     for settled in scope:
-        months = usage_months(ws, settled, snapshot)
-        usage.rate_months(ws, usage.months_with_usage(ws, months), snapshot)
-        carried = carried_over(ws, settled)
-        detail = _inputs(ws, settled, snapshot, carried, known)
-        if known.get(settled) != fingerprints.fingerprint(detail):
-            _settle(ws, settled, snapshot, detail, carried, next_is_settled=settled + 1 in known)
-            known[settled] = fingerprints.fingerprint(detail)
+        if settle_again(ws, settled, snapshot):
             changed.append(settled)
         findings += _check(ws, settled, policy)
     findings += _never_closed(ws, period, scope)
@@ -91,6 +84,19 @@ def settle_charges(ws: Workspace, period: Month) -> StageResult:
         findings=findings,
         changed=bool(changed),
     )
+
+
+def settle_again(ws: Workspace, period: Month, snapshot: Snapshot) -> bool:
+    """Rate and settle a usage period if its inputs changed since; return whether they had."""
+    known = fingerprints.recorded(ws, STAGE)
+    months = usage_months(ws, period, snapshot)
+    usage.rate_months(ws, usage.months_with_usage(ws, months), snapshot)
+    carried = carried_over(ws, period)
+    detail = _inputs(ws, period, snapshot, carried, known)
+    if known.get(period) == fingerprints.fingerprint(detail):
+        return False
+    _settle(ws, period, snapshot, detail, carried, next_is_settled=period + 1 in known)
+    return True
 
 
 def usage_months(ws: Workspace, period: Month, snapshot: Snapshot) -> list[Month]:
@@ -128,9 +134,21 @@ def closed_activations(ws: Workspace) -> pa.Table | None:
 
 
 def settled_periods(ws: Workspace, period: Month) -> list[Month]:
-    """The usage periods that a close of ``period`` answers for: it, and those settled before it."""
-    earlier = {month for month in fingerprints.recorded(ws, STAGE) if month < period}
-    return sorted({*earlier, period})
+    """The usage periods that a close of ``period`` answers for: it, and those settled before it,
+    as far back as configs/close.yaml says."""
+    earlier = sorted(month for month in fingerprints.recorded(ws, STAGE) if month < period)
+    return [*within_look_back(ws, earlier, period)[0], period]
+
+
+def within_look_back(
+    ws: Workspace, periods: Sequence[Month], newest: Month
+) -> tuple[list[Month], list[Month]]:
+    """Split usage periods into those that a close of ``newest`` still corrects, and older ones."""
+    limit = read_close_policy(ws.configs).corrections.look_back_months
+    if limit is None:
+        return list(periods), []
+    oldest = newest - limit
+    return [p for p in periods if p >= oldest], [p for p in periods if p < oldest]
 
 
 def carried_over(ws: Workspace, period: Month) -> dict[str, pa.Table]:
@@ -145,6 +163,12 @@ def carried_over(ws: Workspace, period: Month) -> dict[str, pa.Table]:
     return left
 
 
+def carried_digest(carried: Mapping[str, pa.Table]) -> dict[str, str]:
+    """Return hashes of what is left for a period, by table; none where nothing is left."""
+    lots = {name: str(table.to_pylist()) for name, table in carried.items() if table.num_rows}
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in lots.items()}
+
+
 def _inputs(
     ws: Workspace,
     period: Month,
@@ -153,12 +177,11 @@ def _inputs(
     settled: Mapping[Month, str],
 ) -> dict[str, Any]:
     rated = fingerprints.recorded(ws, usage.STAGE)
-    lots = {name: str(table.to_pylist()) for name, table in carried.items() if table.num_rows}
     before = committed_months(period, snapshot)
     return {
-        **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in lots.items()},
+        **carried_digest(carried),
         "rated": {str(m): rated[m] for m in usage_months(ws, period, snapshot) if m in rated},
-        "snapshot": snapshot.id,
+        "knowledge": reach.settling_digest(snapshot, period),
         "code": code_version(),
         # what earlier months came to decides on a commitment's window (CT-07)
         **({"before": {str(m): settled.get(m, "") for m in before}} if before else {}),
@@ -226,7 +249,7 @@ def _settle(
         standing = [compute.fetch(table.name) for table in (COMMITMENT_STATUS, POOL_SETTLEMENT)]
     with ws.engine.begin() as connection:
         replace_cockpit(connection, this, *standing)
-        fingerprints.remember(connection, ws, STAGE, period, detail)
+        fingerprints.remember(connection, ws, STAGE, period, detail, snapshot.id)
 
 
 def _publish(

@@ -40,9 +40,18 @@ def forget(ws: Workspace, stage: str, month: Month) -> None:
 
 
 def remember(
-    connection: sa.Connection, ws: Workspace, stage: str, month: Month, detail: dict[str, Any]
+    connection: sa.Connection,
+    ws: Workspace,
+    stage: str,
+    month: Month,
+    detail: dict[str, Any],
+    snapshot_id: str | None = None,
 ) -> None:
-    """Say, within the caller's transaction, what a month's outputs were computed from."""
+    """Say, within the caller's transaction, what a month's outputs were computed from.
+
+    ``snapshot_id`` names the whole snapshot that was read; the fingerprint holds only what of it
+    matters to the month.
+    """
     connection.execute(
         sa.delete(StageInput).where(StageInput.stage == stage, StageInput.month == str(month))
     )
@@ -51,7 +60,7 @@ def remember(
             stage=stage,
             month=str(month),
             fingerprint=fingerprint(detail),
-            detail=detail,
+            detail=detail if snapshot_id is None else {**detail, "snapshot": snapshot_id},
             run_id=ws.run_id,
             recorded_at=ws.clock(),
         )

@@ -24,7 +24,7 @@ from iotbill_pipelines.engine.schemas import (
     USAGE_PART,
     USAGE_RECORD,
 )
-from iotbill_pipelines.operations import fingerprints, mediation
+from iotbill_pipelines.operations import fingerprints, mediation, reach
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.runs import code_version
 from iotbill_pipelines.operations.stages import Finding, StageResult
@@ -93,13 +93,18 @@ def rate_months(ws: Workspace, months: Iterable[Month], snapshot: Snapshot) -> l
     return done
 
 
+def accepted_files(ws: Workspace, month: Month) -> list[str]:
+    """Return the lake's files of a UTC month's accepted records, by their path in the lake."""
+    files = ws.lake.files(USAGE_RECORD, usage_month=str(month))
+    return [str(Path(file).relative_to(ws.lake.root)) for file in files]
+
+
 def _inputs(
     ws: Workspace, month: Month, snapshot: Snapshot, context: mediation.MonthContext
 ) -> dict[str, Any]:
-    files = ws.lake.files(USAGE_RECORD, usage_month=str(month))
     return {
-        "files": [str(Path(file).relative_to(ws.lake.root)) for file in files],
-        "snapshot": snapshot.id,
+        "files": accepted_files(ws, month),
+        "knowledge": reach.rating_digest(snapshot, month),
         "code": code_version(),
         "mediation": context.detail,
     }
@@ -136,7 +141,7 @@ def _rate(
         ]
         if rows:
             connection.execute(sa.insert(FeedFileOutcome), rows)
-        fingerprints.remember(connection, ws, STAGE, month, detail)
+        fingerprints.remember(connection, ws, STAGE, month, detail, snapshot.id)
 
 
 # By account first: one account's rows of a month are then found without reading the others'.

@@ -9,6 +9,7 @@ from iotbill_pipelines.config.close import ClosePolicy
 from iotbill_pipelines.config.sources import Source
 from iotbill_pipelines.shell.alerting import send_alerts
 from iotbill_pipelines.shell.closing import close_assets, close_month, close_schedule
+from iotbill_pipelines.shell.correcting import changed_catalog, correct_usage_period, correction
 from iotbill_pipelines.shell.receiving import (
     feed_file,
     new_files,
@@ -35,9 +36,15 @@ def build_definitions(
     is the console's; the event log has everything.
     """
     return dg.Definitions(
-        assets=[feed_file, usage_record, *close_assets],
-        jobs=[receive_files, close_month, retry_suspense],
-        sensors=[new_files, changed_knowledge, send_alerts, *map(source_sensor, sources)],
+        assets=[feed_file, usage_record, *close_assets, correction],
+        jobs=[receive_files, close_month, retry_suspense, correct_usage_period],
+        sensors=[
+            new_files,
+            changed_knowledge,
+            changed_catalog,
+            send_alerts,
+            *map(source_sensor, sources),
+        ],
         schedules=[close_schedule(policy.schedule)],
         resources={"workspace": workspace},
         executor=dg.in_process_executor,

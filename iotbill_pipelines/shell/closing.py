@@ -66,7 +66,7 @@ def close_asset(stage: Stage) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, workspace: WorkspaceResource
     ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
         catalog = context.run.tags.get(CATALOG_TAG)
-        with workspace.open(context.run_id, _actor(context), catalog) as ws:
+        with workspace.open(context.run_id, actor_of(context), catalog) as ws:
             result = run_stage(ws, Month.parse(context.partition_key), stage)
         yield dg.MaterializeResult(
             asset_key=stage.asset,
@@ -81,7 +81,8 @@ def close_asset(stage: Stage) -> dg.AssetsDefinition:
     return close_stage
 
 
-def _actor(context: dg.AssetExecutionContext) -> str:
+def actor_of(context: dg.AssetExecutionContext) -> str:
+    """Return who asked for a run."""
     return context.run.tags.get("user") or context.run.tags.get("iotbill/actor") or "dagster"
 
 

@@ -82,10 +82,11 @@ def execute_close(ws: "Workspace", period: Month, watch: Watcher) -> CloseRun:
             # A logger that the run does not name gives way to Dagster's own, which tells all.
             run_config={"loggers": {"console": {}}},
         )
-    return CloseRun(run_id, result.success, *_error(result))
+    return CloseRun(run_id, result.success, *error_of(result))
 
 
-def _error(result: "dg.ExecuteInProcessResult") -> tuple[str | None, str | None]:
+def error_of(result: "dg.ExecuteInProcessResult") -> tuple[str | None, str | None]:
+    """Return what failed a run, other than a check, and its class."""
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error is not None:
             error = event.step_failure_data.error

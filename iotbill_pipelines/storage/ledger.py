@@ -10,7 +10,7 @@ the lock; the same history gives the same ids.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -259,13 +259,16 @@ def book(
     cause: str,
     booked_at: datetime,
     snapshot_id: str | None = None,
+    units: Callable[[], pa.Table] | None = None,
 ) -> BookingResult:
     """Book what is desired minus what is booked, for whole usage periods (RULEBOOK §11).
 
     ``compute`` holds ``desired_charge``, everything desired of ``usage_periods``, and ``product``;
     what is booked of those periods and not desired any more is reversed. ``cause`` says why, in
     words. An entity whose period takes no bookings any more books in its next open one, with the
-    original usage period on the line (CL-01).
+    original usage period on the line (CL-01). ``units``, called once both relations are there,
+    returns the units to book (usage_period, level, account_id, service_id, charge_id); all others
+    are left as they are.
 
     Raises LedgerError if a desired charge lies outside ``usage_periods`` or belongs to an entity
     that is not configured.
@@ -282,6 +285,8 @@ def book(
             "to be booked; what is booked of other periods was not looked at"
         )
     compute.load("booked_charge", booked_charges(session, scope))
+    if units is not None:
+        _keep_units(compute, units())
     open_periods = next_open_periods(session, accounting_period)
     booking(compute, accounting_period, open_periods)
     keys = ", ".join(BOOKING.key)
@@ -303,6 +308,18 @@ def book(
         stored = stored.append_column(name, pa.array([value] * count, pa.string()))
     copy_in(session.connection(), "booked_charge", stored)
     return BookingResult(rows)
+
+
+def _keep_units(compute: Compute, units: pa.Table) -> None:
+    compute.load("booking_unit", units)
+    for name in ("booked_charge", "desired_charge"):
+        kept = compute.fetch(
+            f"select c.* from {name} as c join booking_unit as u"
+            " on u.usage_period = c.usage_period and u.level = c.level"
+            " and u.account_id = c.account_id and u.service_id = c.service_id"
+            " and u.charge_id = c.charge_id"
+        )
+        compute.load(name, kept)
 
 
 # -------------------------------------------------------------------------------- invoices

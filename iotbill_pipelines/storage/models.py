@@ -345,7 +345,9 @@ class StageInput(Base):
     stage: Mapped[str] = mapped_column(primary_key=True)
     month: Mapped[MonthText] = mapped_column(primary_key=True)
     fingerprint: Mapped[str] = mapped_column(sa.String(64))
-    detail: Mapped[dict[str, Any]] = mapped_column(doc="what the fingerprint was made of")
+    detail: Mapped[dict[str, Any]] = mapped_column(
+        doc="what the fingerprint was made of, and the snapshot that was read"
+    )
     run_id: Mapped[str] = mapped_column(ForeignKey("run.run_id"))
     recorded_at: Mapped[dt.datetime]
 

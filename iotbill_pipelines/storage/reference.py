@@ -246,7 +246,7 @@ def take_snapshot(
         for name, schema in sorted(schemas.items())
     }
     rows = {name: table.num_rows for name, table in ordered.items()}
-    snapshot_id = _content_hash(ordered)
+    snapshot_id = content_hash(ordered)
     snapshot = Snapshot(snapshot_id, home / "snapshots" / snapshot_id, known_at, rows)
     if not snapshot.tables_dir.is_dir():
         _write_tables(snapshot.tables_dir, ordered)
@@ -341,7 +341,8 @@ def load_snapshot(compute: Compute, snapshot: Snapshot) -> None:
             compute.define(name, f"select {schema.column_list} from {name}", keep=True)
 
 
-def _content_hash(tables: Mapping[str, pa.Table]) -> str:
+def content_hash(tables: Mapping[str, pa.Table]) -> str:
+    """Return the hash of what tables say, in the order given."""
     # Over text, not over Parquet bytes: those change with the library that writes them.
     digest = hashlib.sha256()
     for name, table in tables.items():

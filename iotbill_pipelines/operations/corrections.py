@@ -1,0 +1,737 @@
+"""Corrections of booked periods: what a change touches, what it comes to, and booking it.
+
+Late usage, a corrected rate, a changed contract, a moved SIM and a re-sent file are one mechanism:
+desired minus booked, posted in the open period with the original usage period on the line
+(RULEBOOK §11). :func:`touched_periods` tells from recorded inputs which usage periods can differ;
+:func:`plan` prices those in memory and says who changes by how much and why; :func:`correct_period`
+books one of them. A second run finds no difference.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.config.ledger import read_ledger
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.flow import rate_month, settle_period
+from iotbill_pipelines.engine.mediate import Policies
+from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.schemas import (
+    CATALOG,
+    DESIRED_CHARGE,
+    POOL_PART,
+    RATED_USAGE,
+    REFERENCE,
+    USAGE_RECORD,
+)
+from iotbill_pipelines.engine.terms import compile_catalog
+from iotbill_pipelines.operations import charges, mediation, reach, runs, usage
+from iotbill_pipelines.operations.catalogs import differences, in_force
+from iotbill_pipelines.operations.knowledge import knowledge
+from iotbill_pipelines.operations.periods import require_close_team
+from iotbill_pipelines.operations.stages import StageResult
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import ledger
+from iotbill_pipelines.storage.models import CatalogVersion, FeedFile, StageInput
+from iotbill_pipelines.storage.models import Snapshot as StoredSnapshot
+from iotbill_pipelines.storage.reference import (
+    as_known_at,
+    load_snapshot,
+    open_snapshot,
+)
+
+Cause = Literal["code", "usage", "inventory", "catalog"]
+CAUSES: tuple[Cause, ...] = ("code", "usage", "inventory", "catalog")
+"""What can change a booked period, in the order in which a difference is taken apart."""
+
+KIND = "correction"
+"""Kind of the runs that book corrections outside a close."""
+
+MOST_TOLD = 12
+"""Changed values of a catalog, or names of files, that a reason lists."""
+
+
+class CorrectionError(RuntimeError):
+    """A correction that cannot be planned or booked as it stands; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which units to correct; none named, all of them.
+
+    ``price`` is the id of a price or of a charge. Whoever shares a pool with a selected unit is
+    selected with it: parts of a pool change together.
+    """
+
+    account: str | None = None
+    price: str | None = None
+    feed: str | None = None
+
+    @property
+    def everything(self) -> bool:
+        return self.account is None and self.price is None and self.feed is None
+
+
+@dataclass(frozen=True)
+class Touched:
+    """A settled usage period whose inputs changed since, and what changed."""
+
+    usage_period: str
+    causes: tuple[Cause, ...]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What a product of an account changes by in a usage period, and what that comes from.
+
+    ``units`` are charges that differ, ``records`` the usage records that came or went.
+    """
+
+    usage_period: str
+    level: str
+    account_id: str
+    product_id: str
+    units: int
+    records: int
+    currency: str
+    booked: Decimal
+    desired: Decimal
+    causes: dict[Cause, Decimal]
+
+    @property
+    def difference(self) -> Decimal:
+        """What is to be booked; negative is a credit."""
+        return self.desired - self.booked
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What changed that a usage period rests on."""
+
+    usage_period: str
+    cause: Cause
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a correction run would book, and in which accounting period.
+
+    ``examined`` are the settled usage periods asked for, ``touched`` those whose inputs changed,
+    ``periods`` those with a difference: what a run works on. ``pairs`` counts units x periods.
+    """
+
+    since: str
+    accounting_period: str
+    examined: list[str]
+    touched: list[Touched]
+    periods: list[str]
+    pairs: int
+    totals: list[tuple[str, str, Decimal]]
+    corrections: list[Correction]
+    reasons: list[Reason]
+    beyond: list[str]
+
+
+# --------------------------------------------------------------------------- what is touched
+
+
+@dataclass(frozen=True)
+class _Knowledge:
+    """Reference data and catalog of now, and the digest of the catalog."""
+
+    tables: Mapping[str, pa.Table]
+    catalog_digest: str
+
+
+def _present(ws: Workspace) -> _Knowledge:
+    source = in_force(ws)
+    with Session(ws.engine) as session:
+        reference = as_known_at(session, ws.clock())
+    tables = {**reference, **compile_catalog(source.catalog)}
+    schemas = {**REFERENCE, **CATALOG}
+    return _Knowledge(
+        {name: table.cast(schemas[name].arrow_schema) for name, table in tables.items()},
+        source.digest,
+    )
+
+
+def touched_periods(
+    ws: Workspace, since: Month | None = None, *, causes: Iterable[Cause] = CAUSES
+) -> list[Touched]:
+    """Return the settled usage periods, from ``since`` on, whose inputs changed since they settled.
+
+    Tells from what is recorded; nothing is priced. A change that cannot reach a period does not
+    touch it (:mod:`operations.reach`). Raises ConfigError for a catalog that does not hold
+    together.
+    """
+    settled = [m for m in sorted(_details(ws, charges.STAGE)) if since is None or m >= since]
+    return _touched(ws, settled, _present(ws), set(causes))
+
+
+def beyond_look_back(ws: Workspace, period: Month) -> list[Touched]:
+    """Return what changed of usage periods that a close of ``period`` no longer corrects."""
+    settled = [m for m in sorted(_details(ws, charges.STAGE)) if m < period]
+    _, beyond = charges.within_look_back(ws, settled, period)
+    return _touched(ws, beyond, _present(ws), set(CAUSES)) if beyond else []
+
+
+def _touched(
+    ws: Workspace, periods: Sequence[Month], present: _Knowledge, wanted: set[Cause]
+) -> list[Touched]:
+    settled, rated = _details(ws, charges.STAGE), _details(ws, usage.STAGE)
+    feeds = mediation.read_feeds(ws)
+    rating: dict[Month, set[Cause]] = {}
+    for month in sorted({m for period in periods for m in usage.around(period)}):
+        rating[month] = _changes_of_usage(ws, month, rated.get(month), present, feeds)
+    found = []
+    for period in periods:
+        detail = settled[period]
+        causes = set[Cause]().union(*(rating[month] for month in usage.around(period)))
+        now = reach.digest(present.tables, None, reach.settling_end(present.tables, period))
+        causes |= _differing(detail, now)
+        causes &= wanted
+        if causes:
+            found.append(Touched(str(period), tuple(c for c in CAUSES if c in causes)))
+    return found
+
+
+def _changes_of_usage(
+    ws: Workspace,
+    month: Month,
+    detail: dict[str, Any] | None,
+    present: _Knowledge,
+    feeds: mediation.Feeds,
+) -> set[Cause]:
+    files = usage.accepted_files(ws, month)
+    if detail is None:
+        return {"usage"} if files else set()
+    causes = _differing(detail, reach.digest(present.tables, *reach.rating_span(month)))
+    told = detail.get("mediation", {})
+    if files != detail["files"] or told.get("feeds") != feeds.digest:
+        causes.add("usage")
+    return causes
+
+
+def _differing(detail: dict[str, Any], now: dict[str, str]) -> set[Cause]:
+    then = detail.get("knowledge", {})
+    causes: set[Cause] = set()
+    if detail.get("code") != runs.code_version():
+        causes.add("code")
+    if then.get("inventory") != now["inventory"]:
+        causes.add("inventory")
+    if then.get("catalog") != now["catalog"]:
+        causes.add("catalog")
+    return causes
+
+
+def _details(ws: Workspace, stage: str) -> dict[Month, dict[str, Any]]:
+    select = sa.select(StageInput.month, StageInput.detail).where(
+        StageInput.stage == stage, StageInput.fingerprint != ""
+    )
+    with ws.engine.connect() as connection:
+        return {Month.parse(row.month): row.detail for row in connection.execute(select)}
+
+
+# --------------------------------------------------------------------------- what it comes to
+
+
+def plan(ws: Workspace, since: Month, selection: Selection = Selection()) -> Plan:
+    """Say what correcting the usage periods from ``since`` on would book, for whom and why.
+
+    Prices the touched periods in memory, under what they were settled with and under what is known
+    now; neither lake nor ledger changes. Raises CorrectionError where nothing was settled yet, or
+    for an account, price or feed that is not known.
+    """
+    settled = sorted(_details(ws, charges.STAGE))
+    if not settled:
+        raise CorrectionError("no month was closed yet; there is nothing to correct")
+    present = _present(ws)
+    _check_known(ws, selection, present)
+    asked = [period for period in settled if period >= since]
+    examined, beyond = charges.within_look_back(ws, asked, settled[-1])
+    touched = _touched(ws, examined, present, set(CAUSES))
+    corrections: list[Correction] = []
+    pairs = 0
+    for one in touched:
+        found, units = _priced_corrections(ws, one, present, settled, selection)
+        corrections += found
+        pairs += units
+    periods = sorted({c.usage_period for c in corrections})
+    worked = {str(_settled_with(Month.parse(p), settled)) for p in periods}
+    sums: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    for c in corrections:
+        sums[c.level, c.currency] += c.difference
+    return Plan(
+        str(since),
+        str(settled[-1]),
+        [str(period) for period in examined],
+        touched,
+        sorted(worked),
+        pairs,
+        [(level, currency, amount) for (level, currency), amount in sorted(sums.items())],
+        corrections,
+        [reason for one in touched for reason in _reasons(ws, one, present)],
+        [one.usage_period for one in _touched(ws, beyond, present, set(CAUSES))],
+    )
+
+
+def _settled_with(period: Month, settled: Sequence[Month]) -> Month:
+    """The period whose settlement says what ``period`` costs: what is due in advance is said by
+    the one before, until the period settles itself."""
+    return period if period in settled else period - 1
+
+
+def _check_known(ws: Workspace, selection: Selection, present: _Knowledge) -> None:
+    for name, value, known in (
+        ("account", selection.account, present.tables["account"]["account_id"].to_pylist()),
+        (
+            "price or charge",
+            selection.price,
+            present.tables["price"]["price_id"].to_pylist()
+            + present.tables["charge"]["charge_id"].to_pylist()
+            + _booked_prices(ws),
+        ),
+        ("usage feed", selection.feed, list(mediation.read_feeds(ws).specs)),
+    ):
+        if value is not None and value not in known:
+            some = ", ".join(sorted(set(known))[:8]) + (", ..." if len(set(known)) > 8 else "")
+            raise CorrectionError(f"no {name} {value!r}; known are {some}")
+
+
+def _booked_prices(ws: Workspace) -> list[str]:
+    select = "select distinct unnest(string_to_array(price_ids, ' ')) from booked_charge"
+    with ws.engine.connect() as connection:
+        return [str(price) for (price,) in connection.execute(sa.text(select)) if price]
+
+
+_UNIT = (
+    "usage_period",
+    "level",
+    "entity_id",
+    "account_id",
+    "service_id",
+    "charge_id",
+    "product_id",
+    "currency",
+)
+
+
+def _priced_corrections(
+    ws: Workspace,
+    touched: Touched,
+    present: _Knowledge,
+    settled: Sequence[Month],
+    selection: Selection,
+) -> tuple[list[Correction], int]:
+    period = Month.parse(touched.usage_period)
+    scope = correction_scope(period, settled)
+    with ws.compute() as compute:
+        with Session(ws.engine) as session:
+            booked = ledger.booked_charges(session, [str(p) for p in scope])
+        compute.load("booked_charge", booked)
+        steps = _steps(ws, compute, period, touched.causes, present)
+        _define_changes(compute, scope, len(steps))
+        _define_selected(compute, selection)
+        amounts = ", ".join(
+            f"cast(sum(c.amount_{n}) as bigint) as amount_{n}" for n in range(len(steps) + 1)
+        )
+        rows = compute.fetch(
+            f"select usage_period, level, account_id, product_id, currency, count(*) as units,"
+            f" cast(sum(records) as bigint) as records, {amounts}"
+            " from unit_change as c semi join selected_unit as s using (usage_period, level,"
+            " account_id, service_id, charge_id) group by all order by all"
+        ).to_pylist()
+    corrections = []
+    for row in rows:
+        along = [_money(row[f"amount_{n}"], row["currency"]) for n in range(len(steps) + 1)]
+        causes = {
+            cause: later - earlier
+            for cause, earlier, later in zip(steps, along, along[1:], strict=False)
+            if later != earlier
+        }
+        corrections.append(
+            Correction(
+                row["usage_period"],
+                row["level"],
+                row["account_id"],
+                row["product_id"],
+                row["units"],
+                row["records"],
+                row["currency"],
+                along[0],
+                along[-1],
+                causes,
+            )
+        )
+    return corrections, sum(row["units"] for row in rows)
+
+
+def correction_scope(period: Month, settled: Sequence[Month]) -> list[Month]:
+    """The usage periods that settling ``period`` speaks for: it, and the next one's charges in
+    advance until that settles itself."""
+    return [period] if period + 1 in settled else [period, period + 1]
+
+
+def _steps(
+    ws: Workspace,
+    compute: DuckDbCompute,
+    period: Month,
+    causes: Sequence[Cause],
+    present: _Knowledge,
+) -> list[Cause]:
+    """Price the period from what it was settled with to what is known now, a cause at a time.
+
+    Defines ``step_0`` (booked), ``step_1`` ... and leaves ``rated_usage`` and ``pool_part`` of the
+    last one. Returns the cause of each step but the first.
+    """
+    detail = _details(ws, charges.STAGE)[period]
+    with Session(ws.engine) as session:
+        held = open_snapshot(session, ws.home, detail["snapshot"])
+    then = reach.tables_of(held.tables_dir)
+    unit = ", ".join(_UNIT)
+    compute.define(
+        "step_0",
+        f"select {unit}, cast(sum(records) as bigint) as records, cast(sum(amount_minor) as bigint)"
+        f" as amount_minor, string_agg(price_ids, ' ') as price_ids from booked_charge"
+        f" group by {unit}",
+        keep=True,
+    )
+    months = charges.usage_months(ws, period, held)
+    known_files = _known_files(ws, months)
+    steps = list(causes)
+    if "code" in steps and known_files is None:
+        steps.remove("code")  # files it was computed from are gone: told with the usage, then
+        steps += [] if "usage" in steps else ["usage"]
+        steps.sort(key=CAUSES.index)
+    for number, cause in enumerate(steps, 1):
+        index = CAUSES.index(cause)
+        tables = {
+            **{name: (present.tables if index >= 2 else then)[name] for name in REFERENCE},
+            **{name: (present.tables if index >= 3 else then)[name] for name in CATALOG},
+        }
+        _price(ws, compute, period, tables, months, known_files if index == 0 else None)
+        compute.define(
+            f"step_{number}",
+            f"select {unit}, cast(sum(records) as bigint) as records,"
+            " cast(sum(amount_minor) as bigint) as amount_minor,"
+            f" string_agg(price_ids, ' ') as price_ids from desired_charge group by {unit}",
+            keep=True,
+        )
+    return steps
+
+
+def _known_files(ws: Workspace, months: Iterable[Month]) -> dict[Month, list[str]] | None:
+    """The files of each month when it was rated; None if one of them is no longer there."""
+    rated = _details(ws, usage.STAGE)
+    found = {
+        month: [str(Path(ws.lake.root) / name) for name in rated[month]["files"]]
+        for month in months
+        if month in rated
+    }
+    held = all(Path(name).is_file() for names in found.values() for name in names)
+    return found if held else None
+
+
+def _price(
+    ws: Workspace,
+    compute: DuckDbCompute,
+    period: Month,
+    tables: Mapping[str, pa.Table],
+    months: Sequence[Month],
+    files: Mapping[Month, list[str]] | None,
+) -> None:
+    """Rate and settle a period in memory, from given files or from all there are now."""
+    for name, table in tables.items():
+        compute.load(name, table)
+    feeds = mediation.read_feeds(ws)
+    parts = []
+    for month in months:
+        chosen = (
+            ws.lake.files(USAGE_RECORD, usage_month=str(month))
+            if files is None
+            else files.get(month, [])
+        )
+        if not chosen:
+            continue
+        policies: Policies
+        policies, nearby = mediation.month_as_it_is(ws, month, feeds)
+        compute.scan(USAGE_RECORD, chosen)
+        compute.load("nearby_record", nearby)
+        rate_month(compute, policies, nearby=nearby.num_rows > 0)
+        parts.append(f"rated_{str(month).replace('-', '_')}")
+        compute.define(parts[-1], f"select {RATED_USAGE.column_list} from rated_usage", keep=True)
+    if parts:
+        union = " union all ".join(f"select * from {part}" for part in parts)
+        compute.define("rated_usage", union, keep=True)
+    else:
+        compute.load("rated_usage", RATED_USAGE.arrow_schema.empty_table())
+    settle_period(compute, period)
+
+
+def _define_changes(compute: DuckDbCompute, scope: Sequence[Month], steps: int) -> None:
+    """Define ``unit_change``: units of the scope whose last step differs from what is booked."""
+    listed = ", ".join(f"'{month}'" for month in scope)
+    unit = ", ".join(_UNIT)
+    union = " union all ".join(
+        f"select {n} as step, * from step_{n} where usage_period in ({listed})"
+        for n in range(steps + 1)
+    )
+    amounts = ", ".join(
+        f"cast(coalesce(sum(amount_minor) filter (where step = {n}), 0) as bigint) as amount_{n}"
+        for n in range(steps + 1)
+    )
+    compute.define(
+        "unit_change",
+        f"select *, last_records - first_records as records from (select {unit}, {amounts},"
+        " cast(coalesce(sum(records) filter (where step = 0), 0) as bigint) as first_records,"
+        f" cast(coalesce(sum(records) filter (where step = {steps}), 0) as bigint) as last_records,"
+        f" ' ' || string_agg(price_ids, ' ') || ' ' as price_ids from ({union}) as along"
+        f" group by {unit}) as compared"
+        f" where amount_0 <> amount_{steps} or first_records <> last_records",
+        keep=True,
+    )
+
+
+def _define_selected(compute: DuckDbCompute, selection: Selection) -> None:
+    """Define ``selected_unit`` of ``unit_change``; sharers of a pool go together."""
+    where = ["true"]
+    if selection.account is not None:
+        where.append(f"account_id = {_text(selection.account)}")
+    if selection.price is not None:
+        where.append(
+            f"(contains(price_ids, {_text(f' {selection.price} ')})"
+            f" or charge_id = {_text(selection.price)})"
+        )
+    if selection.feed is not None:
+        where.append(
+            "service_id in (select service_id from rated_usage"
+            f" where feed_id = {_text(selection.feed)})"
+        )
+    compute.define(
+        "selected_unit",
+        f"with named as (select * from unit_change where {' and '.join(where)}),"
+        " pool as (select distinct p.usage_period, p.level, p.pool_id, p.charge_id"
+        "   from pool_part as p join named as n on n.usage_period = p.usage_period"
+        "   and n.level = p.level and (n.service_id = p.service_id"
+        "     or (n.charge_id = p.charge_id and n.account_id = p.account_id))),"
+        " sharing as (select p.usage_period, p.level, p.service_id, p.account_id, p.charge_id"
+        "   from pool_part as p semi join pool using (usage_period, level, pool_id, charge_id))"
+        " select usage_period, level, account_id, service_id, charge_id from named"
+        " union select u.usage_period, u.level, u.account_id, u.service_id, u.charge_id"
+        " from unit_change as u semi join sharing using (usage_period, level, charge_id,"
+        " account_id)",
+        keep=True,
+    )
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _money(minor: int, currency: str) -> Decimal:
+    return Decimal(minor).scaleb(-minor_digits(currency))
+
+
+# --------------------------------------------------------------------------- why
+
+
+def _reasons(ws: Workspace, touched: Touched, present: _Knowledge) -> Iterable[Reason]:
+    period = Month.parse(touched.usage_period)
+    detail = _details(ws, charges.STAGE)[period]
+    if "code" in touched.causes:
+        yield Reason(
+            touched.usage_period,
+            "code",
+            f"settled by code version {detail.get('code')}; this one is {runs.code_version()}",
+        )
+    if "usage" in touched.causes:
+        yield Reason(touched.usage_period, "usage", _usage_reason(ws, period))
+    if "inventory" in touched.causes:
+        yield Reason(
+            touched.usage_period, "inventory", _inventory_reason(ws, period, detail, present)
+        )
+    if "catalog" in touched.causes:
+        yield Reason(touched.usage_period, "catalog", _catalog_reason(ws, detail, present))
+
+
+def _usage_reason(ws: Workspace, period: Month) -> str:
+    rated = _details(ws, usage.STAGE)
+    came: set[int] = set()
+    went: set[int] = set()
+    for month in usage.around(period):
+        then = {_file_key(name) for name in rated.get(month, {"files": []})["files"]}
+        now = {_file_key(name) for name in usage.accepted_files(ws, month)}
+        came |= now - then
+        went |= then - now
+    names = {}
+    with ws.engine.connect() as connection:
+        select = sa.select(FeedFile.file_key, FeedFile.original_name, FeedFile.landed_at)
+        for key, name, at in connection.execute(
+            select.where(FeedFile.file_key.in_(sorted(came | went)))
+        ):
+            names[key] = f"{name} (landed {at:%Y-%m-%d})"
+    parts = [
+        f"{len(keys)} files {verb}: {_some([names.get(key, str(key)) for key in sorted(keys)])}"
+        for keys, verb in ((came, "came"), (went, "went"))
+        if keys
+    ]
+    return "; ".join(parts) or "what its records share with other months changed"
+
+
+def _file_key(name: str) -> int:
+    return int(Path(name).parent.name.partition("=")[2])
+
+
+def _inventory_reason(
+    ws: Workspace, period: Month, detail: dict[str, Any], present: _Knowledge
+) -> str:
+    with Session(ws.engine) as session:
+        then = reach.tables_of(open_snapshot(session, ws.home, detail["snapshot"]).tables_dir)
+    until = reach.settling_end(present.tables, period)
+    before = reach.relevant(then, None, until)
+    after = reach.relevant(present.tables, None, until)
+    parts = []
+    for name in REFERENCE:
+        old = {tuple(row.values()) for row in before[name].to_pylist()}
+        new = {tuple(row.values()) for row in after[name].to_pylist()}
+        changed = sorted({str(row[0]) for row in old ^ new})
+        if changed:
+            parts.append(f"{name} of {_some(changed)}")
+    return "; ".join(parts) or "what is said of the month's own days changed"
+
+
+def _catalog_reason(ws: Workspace, detail: dict[str, Any], present: _Knowledge) -> str:
+    with Session(ws.engine) as session, session.begin():
+        digest = session.get_one(StoredSnapshot, detail["snapshot"]).catalog_digest
+        known = session.scalar(
+            sa.select(CatalogVersion.digest).where(CatalogVersion.digest == digest).limit(1)
+        )
+    if digest is None or known is None:
+        return "the catalog version that it was settled with was not kept"
+    found = differences(ws, digest, str(ws.configs / "catalog"))
+    told = [f"{d.path}: {d.before or '-'} -> {d.after or '-'}" for d in found]
+    return f"catalog {digest[:12]} -> {present.catalog_digest[:12]}: {_some(told)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_TOLD} more" if len(names) > MOST_TOLD else ""
+    return ", ".join(names[:MOST_TOLD]) + more
+
+
+# --------------------------------------------------------------------------- booking
+
+
+def correct_period(
+    ws: Workspace, usage_period: Month, selection: Selection = Selection()
+) -> StageResult:
+    """Rate and settle a settled usage period again, and book the differences of selected units.
+
+    They are booked in the newest period that was closed or is being, or the next one open, with
+    ``usage_period`` on the line. Other units' differences stay for the next close. A second run
+    books nothing. Raises CorrectionError for a period that was never settled, PeriodError for an
+    actor who may not book in the open period.
+    """
+    settled = sorted(_details(ws, charges.STAGE))
+    if usage_period not in settled:
+        raise CorrectionError(
+            f"{usage_period} was never closed; run `iotbill close {usage_period}`"
+        )
+    accounting = settled[-1]
+    require_close_team(ws, accounting)
+    snapshot = knowledge(ws, accounting, KIND)
+    scope = correction_scope(usage_period, settled)
+    terms = read_ledger(ws.configs / "ledger")
+    with runs.stage_lock(ws, accounting):
+        charges.settle_again(ws, usage_period, snapshot)
+        with ws.compute() as compute, Session(ws.engine) as session, session.begin():
+            load_snapshot(compute, snapshot)
+            for table, periods in ((DESIRED_CHARGE, scope), (POOL_PART, [usage_period])):
+                files = [f for p in periods for f in ws.lake.files(table, usage_period=str(p))]
+                compute.scan(table, files)
+            months = charges.usage_months(ws, usage_period, snapshot)
+            rated = [f for m in months for f in ws.lake.files(RATED_USAGE, usage_month=str(m))]
+            compute.scan(RATED_USAGE, rated)
+            ledger.ensure_entities(session, terms.entities)
+            result = ledger.book(
+                session,
+                compute,
+                accounting,
+                [str(p) for p in scope],
+                run_id=ws.run_id,
+                cause=_cause(usage_period, selection),
+                booked_at=ws.clock(),
+                snapshot_id=snapshot.id,
+                units=None
+                if selection.everything
+                else lambda: _selected(compute, scope, selection),
+            )
+            if result.count:
+                ledger.audit(
+                    session,
+                    at=ws.clock(),
+                    actor=ws.actor,
+                    action="correct",
+                    subject=str(usage_period),
+                    detail={"rows": result.count, "accounting_period": str(accounting)},
+                    input_hashes={"snapshot": snapshot.id},
+                )
+    runs.finish(ws, "succeeded", {"usage_period": str(usage_period), "rows": result.count})
+    return StageResult(
+        rows={"rows booked": result.count},
+        amounts=[
+            (f"{level} {reason}", currency, _money(minor, currency))
+            for (level, reason, currency), minor in result.amounts().items()
+        ],
+        changed=bool(result.count),
+    )
+
+
+def _cause(usage_period: Month, selection: Selection) -> str:
+    named = [
+        f"{name} {value}"
+        for name, value in (
+            ("account", selection.account),
+            ("price", selection.price),
+            ("feed", selection.feed),
+        )
+        if value is not None
+    ]
+    return f"correction of {usage_period}" + (f" ({', '.join(named)})" if named else "")
+
+
+def _selected(compute: DuckDbCompute, scope: Sequence[Month], selection: Selection) -> pa.Table:
+    """The selected units, from the relations ``booked_charge`` and ``desired_charge``."""
+    unit = ", ".join(_UNIT)
+    for number, name in enumerate(("booked_charge", "desired_charge")):
+        compute.define(
+            f"step_{number}",
+            f"select {unit}, cast(sum(records) as bigint) as records,"
+            " cast(sum(amount_minor) as bigint) as amount_minor,"
+            f" string_agg(price_ids, ' ') as price_ids from {name} group by {unit}",
+            keep=True,
+        )
+    _define_changes(compute, scope, 1)
+    _define_selected(compute, selection)
+    return compute.fetch("select * from selected_unit")
+
+
+def proposal(ws: Workspace) -> str | None:
+    """Return the command that corrects what the catalog of now changes in booked periods.
+
+    None if it reaches into none of them.
+    """
+    touched = touched_periods(ws, causes=("catalog",))
+    if not touched:
+        return None
+    return f"iotbill rerate --since {touched[0].usage_period}"

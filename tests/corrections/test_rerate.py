@@ -1,0 +1,201 @@
+"""Corrections of booked months: what a change touches, what it comes to, booking just that."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.schemas import REFERENCE
+from iotbill_pipelines.operations import corrections, runs
+from iotbill_pipelines.operations.charges import settle_charges, settled_periods
+from iotbill_pipelines.operations.corrections import (
+    CorrectionError,
+    Selection,
+    beyond_look_back,
+    correct_period,
+    plan,
+    proposal,
+    touched_periods,
+)
+from iotbill_pipelines.operations.ingest import ingest, land
+from iotbill_pipelines.operations.usage import rate_usage
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import reference
+from iotbill_pipelines.storage.landing import open_archived
+from tests.telling.conftest import PERIOD
+
+pytestmark = pytest.mark.xdist_group("corrections")
+
+CENT = Decimal("0.01")
+
+
+def booked_sums(ws: Workspace) -> dict[tuple[str, str], int]:
+    with ws.engine.connect() as connection:
+        return {
+            (row.level, row.account_id): int(row.minor)
+            for row in connection.execute(
+                sa.text(
+                    "select level, account_id, sum(amount_minor) as minor from booked_charge"
+                    " group by level, account_id"
+                )
+            )
+        }
+
+
+def change(ws: Workspace, name: str, old: str, new: str) -> None:
+    path = ws.configs / "catalog" / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def rerun(ws: Workspace) -> Workspace:
+    """The same workspace under another run."""
+    return replace(ws, run_id=f"run-{datetime.now(UTC).timestamp()}")
+
+
+def test_nothing_changed_touches_nothing(booked: Workspace) -> None:
+    assert touched_periods(booked) == []
+    found = plan(booked, PERIOD)
+    assert (found.examined, found.touched, found.corrections, found.pairs) == (
+        [str(PERIOD)],
+        [],
+        [],
+        0,
+    )
+    assert proposal(booked) is None
+
+
+def test_a_sim_sold_later_and_a_price_of_later_touch_no_earlier_month(booked: Workspace) -> None:
+    with Session(booked.engine) as session, session.begin():
+        for name, row in (
+            ("service", {"service_id": "NEW", "account_id": "C0001"}),
+            (
+                "service_identifier",
+                {"uid_type": "iccid", "uid_value": "89", "service_id": "NEW"}
+                | {"valid_from": datetime(2027, 1, 5)},  # noqa: DTZ001
+            ),
+        ):
+            rows = pa.Table.from_pylist([row], schema=REFERENCE[name].arrow_schema)
+            reference.load(session, name, rows, booked.clock(), "test")
+    assert touched_periods(booked) == []
+    change(
+        booked,
+        "retail.yaml",
+        "valid_from: 2026-10-16}",
+        "valid_from: 2026-10-16, valid_to: 2027-02-01}\n"
+        "          - {rate: 0.051, zone: eu, valid_from: 2027-02-01, id: payg_2027}",
+    )
+    named = [t for t in touched_periods(booked) if t.causes != ("catalog",)]
+    assert named == []
+    assert plan(booked, PERIOD).corrections == []
+
+
+def test_a_corrected_rate_is_shown_then_booked_for_one_account_then_for_all(
+    booked: Workspace,
+) -> None:
+    before = booked_sums(booked)
+    change(booked, "retail.yaml", "{rate: 0.140, zone: near}", "{rate: 0.240, zone: near}")
+    assert proposal(booked) == f"iotbill rerate --since {PERIOD}"
+    found = plan(booked, PERIOD)
+    assert [t.causes for t in found.touched] == [("catalog",)]
+    assert found.periods == [str(PERIOD)]
+    assert "0.14" in found.reasons[0].message and "0.24" in found.reasons[0].message
+    assert {c.level for c in found.corrections} == {"retail"}
+    assert all(c.difference == sum(c.causes.values()) > 0 for c in found.corrections)
+    assert sum(c.units for c in found.corrections) == found.pairs
+    assert booked_sums(booked) == before  # it was only shown
+
+    accounts = sorted({c.account_id for c in found.corrections})
+    chosen = Selection(account=accounts[0])
+    mine = plan(booked, PERIOD, chosen)
+    assert {c.account_id for c in mine.corrections} == {accounts[0]}
+    ws = rerun(booked)
+    assert correct_period(ws, PERIOD, chosen).rows["rows booked"] > 0
+    after = booked_sums(booked)
+    assert {key for key in after if after[key] != before[key]} == {("retail", accounts[0])}
+    (total,) = mine.totals
+    changed = after["retail", accounts[0]] - before["retail", accounts[0]]
+    assert changed * CENT == total[2]
+
+    rest = plan(booked, PERIOD)
+    assert accounts[0] not in {c.account_id for c in rest.corrections}
+    correct_period(rerun(booked), PERIOD, Selection(price="payg_data"))
+    expected = sum(c.difference for c in found.corrections)
+    assert (sum(booked_sums(booked).values()) - sum(before.values())) * CENT == expected
+    assert correct_period(rerun(booked), PERIOD).rows["rows booked"] == 0
+    assert plan(booked, PERIOD).corrections == []
+
+
+def test_late_usage_of_a_feed_and_a_rate_are_told_apart(booked: Workspace, tmp_path: Path) -> None:
+    with booked.engine.connect() as connection:
+        name, archived = connection.execute(
+            sa.text(
+                "select original_name, archive_path from feed_file where feed_id = 'emnify_usage'"
+                " and state = 'ingested' order by original_name offset 12 limit 1"
+            )
+        ).one()
+    assert re.search(r"ndjson", name)
+    with open_archived(booked.archive, archived) as handle:
+        content = handle.read()
+    lines = (gzip.decompress(content) if name.endswith(".gz") else content).splitlines()
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        record["id"] += 700_000_000
+    late = tmp_path / "emnify_2026-10-late.ndjson"
+    late.write_text("".join(json.dumps(record) + "\n" for record in records))
+    land(booked, [late])
+    ingest(booked)
+    change(booked, "retail.yaml", "{rate: 0.240, zone: near}", "{rate: 0.9, zone: near}")
+    found = plan(booked, PERIOD)
+    assert [t.causes for t in found.touched] == [("usage", "catalog")]
+    assert any("emnify_2026-10-late.ndjson" in reason.message for reason in found.reasons)
+    assert {cause for c in found.corrections for cause in c.causes} == {"usage", "catalog"}
+    assert all(c.difference == sum(c.causes.values()) for c in found.corrections)
+    mine = plan(booked, PERIOD, Selection(feed="emnify_usage"))
+    assert mine.pairs <= found.pairs and mine.pairs
+    ws = rerun(booked)
+    result = correct_period(ws, PERIOD)
+    assert sum(amount for *_, amount in result.amounts) == sum(
+        c.difference for c in found.corrections
+    )
+    assert runs.posted_by(ws, ws.run_id).charges == result.rows["rows booked"]
+
+
+def test_what_cannot_be_corrected_says_so(booked: Workspace) -> None:
+    with pytest.raises(CorrectionError, match="no account 'C9'"):
+        plan(booked, PERIOD, Selection(account="C9"))
+    with pytest.raises(CorrectionError, match="no usage feed"):
+        plan(booked, PERIOD, Selection(feed="nobody"))
+    with pytest.raises(CorrectionError, match="never closed"):
+        correct_period(rerun(booked), Month(2025, 1))
+
+
+def test_a_close_looks_back_only_so_far(booked: Workspace) -> None:
+    later = Month(2027, 3)
+    assert settled_periods(booked, later) == [PERIOD, later]
+    policy = booked.configs / "close.yaml"
+    text = policy.read_text()
+    policy.write_text(re.sub(r"look_back_months: \d+", "look_back_months: 3", text))
+    try:
+        assert settled_periods(booked, later) == [later]
+        assert beyond_look_back(booked, later) == []
+        change(booked, "retail.yaml", "{rate: 0.9, zone: near}", "{rate: 0.2, zone: near}")
+        assert [t.usage_period for t in beyond_look_back(booked, later)] == [str(PERIOD)]
+        assert plan(booked, PERIOD).beyond == []  # October is the newest that was closed
+    finally:
+        policy.write_text(text)
+    assert corrections.CAUSES  # the fixture's October stays settled for the tests after
+    for stage in (rate_usage, settle_charges):
+        stage(rerun(booked), PERIOD)
