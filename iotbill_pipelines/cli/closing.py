@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from sqlalchemy.orm import Session
 
 from iotbill_pipelines.cli import alerting, console, files
 from iotbill_pipelines.cli.errors import PLAIN_NAMES
@@ -18,6 +19,7 @@ from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations import runs
 from iotbill_pipelines.operations.close import CLOSE_STAGES, Stage, exclusive
 from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage.ledger import period_states
 
 if TYPE_CHECKING:
     from iotbill_pipelines.cli.main import Settings
@@ -65,22 +67,42 @@ def close_in(ws: Workspace, period: Month, *, as_json: bool = False) -> int:
     if run.succeeded:
         _print_report(ws.for_run(run.run_id), period)
     if posted.nothing and run.succeeded:
-        console.out.print(f"\n{period} is closed already: nothing was posted.")
+        console.out.print(f"\n{period}: all of it was booked before; nothing was posted.")
     elif run.succeeded:
         console.out.print(
-            f"\n{period} is closed: {posted.charges:,} charges booked, "
+            f"\n{period}: {posted.charges:,} charges booked, "
             f"{posted.invoices:,} invoices issued, {posted.journals:,} journals built."
         )
+    if run.succeeded:
+        _tell_states(ws, period)
     if blocking:
-        console.out.print(f"\n[red]{period} is not closed.[/] What blocks it:")
+        console.out.print(f"\n[red]The close of {period} is blocked[/] by:")
         console.findings(blocking)
     elif not run.succeeded:
-        console.out.print(f"\n[red]{period} is not closed.[/] {escape(run.error or '')}")
+        console.out.print(f"\n[red]The close of {period} stopped.[/] {escape(run.error or '')}")
         console.out.print(
             f"Run {run.run_id} has the details: `iotbill up` shows it. What was done so far stays; "
             f"`iotbill close {period}` goes on."
         )
     return _exit_code(run)
+
+
+_NEXT = {
+    "open": "it takes corrections until it is signed off; next: `iotbill period soft-close {0}`",
+    "soft_closed": "the close team only; next: `iotbill period review {0}`",
+    "in_review": "frozen; next: `iotbill period sign-off {0}`",
+    "closed": "what comes late is booked in the next open period",
+    "reopened": "next: `iotbill period soft-close {0}`",
+}
+
+
+def _tell_states(ws: Workspace, period: Month) -> None:
+    """Say how the period stands: running a close signs nothing off."""
+    with Session(ws.engine) as session:
+        states = period_states(session, period)
+    for entity_id, state in states.items():
+        told = _NEXT[state].format(period)
+        console.out.print(f"{entity_id} {period} is [bold]{state}[/]: {told}")
 
 
 def _exit_code(run: CloseRun) -> int:

@@ -1,4 +1,4 @@
-"""The command ``whatif``."""
+"""The commands ``whatif`` and ``flux``."""
 
 from __future__ import annotations
 
@@ -63,5 +63,44 @@ def whatif(
     if found.not_separated:
         named = ", ".join(found.not_separated)
         console.out.print(f"told with the other causes, being no catalog of its own: {named}")
+    if xlsx is not None:
+        console.out.print(f"written to {xlsx}")
+
+
+def flux(settings: Settings, period: Month, xlsx: Path | None, *, as_json: bool) -> None:
+    """Print what lies between a month and the one before."""
+    from iotbill_pipelines.operations.flux import flux as compare
+    from iotbill_pipelines.operations.flux import write_flux
+    from iotbill_pipelines.storage.close_report.figures import FLUX_EFFECTS
+
+    with console.opened(settings) as ws:
+        found = compare(ws, period)
+        if xlsx is not None:
+            write_flux(ws, found, xlsx)
+    if as_json:
+        console.print_json(found)
+        return
+    console.table(
+        f"{found.period} against {found.previous}",
+        ("level", "product", "currency", found.previous, *FLUX_EFFECTS.values(), found.period),
+        (
+            (
+                *(line.level, line.product_id or "total", line.currency, line.last),
+                *(line.effects[name] for name in FLUX_EFFECTS),
+                line.this,
+            )
+            for line in (*found.products, *found.totals)
+        ),
+    )
+    console.table(
+        "Largest differences by account",
+        ("level", "account", "currency", found.previous, found.period, "difference"),
+        (
+            (a.level, a.account_id, a.currency, a.last, a.this, a.difference)
+            for a in found.accounts[:10]
+        ),
+    )
+    if not found.products:
+        console.out.print(f"nothing is booked in {found.previous} or {found.period}")
     if xlsx is not None:
         console.out.print(f"written to {xlsx}")

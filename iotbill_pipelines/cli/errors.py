@@ -10,6 +10,7 @@ from iotbill_pipelines.engine.terms import TermsError
 from iotbill_pipelines.operations.close import CloseUnderWay
 from iotbill_pipelines.operations.disputes import DisputeError
 from iotbill_pipelines.operations.corrections import CorrectionError
+from iotbill_pipelines.operations.package import PackageError
 from iotbill_pipelines.operations.periods import PeriodError
 from iotbill_pipelines.operations.suspense import SuspenseError
 from iotbill_pipelines.operations.trace import UnknownId
@@ -32,6 +33,7 @@ _PLAIN = (
     LakeError,
     LandingError,
     LedgerError,
+    PackageError,
     PeriodError,
     ReferenceDataError,
     SourceError,

@@ -6,9 +6,10 @@ import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from iotbill_pipelines.cli import (
     audit,
@@ -60,6 +61,32 @@ command may be run again: it does only what is missing.
 **Exit codes:** 0 done; 1 a gate blocks the close, a scenario differs, or a source or an alert
 channel failed; 2 wrong usage or configuration.""",
 )
+
+
+class _MonthOrCommand(typer.core.TyperGroup):
+    """``close 2026-10`` closes the month; a word that is a command is that command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = [word for word in args if not word.startswith("-")]
+        if words and words[0] not in self.commands:
+            args = ["month", *args]
+        return super().parse_args(ctx, args)
+
+
+close_app = typer.Typer(
+    cls=_MonthOrCommand,
+    no_args_is_help=True,
+    help="""Close a month: `iotbill close 2026-10`; its package, and proving one.
+
+Rates, settles, books, invoices, reconciles vendors, posts journals and reports, as a Dagster job in
+this process; the run is kept where `iotbill up` shows it. Books only what is missing: closing twice
+posts nothing. Exits with 1 and the reasons if a gate blocks. It signs nothing off: that is
+`iotbill period sign-off`. With `--catalog VERSION` a month is closed, or closed again, by a version
+of `iotbill catalog history`.
+
+Example: `iotbill close 2026-10 --catalog b5bee98993b5`""",
+)
+app.add_typer(close_app, name="close")
 scenario_app = typer.Typer(no_args_is_help=True, help="Small businesses in YAML, as tests.")
 app.add_typer(scenario_app, name="scenario")
 catalog_app = typer.Typer(no_args_is_help=True, help="Products, offers and prices, by version.")
@@ -130,6 +157,13 @@ def options(
 
 
 Json = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, envvar="IOTBILL_SIGNING_KEY_FILE",
+        help="File with the secret that manifests are signed with.",
+    ),
+]  # fmt: skip
 MonthArgument = Annotated[str, typer.Argument(metavar="MONTH", help="As in 2026-10.")]
 
 
@@ -243,7 +277,7 @@ def ingest(
     files.ingest(context.obj, day, as_json=json)
 
 
-@app.command()
+@close_app.command("month", hidden=True)
 def close(
     context: typer.Context,
     month: MonthArgument,
@@ -267,6 +301,51 @@ def close(
     from iotbill_pipelines.cli import closing
 
     raise typer.Exit(closing.close(context.obj, _month(month), catalog, as_json=json))
+
+
+@close_app.command("package")
+def close_package(
+    context: typer.Context,
+    month: MonthArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="New or empty folder.", show_default="packages/MONTH-n of the state folder"
+        ),
+    ] = None,
+    key_file: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """Put a close into one folder with a manifest: inputs by hash, totals, report, documents.
+
+    The manifest's hash goes into the audit log; with --key-file it is signed by HMAC-SHA-256 too.
+    A sign-off makes a package by itself.
+
+    Example: `iotbill close package 2026-10 --out /archive/close-2026-10`
+    """
+    from iotbill_pipelines.cli import packaging
+
+    packaging.package(context.obj, _month(month), out, key_file, as_json=json)
+
+
+@close_app.command("verify")
+def close_verify(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a close package.")],
+    key_file: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """Prove a close package: compute it again from its manifest, compare byte for byte.
+
+    Checks the manifest against the audit log, every file and archived input against its hash,
+    computes all charges again from the raw files, writes ledger and journals again. Exits with 1 if
+    anything differs.
+
+    Example: `iotbill close verify /archive/close-2026-10`
+    """
+    from iotbill_pipelines.cli import packaging
+
+    raise typer.Exit(packaging.verify(context.obj, folder, key_file, as_json=json))
 
 
 @app.command()
@@ -348,6 +427,25 @@ def whatif(
     from iotbill_pipelines.cli import comparing
 
     comparing.whatif(context.obj, catalog, _month(period), account, xlsx, as_json=json)
+
+
+@app.command()
+def flux(
+    context: typer.Context,
+    month: MonthArgument,
+    xlsx: Annotated[Path | None, typer.Option(help="Write the report as a workbook.")] = None,
+    json: Json = False,
+) -> None:
+    """Say why a month's booked amounts differ from the month before, with nothing left over.
+
+    By product: volume, price, mix, late usage, corrections, FX; every row adds up. Accounts with
+    the largest differences follow.
+
+    Example: `iotbill flux 2026-11 --xlsx flux.xlsx`
+    """
+    from iotbill_pipelines.cli import comparing
+
+    comparing.flux(context.obj, _month(month), xlsx, as_json=json)
 
 
 @app.command()

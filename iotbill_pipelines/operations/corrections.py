@@ -175,13 +175,13 @@ def touched_periods(
     touch it (:mod:`operations.reach`). Raises ConfigError for a catalog that does not hold
     together.
     """
-    settled = [m for m in sorted(_details(ws, charges.STAGE)) if since is None or m >= since]
+    settled = [m for m in sorted(settled_details(ws)) if since is None or m >= since]
     return _touched(ws, settled, _present(ws), set(causes))
 
 
 def beyond_look_back(ws: Workspace, period: Month) -> list[Touched]:
     """Return what changed of usage periods that a close of ``period`` no longer corrects."""
-    settled = [m for m in sorted(_details(ws, charges.STAGE)) if m < period]
+    settled = [m for m in sorted(settled_details(ws)) if m < period]
     _, beyond = charges.within_look_back(ws, settled, period)
     return _touched(ws, beyond, _present(ws), set(CAUSES)) if beyond else []
 
@@ -189,21 +189,29 @@ def beyond_look_back(ws: Workspace, period: Month) -> list[Touched]:
 def _touched(
     ws: Workspace, periods: Sequence[Month], present: _Knowledge, wanted: set[Cause]
 ) -> list[Touched]:
-    settled, rated = _details(ws, charges.STAGE), _details(ws, usage.STAGE)
+    settled, rated = settled_details(ws), _details(ws, usage.STAGE)
     feeds = mediation.read_feeds(ws)
-    rating: dict[Month, set[Cause]] = {}
-    for month in sorted({m for period in periods for m in usage.around(period)}):
-        rating[month] = _changes_of_usage(ws, month, rated.get(month), present, feeds)
+    months = {period: _months_of(ws, period, settled[period]) for period in periods}
+    rating = {
+        month: _changes_of_usage(ws, month, rated.get(month), present, feeds)
+        for month in sorted({month for each in months.values() for month in each})
+    }
     found = []
     for period in periods:
         detail = settled[period]
-        causes = set[Cause]().union(*(rating[month] for month in usage.around(period)))
+        causes = set[Cause]().union(*(rating[month] for month in months[period]))
         now = reach.digest(present.tables, None, reach.settling_end(present.tables, period))
         causes |= _differing(detail, now)
         causes &= wanted
         if causes:
             found.append(Touched(str(period), tuple(c for c in CAUSES if c in causes)))
     return found
+
+
+def _months_of(ws: Workspace, period: Month, detail: dict[str, Any]) -> list[Month]:
+    """The UTC months whose usage decided on a period when it was settled."""
+    with Session(ws.engine) as session:
+        return charges.usage_months(ws, period, open_snapshot(session, ws.home, detail["snapshot"]))
 
 
 def _changes_of_usage(
@@ -243,6 +251,11 @@ def _details(ws: Workspace, stage: str) -> dict[Month, dict[str, Any]]:
         return {Month.parse(row.month): row.detail for row in connection.execute(select)}
 
 
+def settled_details(ws: Workspace) -> dict[Month, dict[str, Any]]:
+    """Return what each settled usage period was settled from, with the snapshot's id."""
+    return _details(ws, charges.STAGE)
+
+
 # --------------------------------------------------------------------------- what it comes to
 
 
@@ -253,7 +266,7 @@ def plan(ws: Workspace, since: Month, selection: Selection = Selection()) -> Pla
     now; neither lake nor ledger changes. Raises CorrectionError where nothing was settled yet, or
     for an account, price or feed that is not known.
     """
-    settled = sorted(_details(ws, charges.STAGE))
+    settled = sorted(settled_details(ws))
     if not settled:
         raise CorrectionError("no month was closed yet; there is nothing to correct")
     present = _present(ws)
@@ -395,7 +408,7 @@ def _steps(
     Defines ``step_0`` (booked), ``step_1`` ... and leaves ``rated_usage`` and ``pool_part`` of the
     last one. Returns the cause of each step but the first.
     """
-    detail = _details(ws, charges.STAGE)[period]
+    detail = settled_details(ws)[period]
     with Session(ws.engine) as session:
         held = open_snapshot(session, ws.home, detail["snapshot"])
     then = reach.tables_of(held.tables_dir)
@@ -420,7 +433,7 @@ def _steps(
             **{name: (present.tables if index >= 2 else then)[name] for name in REFERENCE},
             **{name: (present.tables if index >= 3 else then)[name] for name in CATALOG},
         }
-        _price(ws, compute, period, tables, months, known_files if index == 0 else None)
+        price(ws, compute, period, tables, months, known_files if index == 0 else None)
         compute.define(
             f"step_{number}",
             f"select {unit}, cast(sum(records) as bigint) as records,"
@@ -443,15 +456,19 @@ def _known_files(ws: Workspace, months: Iterable[Month]) -> dict[Month, list[str
     return found if held else None
 
 
-def _price(
+def price(
     ws: Workspace,
     compute: DuckDbCompute,
     period: Month,
     tables: Mapping[str, pa.Table],
     months: Sequence[Month],
-    files: Mapping[Month, list[str]] | None,
+    files: Mapping[Month, list[str]] | None = None,
 ) -> None:
-    """Rate and settle a period in memory, from given files or from all there are now."""
+    """Rate the UTC months and settle a period in memory, under given reference data and catalog.
+
+    Defines every relation of :func:`engine.flow.settle_period`. The records are those of the lake's
+    ``files`` by month, or of all that it holds.
+    """
     for name, table in tables.items():
         compute.load(name, table)
     feeds = mediation.read_feeds(ws)
@@ -548,7 +565,7 @@ def _money(minor: int, currency: str) -> Decimal:
 
 def _reasons(ws: Workspace, touched: Touched, present: _Knowledge) -> Iterable[Reason]:
     period = Month.parse(touched.usage_period)
-    detail = _details(ws, charges.STAGE)[period]
+    detail = settled_details(ws)[period]
     if "code" in touched.causes:
         yield Reason(
             touched.usage_period,
@@ -569,7 +586,7 @@ def _usage_reason(ws: Workspace, period: Month) -> str:
     rated = _details(ws, usage.STAGE)
     came: set[int] = set()
     went: set[int] = set()
-    for month in usage.around(period):
+    for month in _months_of(ws, period, settled_details(ws)[period]):
         then = {_file_key(name) for name in rated.get(month, {"files": []})["files"]}
         now = {_file_key(name) for name in usage.accepted_files(ws, month)}
         came |= now - then
@@ -642,7 +659,7 @@ def correct_period(
     books nothing. Raises CorrectionError for a period that was never settled, PeriodError for an
     actor who may not book in the open period.
     """
-    settled = sorted(_details(ws, charges.STAGE))
+    settled = sorted(settled_details(ws))
     if usage_period not in settled:
         raise CorrectionError(
             f"{usage_period} was never closed; run `iotbill close {usage_period}`"

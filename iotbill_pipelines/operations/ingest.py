@@ -430,17 +430,40 @@ def _ingest_batch(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> l
         return [failed]
 
 
-def _store_batch(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> list[FileResult]:
+def reread_usage(ws: Workspace, rows: Sequence[FeedFile]) -> None:
+    """Read archived usage files again into the workspace's lake; the database learns nothing.
+
+    To compute a close again from the bytes that came. Raises ConfigError for feeds that do not
+    hold together.
+    """
+    for spec, batch in _batches(rows, load_feeds(ws.configs / "feeds")):
+        if spec.target != USAGE_RECORD.name:
+            continue
+        files = _source_files(ws, spec, batch)
+        with ws.compute() as compute:
+            ingest_files(compute, spec, files)
+            ws.lake.replace_each(
+                spec.table, compute, "select * from mapped_record where outcome = 'accepted'",
+                "file_key", [str(file.file_key) for file in files],
+                order_by=("line_no",), note=ws.run_id,
+            )  # fmt: skip
+
+
+def _source_files(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> list[SourceFile]:
     stated: list[Statement | None] = [None] * len(batch)
     if spec.companion:
         with Session(ws.engine) as session:
             stated = statements.of_files(
                 session, spec.id, [names_of(row.original_name) for row in batch]
             )
-    files = [
+    return [
         _source_file(ws, row, statement=statement)
         for row, statement in zip(batch, stated, strict=True)
     ]
+
+
+def _store_batch(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> list[FileResult]:
+    files = _source_files(ws, spec, batch)
     keys = [str(file.file_key) for file in files]
     with ws.compute() as compute:
         results = ingest_files(compute, spec, files)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.calendars import Cycle, Month
 from iotbill_pipelines.engine.schemas import CATALOG, REFERENCE
 from iotbill_pipelines.storage.reference import Snapshot, content_hash
 
@@ -50,17 +50,9 @@ def rating_span(month: Month) -> tuple[date, date]:
 
 
 def _longest_cycle(tables: Mapping[str, pa.Table]) -> int:
-    charge = tables["charge"]
-    if "cycle" not in charge.schema.names:
-        return 1
-    return max(
-        (
-            12 if str(c).startswith("year") else 6
-            for c in charge["cycle"].unique().to_pylist()
-            if not str(c).startswith(("week", "month"))
-        ),
-        default=1,
-    )
+    """Months of the longest cycle that a charge has, one at least."""
+    cycles = tables["charge"]["cycle"].unique().to_pylist()
+    return max((Cycle.parse(cycle).months for cycle in cycles), default=1) or 1
 
 
 @lru_cache(maxsize=4)

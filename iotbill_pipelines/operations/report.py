@@ -18,10 +18,13 @@ import sqlalchemy as sa
 from rich.console import Console
 
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.money import to_minor
 from iotbill_pipelines.engine.schemas import RATED_USAGE
+from iotbill_pipelines.engine.terms import TermsError
 from iotbill_pipelines.operations import usage
 from iotbill_pipelines.operations.close import CLOSE_STAGES
 from iotbill_pipelines.operations.customer_reports import write_group_workbooks
+from iotbill_pipelines.operations.flux import flux
 from iotbill_pipelines.operations.stages import StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.close_report import (
@@ -35,6 +38,7 @@ from iotbill_pipelines.storage.close_report.figures import (
     Fates,
     FeedFigures,
     FileFigures,
+    FluxFigures,
     GateFigures,
     InvoiceFigures,
     JournalFigures,
@@ -139,6 +143,7 @@ def load_figures(ws: Workspace, period: Month) -> CloseFigures:
             return connection.execute(sa.text(query), parameters).mappings().all()
 
         booked = rows(_BOOKED)
+        compared, missing = _flux(ws, period)
         return CloseFigures(
             period=period,
             entities=[f"{row['name']} ({row['entity_id']})" for row in rows(_ENTITIES)],
@@ -169,6 +174,8 @@ def load_figures(ws: Workspace, period: Month) -> CloseFigures:
                 )
                 if found.rows
             ],
+            flux=compared,
+            flux_missing=missing,
         )
 
 
@@ -213,6 +220,25 @@ def _commitments(found: Sequence[sa.RowMapping]) -> StatementFigures:
 
     rows = tuple((labels(row), row["currency"], (row["projected_minor"],)) for row in found)
     return StatementFigures("Commitments", _COMMITMENT_LABELS, ("To pay at its end",), rows)
+
+
+def _flux(ws: Workspace, period: Month) -> tuple[list[FluxFigures], str]:
+    try:
+        found = flux(ws, period)
+    except TermsError as error:
+        return [], f"There is no flux: {error.rule}"
+    lines = (*found.products, *found.totals) if found.products else ()
+    return [
+        FluxFigures(
+            line.level,
+            line.product_id,
+            line.currency,
+            to_minor(line.last, line.currency),
+            to_minor(line.this, line.currency),
+            {name: to_minor(value, line.currency) for name, value in line.effects.items()},
+        )
+        for line in lines
+    ], ""
 
 
 def _files_with_usage_of(ws: Workspace, period: Month) -> list[int]:

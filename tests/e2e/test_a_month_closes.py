@@ -18,7 +18,8 @@ pytestmark = pytest.mark.xdist_group("e2e")
 def test_a_month_closes_and_every_amount_can_be_traced(company: Company) -> None:
     done = company.run("close", MONTH, marts=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{MONTH} is closed:" in done.stdout
+    assert " charges booked, " in done.stdout
+    assert f"NL01 {MONTH} is open" in done.stdout  # nobody signed it off
     progress = done.stderr.splitlines()
     assert len(progress) == 10 and all(" done " in line for line in progress), done.stderr
     assert all(adds_up for (adds_up,) in company.rows(_FILES_ADD_UP))
@@ -95,7 +96,7 @@ def test_closing_again_and_landing_again_post_nothing_and_late_usage_posts_the_d
     assert "nothing to ingest" in company.run("ingest").stdout
     second = company.run("close", MONTH)
     assert second.returncode == 0, second.stderr
-    assert f"{MONTH} is closed already: nothing was posted." in second.stdout
+    assert f"{MONTH}: all of it was booked before; nothing was posted." in second.stdout
     assert company.ledger() == posted
 
     # A file that comes late, among some that nobody can read.
@@ -141,7 +142,7 @@ def test_a_gate_that_fails_stops_the_close_before_anything_is_booked(
     company = Company(company.home, company.database_url, strict)
     done = company.run("close", MONTH)
     assert done.returncode == 1
-    assert f"{MONTH} is not closed" in done.stdout
+    assert f"The close of {MONTH} is blocked by:" in done.stdout
     assert "suspense" in done.stdout and "complete inventory" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert company.rows("select count(*) from booked_charge") == [(0,)]

@@ -23,6 +23,7 @@ from iotbill_pipelines.storage.close_report.figures import (
     Fates,
     FeedFigures,
     FileFigures,
+    FluxFigures,
     GateFigures,
     InvoiceFigures,
     JournalFigures,
@@ -71,6 +72,14 @@ FIGURES = CloseFigures(
         ),
     ],
     files=[FileFigures("reconciliation_bics_2026-10.xlsx", 21_400)],
+    flux=[
+        FluxFigures("retail", product, "EUR", 1_000_00, 1_090_10, effects)
+        for product in ("data", "")
+        for effects in [
+            {"volume": 80_00, "price": -10_00, "mix": 5, "late_usage": 20_05}
+            | {"corrections": 0, "fx": 0}
+        ]
+    ],
 )
 
 
@@ -120,6 +129,13 @@ def test_taxes_and_the_like_are_shown_where_there_are_any(render) -> None:
 @pytest.mark.parametrize("render", [console_text, render_html])
 def test_a_second_run_says_that_there_was_nothing_to_post(render) -> None:
     assert "nothing new to post" in render(replace(FIGURES, booking=BookingFigures(0, 712)))
+
+
+def test_the_page_shows_what_lies_between_the_months() -> None:
+    page = render_html(FIGURES)
+    assert "1,000.00 EUR" in page and "20.05 EUR" in page and "1,090.10 EUR" in page
+    assert "From the month before to this month" in page
+    assert FIGURES.adds_up
 
 
 def test_the_headline_names_what_blocks() -> None:
@@ -204,6 +220,7 @@ def test_the_workbook_holds_numbers_and_the_same_bytes(tmp_path: Path) -> None:
         "Records",
         "Quantities",
         "Revenue",
+        "Flux",
         "Vendors",
         "Journals",
         "Gates",

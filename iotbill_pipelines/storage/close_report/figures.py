@@ -119,6 +119,32 @@ class JournalFigures:
     credit_minor: int
 
 
+FLUX_EFFECTS = {
+    "volume": "Volume",
+    "price": "Price",
+    "mix": "Mix",
+    "late_usage": "Late usage",
+    "corrections": "Corrections",
+    "fx": "FX",
+}
+"""What lies between two months, in order, and its title."""
+
+
+@dataclass(frozen=True)
+class FluxFigures:
+    """A product's amounts of the month before and of this month; the effects lie between them.
+
+    Minor units of ``currency``, the functional one; a row without a product is the total.
+    """
+
+    level: str
+    product: str
+    currency: str
+    last_minor: int
+    this_minor: int
+    effects: dict[str, int]
+
+
 @dataclass(frozen=True)
 class StatementFigures:
     """A table beside the charges: margins, taxes, what is deferred, commissions, commitments.
@@ -202,6 +228,14 @@ class CloseFigures:
     gates: Sequence[GateFigures]
     files: Sequence[FileFigures]
     statements: Sequence[StatementFigures] = ()
+    flux: Sequence[FluxFigures] = ()
+    flux_missing: str = ""
+    """Why there is no flux, where a rate to convert by is not there."""
+
+    @property
+    def flux_totals(self) -> list[FluxFigures]:
+        """What lies between the months altogether, by level."""
+        return [row for row in self.flux if not row.product]
 
     @property
     def records(self) -> Fates:
@@ -225,6 +259,9 @@ class CloseFigures:
             all(feed.records.missing == 0 for feed in self.feeds)
             and all(feed.quantity is None or feed.quantity.missing == 0 for feed in self.feeds)
             and all(journal.debit_minor == journal.credit_minor for journal in self.journals)
+            and all(
+                row.this_minor == row.last_minor + sum(row.effects.values()) for row in self.flux
+            )
         )
 
     @property
@@ -285,6 +322,8 @@ REVENUE_LABELS = {
     "shortfall": "Commitments not met",
     "termination_fee": "Early termination",
 }
+
+LEVEL_LABELS = {"retail": "Revenue", "wholesale": "Wholesale", "vendor": "Vendor cost"}
 
 VENDOR_LABELS = {
     "matched": "agrees",

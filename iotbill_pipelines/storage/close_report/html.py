@@ -9,6 +9,8 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from iotbill_pipelines.storage.close_report.figures import (
+    FLUX_EFFECTS,
+    LEVEL_LABELS,
     REVENUE_LABELS,
     VENDOR_LABELS,
     CloseFigures,
@@ -42,6 +44,7 @@ def render_html(figures: CloseFigures) -> str:
         count=count,
         size=size,
         revenue_label=lambda code: label(REVENUE_LABELS, code),
+        level_label=lambda code: label(LEVEL_LABELS, code),
         vendor_label=lambda code: label(VENDOR_LABELS, code),
         reason_label=lambda code: label({}, code),
         revenue_totals=totals_by_currency((r.currency, r.amount_minor) for r in figures.revenue),
@@ -51,6 +54,8 @@ def render_html(figures: CloseFigures) -> str:
         revenue_charts=_revenue_charts(figures),
         vendor_charts=_vendor_charts(figures),
         statement_charts=_statement_charts,
+        flux_charts=_flux_charts(figures),
+        flux_effects=FLUX_EFFECTS,
     )
 
 
@@ -97,6 +102,23 @@ def _statement_charts(statement: StatementFigures) -> list[tuple[str, list[Bar]]
         ]
         charts.append((currency, _bars(sorted(values, key=lambda v: -v[1]), currency)))
     return charts
+
+
+def _flux_charts(figures: CloseFigures) -> list[tuple[str, list[Bar]]]:
+    return [
+        (
+            f"{label(LEVEL_LABELS, row.level)}, {row.currency}",
+            _bars(
+                [
+                    ("Month before", row.last_minor, "ours"),
+                    *((FLUX_EFFECTS[name], minor, "theirs") for name, minor in row.effects.items()),
+                    ("This month", row.this_minor, "ours"),
+                ],
+                row.currency,
+            ),
+        )
+        for row in figures.flux_totals
+    ]
 
 
 def _vendor_charts(figures: CloseFigures) -> list[tuple[str, list[Bar]]]:

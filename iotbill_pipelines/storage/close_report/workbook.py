@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from iotbill_pipelines.storage.close_report.figures import (
+    FLUX_EFFECTS,
+    LEVEL_LABELS,
     REVENUE_LABELS,
     VENDOR_LABELS,
     CloseFigures,
@@ -112,6 +114,29 @@ def _sheets(figures: CloseFigures) -> Iterable[Sheet]:
             for row in figures.revenue
         ],
         totals=currency is not None,
+    )
+    yield Sheet(
+        "Flux",
+        [
+            _text("Level", 16),
+            _text("Product", 24),
+            _text("Currency"),
+            _money("Month before", None),
+            *(_money(title, None) for title in FLUX_EFFECTS.values()),
+            _money("This month", None),
+        ],
+        [
+            [
+                label(LEVEL_LABELS, row.level),
+                row.product or "Total",
+                row.currency,
+                amount(row.last_minor, row.currency),
+                *(amount(row.effects[name], row.currency) for name in FLUX_EFFECTS),
+                amount(row.this_minor, row.currency),
+            ]
+            for row in figures.flux
+        ],
+        notes=["Month before + volume + price + mix + late usage + corrections + FX = this month."],
     )
     currency = _one(row.currency for row in figures.vendors)
     yield Sheet(

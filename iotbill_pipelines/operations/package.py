@@ -1,0 +1,586 @@
+"""The close package: everything a close came from and came to, in one folder that can be proved.
+
+The manifest names every input file by its SHA-256, the catalog and code version, the control totals
+and every file of the package. Its own hash is written to the audit log, whose entries are chained,
+so that the manifest cannot be exchanged without the log showing it; with a key it is signed too.
+:func:`verify_package` computes the charges again from the archived bytes and writes the ledger's
+documents again from the database, and compares both with the package byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from iotbill_pipelines.config.ledger import read_ledger
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
+from iotbill_pipelines.operations import charges, corrections, reach, runs
+from iotbill_pipelines.operations.ingest import reread_usage
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import landing, ledger
+from iotbill_pipelines.storage.documents import write_bytes, write_csv
+from iotbill_pipelines.storage.lake import Lake
+from iotbill_pipelines.storage.models import (
+    AuditLog,
+    FeedFile,
+    GateResult,
+    Period,
+    PeriodSignature,
+    Run,
+)
+from iotbill_pipelines.storage.models import Snapshot as StoredSnapshot
+from iotbill_pipelines.storage.reference import open_snapshot
+
+MANIFEST, DIGEST, SIGNATURE = "manifest.json", "manifest.sha256", "manifest.hmac"
+FORMAT = 1
+JOURNALS = "documents/journals"
+
+
+class PackageError(RuntimeError):
+    """A package that cannot be made or read as asked; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that was written: its folder, its manifest's SHA-256, its files."""
+
+    folder: Path
+    manifest_sha256: str
+    files: int
+    size_bytes: int
+    signed: bool
+
+
+@dataclass(frozen=True)
+class Check:
+    """A part of verifying a package, and what was found."""
+
+    check: str
+    passed: bool
+    detail: str
+
+
+# --------------------------------------------------------------------------------- making
+
+
+def write_package(
+    ws: Workspace, period: Month, folder: Path | None = None, key: bytes | None = None
+) -> Package:
+    """Write the package of a month's close into an empty or new folder.
+
+    Without ``folder`` it is ``packages/<period>-<n>`` of the state folder. ``key`` signs the
+    manifest by HMAC-SHA-256. Raises PackageError for a month whose close did not run through, or a
+    folder that holds something.
+    """
+    details = corrections.settled_details(ws)
+    run = _last_close(ws, period)
+    if run is None or period not in details:
+        raise PackageError(f"no close of {period} ran through; run `iotbill close {period}` first")
+    folder = folder if folder is not None else _next_folder(ws, period)
+    if folder.exists() and any(folder.iterdir()):
+        raise PackageError(f"{folder} holds files already; name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    until = _newest_rows(ws)
+    scope = _usage_periods(ws, period, details)
+    shutil.copytree(
+        ws.out(period),
+        folder / "documents",
+        ignore=shutil.ignore_patterns(".*"),
+        dirs_exist_ok=True,
+    )
+    shutil.copytree(ws.configs, folder / "inputs" / "configs", dirs_exist_ok=True)
+    snapshots = {str(p): _keep_snapshot(ws, details[p]["snapshot"], folder) for p in scope}
+    for usage_period in scope:
+        _write_charges_of_lake(ws, usage_period, sorted(details), folder)
+    _write_ledger(ws, period, until, folder)
+    files = _listing(folder)
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "period": str(period),
+        "prepared_at": ws.clock().isoformat(),
+        "prepared_by": ws.actor,
+        "close_run": run.run_id,
+        "code_version": runs.code_version(),
+        "catalog": _catalogs(ws, snapshots.values()),
+        "usage_periods": snapshots,
+        "settled": [str(p) for p in sorted(details)],
+        "newest_rows": until,
+        "input_files": _input_files(ws),
+        "control_totals": _control_totals(ws, period, until),
+        "entities": _entities(ws, period),
+        "gates": _gates(ws, period),
+        "signatures": _signatures(ws, period),
+        "audit_head": _audit_head(ws),
+        "files": files,
+    }
+    content = (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    digest = write_bytes(folder / MANIFEST, content)
+    write_bytes(folder / DIGEST, f"{digest}  {MANIFEST}\n".encode())
+    if key is not None:
+        write_bytes(folder / SIGNATURE, f"{_signature(content, key)}\n".encode())
+    with Session(ws.engine) as session, session.begin():
+        ledger.audit(
+            session,
+            at=ws.clock(),
+            actor=ws.actor,
+            action="package",
+            subject=str(period),
+            detail={"files": len(files), "close_run": run.run_id},
+            input_hashes={"manifest": digest},
+        )
+    size = sum(file["size_bytes"] for file in files.values())
+    return Package(folder, digest, len(files), size, key is not None)
+
+
+def _signature(content: bytes, key: bytes) -> str:
+    return hmac.new(key, content, hashlib.sha256).hexdigest()
+
+
+def _next_folder(ws: Workspace, period: Month) -> Path:
+    root, number = ws.home / "packages", 1
+    while (root / f"{period}-{number}").exists():
+        number += 1
+    return root / f"{period}-{number}"
+
+
+def _last_close(ws: Workspace, period: Month) -> Run | None:
+    select = (
+        sa.select(Run)
+        .where(Run.kind == "close", Run.period == str(period), Run.status == "succeeded")
+        .order_by(Run.finished_at.desc())
+        .limit(1)
+    )
+    with Session(ws.engine, expire_on_commit=False) as session:
+        return session.scalars(select).first()
+
+
+def _usage_periods(
+    ws: Workspace, period: Month, details: Mapping[Month, dict[str, Any]]
+) -> list[Month]:
+    """The period itself, and the settled ones that something was booked of in it."""
+    select = "select distinct usage_period from booked_charge where accounting_period = :period"
+    with ws.engine.connect() as connection:
+        booked = {
+            Month.parse(row.usage_period)
+            for row in connection.execute(sa.text(select), {"period": str(period)})
+        }
+    return sorted({period, *(p for p in booked if p in details and p < period)})
+
+
+def _keep_snapshot(ws: Workspace, snapshot_id: str, folder: Path) -> str:
+    target = folder / "inputs" / "snapshots" / snapshot_id
+    if not target.exists():
+        with Session(ws.engine) as session:
+            held = open_snapshot(session, ws.home, snapshot_id)
+        shutil.copytree(held.tables_dir, target)
+    return snapshot_id
+
+
+def _catalogs(ws: Workspace, snapshots: Iterable[str]) -> list[str]:
+    with Session(ws.engine) as session:
+        found = (session.get_one(StoredSnapshot, each).catalog_digest for each in snapshots)
+        return sorted({digest for digest in found if digest})
+
+
+_CHARGE_COLUMNS = DESIRED_CHARGE.column_names
+_CHARGES = (
+    f"select {', '.join(_CHARGE_COLUMNS)} from desired_charge where usage_period in ({{scope}})"
+    f" order by {', '.join((*DESIRED_CHARGE.key, 'billing_period'))}"
+)
+
+
+def _charges_path(folder: Path, usage_period: Month) -> Path:
+    return folder / "charges" / f"{usage_period}.csv"
+
+
+def _write_charges_of_lake(
+    ws: Workspace, usage_period: Month, settled: Sequence[Month], folder: Path
+) -> None:
+    scope = corrections.correction_scope(usage_period, settled)
+    with ws.compute() as compute:
+        files = [f for p in scope for f in ws.lake.files(DESIRED_CHARGE, usage_period=str(p))]
+        compute.scan(DESIRED_CHARGE, files)
+        rows = compute.fetch(_CHARGES.format(scope=_listed(scope))).to_pylist()
+    _write_charges(_charges_path(folder, usage_period), rows)
+
+
+def _write_charges(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    write_csv(path, _CHARGE_COLUMNS, (tuple(row.values()) for row in rows))
+
+
+def _listed(scope: Iterable[Month]) -> str:
+    return ", ".join(f"'{month}'" for month in scope)
+
+
+# What a close leaves in the ledger, up to the newest rows when the package was made.
+_LEDGER: Mapping[str, str] = {
+    "booked_charges": (
+        "select id, entry_no, level, entity_id, account_id, service_id, charge_id, product_id,"
+        " kind, gl_class, tax_code, usage_period, billing_period, accounting_period, records,"
+        " quantity, currency, amount_minor, reason, price_ids from booked_charge"
+        " where accounting_period = :period and id <= :booked_charge order by id"
+    ),
+    "invoices": (
+        "select invoice_id, invoice_no, entity_id, account_id, account_name, billing_period,"
+        " accounting_period, sequence, issue_date, currency, lines, total_minor from invoice"
+        " where accounting_period = :period and invoice_id <= :invoice order by invoice_id"
+    ),
+    "invoice_lines": (
+        "select i.invoice_no, l.line_no, l.booked_charge_id, l.currency, l.amount_minor"
+        " from invoice_line l join invoice i using (invoice_id)"
+        " where i.accounting_period = :period and i.invoice_id <= :invoice"
+        " order by i.invoice_id, l.line_no"
+    ),
+    "journal_lines": (
+        "select j.external_id, l.line_no, j.journal_date, l.role, l.account, l.currency,"
+        " l.debit_minor, l.credit_minor, l.functional_currency, l.functional_debit_minor,"
+        " l.functional_credit_minor, l.memo, l.name from journal_line l join journal j"
+        " using (journal_id) where j.accounting_period = :period and j.journal_id <= :journal"
+        " order by j.external_id, l.line_no"
+    ),
+}
+
+
+def _newest_rows(ws: Workspace) -> dict[str, int]:
+    with ws.engine.connect() as connection:
+        return {
+            name: int(
+                connection.execute(
+                    sa.text(f"select coalesce(max({key}), 0) from {name}")
+                ).scalar_one()
+            )
+            for name, key in (
+                ("booked_charge", "id"),
+                ("invoice", "invoice_id"),
+                ("journal", "journal_id"),
+            )
+        }
+
+
+def _write_ledger(ws: Workspace, period: Month, until: Mapping[str, int], folder: Path) -> None:
+    with ws.engine.connect() as connection:
+        for name, statement in _LEDGER.items():
+            rows = connection.execute(sa.text(statement), {"period": str(period), **until})
+            write_csv(
+                folder / "ledger" / f"{name}.csv", list(rows.keys()), [tuple(row) for row in rows]
+            )
+
+
+def _input_files(ws: Workspace) -> list[dict[str, Any]]:
+    select = sa.select(FeedFile).order_by(FeedFile.landed_at, FeedFile.sha256)
+    with Session(ws.engine) as session:
+        return [
+            {
+                "file_key": file.file_key,
+                "sha256": file.sha256,
+                "feed": file.feed_id,
+                "name": file.original_name,
+                "size_bytes": file.size_bytes,
+                "state": file.state,
+                "records_in": file.records_in,
+                "kept": file.kept,
+                "ignored": file.ignored,
+                "rejected": file.rejected,
+            }
+            for file in session.scalars(select)
+        ]
+
+
+_TOTALS: Mapping[str, str] = {
+    "booked": (
+        "select level, reason, currency, count(*) as rows, sum(amount_minor)::bigint as minor"
+        " from booked_charge where accounting_period = :period and id <= :booked_charge"
+        " group by 1, 2, 3 order by 1, 2, 3"
+    ),
+    "invoiced": (
+        "select entity_id, currency, count(*) as invoices, sum(total_minor)::bigint as minor"
+        " from invoice where accounting_period = :period and invoice_id <= :invoice"
+        " group by 1, 2 order by 1, 2"
+    ),
+    "journals": (
+        "select j.external_id, j.currency, sum(l.debit_minor)::bigint as debit_minor,"
+        " sum(l.credit_minor)::bigint as credit_minor from journal j join journal_line l"
+        " using (journal_id) where j.accounting_period = :period and j.journal_id <= :journal"
+        " group by 1, 2 order by 1, 2"
+    ),
+}
+
+
+def _control_totals(ws: Workspace, period: Month, until: Mapping[str, int]) -> dict[str, Any]:
+    with ws.engine.connect() as connection:
+        return {
+            name: [
+                dict(row)
+                for row in connection.execute(
+                    sa.text(statement), {"period": str(period), **until}
+                ).mappings()
+            ]
+            for name, statement in _TOTALS.items()
+        }
+
+
+def _entities(ws: Workspace, period: Month) -> dict[str, str]:
+    with Session(ws.engine) as session:
+        return ledger.period_states(session, period)
+
+
+def _gates(ws: Workspace, period: Month) -> list[dict[str, Any]]:
+    select = (
+        sa.select(GateResult)
+        .distinct(GateResult.gate)
+        .where(GateResult.period == str(period))
+        .order_by(GateResult.gate, GateResult.gate_result_id.desc())
+    )
+    with Session(ws.engine) as session:
+        return [
+            {
+                "gate": gate.gate,
+                "outcome": gate.outcome,
+                "severity": gate.severity,
+                "figure": gate.figure,
+                "waived_by": gate.waived_by,
+                "waive_reason": gate.waive_reason,
+            }
+            for gate in session.scalars(select)
+        ]
+
+
+def _signatures(ws: Workspace, period: Month) -> list[dict[str, Any]]:
+    select = (
+        sa.select(PeriodSignature)
+        .join(
+            Period,
+            sa.and_(
+                Period.entity_id == PeriodSignature.entity_id,
+                Period.period == PeriodSignature.period,
+            ),
+        )
+        .where(PeriodSignature.period == str(period))
+        .order_by(PeriodSignature.signature_id)
+    )
+    with Session(ws.engine) as session:
+        return [
+            {
+                "entity": signed.entity_id,
+                "action": signed.action,
+                "actor": signed.actor,
+                "role": signed.role,
+                "reason": signed.reason,
+                "signed_at": signed.signed_at.isoformat(),
+            }
+            for signed in session.scalars(select)
+        ]
+
+
+def _audit_head(ws: Workspace) -> str:
+    with Session(ws.engine) as session:
+        newest = session.scalar(sa.select(AuditLog.hash).order_by(AuditLog.seq.desc()).limit(1))
+    return newest or "0" * 64
+
+
+def _listing(folder: Path) -> dict[str, dict[str, Any]]:
+    own = (MANIFEST, DIGEST, SIGNATURE)
+    return {
+        path.relative_to(folder).as_posix(): {
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "size_bytes": path.stat().st_size,
+        }
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.relative_to(folder).as_posix() not in own
+    }
+
+
+# ------------------------------------------------------------------------------ verifying
+
+
+def verify_package(ws: Workspace, folder: Path, key: bytes | None = None) -> list[Check]:
+    """Prove a package: its seal, its files, its inputs; then compute it again and compare.
+
+    Charges are computed from the archived bytes of the input files with the package's own
+    configuration and snapshots; ledger and journals are written from the database. Raises
+    PackageError for a folder without a manifest that this version reads.
+    """
+    content, manifest = _read_manifest(folder)
+    checks = [
+        *_check_seal(ws, folder, content, key),
+        _check_files(folder, manifest),
+        _check_inputs(ws, manifest),
+        Check(
+            "code version",
+            manifest["code_version"] == runs.code_version(),
+            f"closed by {manifest['code_version']}, this is {runs.code_version()}",
+        ),
+    ]
+    with tempfile.TemporaryDirectory(prefix="iotbill-verify-") as scratch:
+        again = Path(scratch)
+        if all(check.passed for check in checks if check.check in ("files", "input files")):
+            _charges_again(ws, folder, manifest, again)
+            checks.append(_compared("charges", folder, again, "charges"))
+        _write_ledger(ws, Month.parse(manifest["period"]), manifest["newest_rows"], again)
+        checks.append(_compared("ledger", folder, again, "ledger"))
+        _journals_again(ws, folder, manifest, again)
+        checks.append(_compared("journals", folder, again, JOURNALS))
+    return checks
+
+
+def _read_manifest(folder: Path) -> tuple[bytes, dict[str, Any]]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise PackageError(f"{folder} has no {MANIFEST}; name the folder of a close package")
+    content = path.read_bytes()
+    try:
+        manifest: dict[str, Any] = json.loads(content)
+        known = manifest["format"] == FORMAT
+    except (ValueError, KeyError, TypeError):
+        raise PackageError(f"{path} is not a manifest of a close package") from None
+    if not known:
+        raise PackageError(f"{path} has format {manifest['format']}; this version reads {FORMAT}")
+    return content, manifest
+
+
+def _check_seal(ws: Workspace, folder: Path, content: bytes, key: bytes | None) -> Iterable[Check]:
+    digest = hashlib.sha256(content).hexdigest()
+    path = folder / DIGEST
+    told = path.read_text("utf-8").split(" ")[0] if path.is_file() else "absent"
+    yield Check("manifest", told == digest, f"SHA-256 {digest}, {DIGEST} says {told}")
+    with Session(ws.engine) as session:
+        entry = session.scalar(
+            sa.select(AuditLog.seq)
+            .where(AuditLog.action == "package", AuditLog.input_hashes["manifest"].astext == digest)
+            .limit(1)
+        )
+        broken = ledger.verify_audit(session)
+    yield Check(
+        "audit log",
+        entry is not None and not broken,
+        f"entry {entry} holds the manifest's hash; the chain is {'broken' if broken else 'whole'}"
+        if entry is not None
+        else "no entry holds the manifest's hash: it was exchanged, or made elsewhere",
+    )
+    signed = folder / SIGNATURE
+    if key is not None or signed.is_file():
+        given = signed.read_text("utf-8").strip() if signed.is_file() else ""
+        right = key is not None and hmac.compare_digest(given, _signature(content, key))
+        yield Check(
+            "signature",
+            right,
+            "made with the key given"
+            if right
+            else "no key was given to check it with; say --key-file"
+            if key is None
+            else "not made with the key given, or absent",
+        )
+
+
+def _check_files(folder: Path, manifest: Mapping[str, Any]) -> Check:
+    held, told = _listing(folder), manifest["files"]
+    wrong = [
+        *(f"{name} is missing" for name in sorted(set(told) - set(held))),
+        *(f"{name} was added" for name in sorted(set(held) - set(told))),
+        *(
+            f"{name} was changed"
+            for name in sorted(set(held) & set(told))
+            if held[name]["sha256"] != told[name]["sha256"]
+        ),
+    ]
+    return Check("files", not wrong, "; ".join(wrong[:5]) or f"{len(told)} files as listed")
+
+
+def _check_inputs(ws: Workspace, manifest: Mapping[str, Any]) -> Check:
+    wrong = []
+    archived = {file.file_key: file.archive_path for file in _feed_files(ws, manifest)}
+    for file in manifest["input_files"]:
+        path = archived.get(file["file_key"])
+        try:
+            if path is None:
+                raise FileNotFoundError
+            with landing.open_archived(ws.archive, path) as handle:
+                digest = _digest(handle)
+        except OSError:
+            wrong.append(f"{file['name']} is not in the archive")
+            continue
+        if digest != file["sha256"]:
+            wrong.append(f"{file['name']} is not the file that was closed with")
+    return Check(
+        "input files",
+        not wrong,
+        "; ".join(wrong[:5]) or f"{len(manifest['input_files'])} archived files as listed",
+    )
+
+
+def _digest(handle: IO[bytes]) -> str:
+    found = hashlib.sha256()
+    while block := handle.read(1 << 20):
+        found.update(block)
+    return found.hexdigest()
+
+
+def _feed_files(ws: Workspace, manifest: Mapping[str, Any]) -> list[FeedFile]:
+    keys = [file["file_key"] for file in manifest["input_files"]]
+    select = (
+        sa.select(FeedFile)
+        .where(FeedFile.file_key.in_(keys))
+        .order_by(FeedFile.landed_at, FeedFile.original_name, FeedFile.file_key)
+    )
+    with Session(ws.engine, expire_on_commit=False) as session:
+        return list(session.scalars(select))
+
+
+def _charges_again(ws: Workspace, folder: Path, manifest: Mapping[str, Any], again: Path) -> None:
+    """Read the raw files again and price them, into ``again/charges``."""
+    usable = {f["file_key"] for f in manifest["input_files"] if f["state"] == "ingested"}
+    apart = replace(
+        ws,
+        lake=Lake(str(again / "lake")),
+        configs=folder / "inputs" / "configs",
+        run_id="verify",
+    )
+    reread_usage(apart, [f for f in _feed_files(ws, manifest) if f.file_key in usable])
+    settled = [Month.parse(text) for text in manifest["settled"]]
+    for told, snapshot_id in manifest["usage_periods"].items():
+        usage_period = Month.parse(told)
+        with Session(ws.engine) as session:
+            held = open_snapshot(session, ws.home, snapshot_id)
+        tables = reach.tables_of(folder / "inputs" / "snapshots" / snapshot_id)
+        with ws.compute() as compute:
+            months = charges.usage_months(apart, usage_period, held)
+            corrections.price(apart, compute, usage_period, tables, months)
+            scope = corrections.correction_scope(usage_period, settled)
+            rows = compute.fetch(_CHARGES.format(scope=_listed(scope))).to_pylist()
+        _write_charges(_charges_path(again, usage_period), rows)
+
+
+def _journals_again(ws: Workspace, folder: Path, manifest: Mapping[str, Any], again: Path) -> None:
+    """Write the journals' export files again; the database is left as it is."""
+    terms = read_ledger(folder / "inputs" / "configs" / "ledger")
+    target = again / JOURNALS
+    target.mkdir(parents=True)
+    with Session(ws.engine) as session:
+        ledger.export_journals(
+            session, Month.parse(manifest["period"]), terms, target, exported_at=ws.clock()
+        )
+        session.rollback()
+
+
+def _compared(check: str, folder: Path, again: Path, part: str) -> Check:
+    """Compare the package's files under ``part`` with those written again."""
+    names = sorted(p.name for p in (folder / part).glob("*") if p.is_file())
+    wrong = []
+    for name in names:
+        other = again / part / name
+        if not other.is_file():
+            wrong.append(f"{name} is not written again")
+        elif other.read_bytes() != (folder / part / name).read_bytes():
+            wrong.append(f"{name} differs")
+    return Check(check, not wrong, "; ".join(wrong[:5]) or f"{len(names)} files, byte for byte")
