@@ -8,8 +8,8 @@ from iotbill_pipelines.config.documents import ConfigError
 from iotbill_pipelines.engine.roaming import AgreementError
 from iotbill_pipelines.engine.terms import TermsError
 from iotbill_pipelines.operations.close import CloseUnderWay
-from iotbill_pipelines.operations.disputes import DisputeError
 from iotbill_pipelines.operations.corrections import CorrectionError
+from iotbill_pipelines.operations.disputes import DisputeError
 from iotbill_pipelines.operations.package import PackageError
 from iotbill_pipelines.operations.periods import PeriodError
 from iotbill_pipelines.operations.suspense import SuspenseError

@@ -38,6 +38,11 @@ class SchedulePolicy(Terms):
     time_zone: str = "UTC"
     holidays_of: str | None = None
     """ISO country whose public holidays are no business days; none by default."""
+    move_periods: bool = False
+    """Move periods by themselves, once a day: to soft_closed at the cut-off, then into review."""
+    review_business_day: int | None = Field(None, ge=1, le=20)
+    """Business day of the month after on which a soft-closed period goes into review, unless
+    something blocks it. Left out: a person takes it there."""
 
 
 class Person(Terms):
@@ -53,6 +58,8 @@ class PeriodPolicy(Terms):
     soft_close: list[str] = Field(["close_team", "controller"], min_length=1)
     review: list[str] = Field(["close_team", "controller"], min_length=1)
     sign_off: list[str] = Field(["controller"], min_length=1)
+    sign_off_signatures: int = Field(1, ge=1, le=5)
+    """People who sign before a period in review is closed."""
     reopen: list[str] = Field(["controller", "cfo"], min_length=1)
     reopen_signatures: int = Field(2, ge=2, le=5)
     """People who sign before a closed period opens again; the database asks for two at least."""

@@ -23,11 +23,15 @@ class AuditState:
 
 
 def verify(ws: Workspace, head: str | None = None) -> AuditState:
-    """Recompute the chain. ``head`` is a hash that was the newest once: it must still be there."""
+    """Recompute the chain, hold closed periods to their seals, look whether guards are on.
+
+    ``head`` is a hash that was the newest once: it must still be there.
+    """
     with Session(ws.engine) as session:
         entries = session.scalar(sa.select(sa.func.count()).select_from(AuditLog)) or 0
         newest = session.scalar(sa.select(AuditLog.hash).order_by(AuditLog.seq.desc()).limit(1))
         found = [finding(f) for f in ledger.verify_audit(session)]
+        found += [finding(f) for f in ledger.check_seals(session)]
         if head is not None and not session.scalar(
             sa.select(sa.func.count()).select_from(AuditLog).where(AuditLog.hash == head)
         ):

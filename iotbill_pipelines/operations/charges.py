@@ -153,14 +153,20 @@ def within_look_back(
 
 def carried_over(ws: Workspace, period: Month) -> dict[str, pa.Table]:
     """What is left for a period (RULEBOOK §3): the lots of the one before, as settled."""
-    left = {}
     with ws.compute() as compute:
         for table in CARRIED:
             ws.lake.scan(compute, table, usage_period=str(period - 1))
-            left[table.name] = compute.fetch(
-                f"select {table.column_list} from {table.name} order by {', '.join(table.key)}"
-            )
-    return left
+        return left_over(compute)
+
+
+def left_over(compute: Compute) -> dict[str, pa.Table]:
+    """What a period leaves for the next one, from the relations of its settlement."""
+    return {
+        table.name: compute.fetch(
+            f"select {table.column_list} from {table.name} order by {', '.join(table.key)}"
+        )
+        for table in CARRIED
+    }
 
 
 def carried_digest(carried: Mapping[str, pa.Table]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.flow import rate_month, settle_period
+from iotbill_pipelines.engine.flow import CARRIED, rate_month, settle_period
 from iotbill_pipelines.engine.mediate import Policies
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.schemas import (
@@ -50,9 +50,10 @@ from iotbill_pipelines.storage.reference import (
     open_snapshot,
 )
 
-Cause = Literal["code", "usage", "inventory", "catalog"]
-CAUSES: tuple[Cause, ...] = ("code", "usage", "inventory", "catalog")
-"""What can change a booked period, in the order in which a difference is taken apart."""
+Cause = Literal["code", "usage", "inventory", "catalog", "carried"]
+CAUSES: tuple[Cause, ...] = ("code", "usage", "inventory", "catalog", "carried")
+"""What can change a booked period, in the order in which a difference is taken apart; ``carried`` is
+what the month before left over for it."""
 
 KIND = "correction"
 """Kind of the runs that book corrections outside a close."""
@@ -202,6 +203,9 @@ def _touched(
         causes = set[Cause]().union(*(rating[month] for month in months[period]))
         now = reach.digest(present.tables, None, reach.settling_end(present.tables, period))
         causes |= _differing(detail, now)
+        left = charges.carried_digest(charges.carried_over(ws, period))
+        if any(left.get(table.name) != detail.get(table.name) for table in CARRIED):
+            causes.add("carried")
         causes &= wanted
         if causes:
             found.append(Touched(str(period), tuple(c for c in CAUSES if c in causes)))
@@ -276,12 +280,27 @@ def plan(ws: Workspace, since: Month, selection: Selection = Selection()) -> Pla
     touched = _touched(ws, examined, present, set(CAUSES))
     corrections: list[Correction] = []
     pairs = 0
-    for one in touched:
-        found, units = _priced_corrections(ws, one, present, settled, selection)
+    causes = {one.usage_period: one.causes for one in touched}
+    worked: set[str] = set()
+    left: dict[Month, dict[str, pa.Table]] = {}
+    for period in examined:
+        stored = charges.carried_over(ws, period)
+        carried = left.get(period - 1, stored)
+        if charges.carried_digest(carried) != charges.carried_digest(stored):
+            causes[str(period)] = (*causes.get(str(period), ()), "carried")
+        if str(period) not in causes:
+            continue
+        one = Touched(str(period), causes[str(period)])
+        found, units, left[period] = _priced_corrections(
+            ws, one, present, settled, selection, stored, carried
+        )
         corrections += found
         pairs += units
-    periods = sorted({c.usage_period for c in corrections})
-    worked = {str(_settled_with(Month.parse(p), settled)) for p in periods}
+        if found or charges.carried_digest(left[period]) != charges.carried_digest(
+            charges.carried_over(ws, period + 1)
+        ):
+            worked.add(str(period))
+    touched = [Touched(period, causes[period]) for period in sorted(causes)]
     sums: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for c in corrections:
         sums[c.level, c.currency] += c.difference
@@ -297,12 +316,6 @@ def plan(ws: Workspace, since: Month, selection: Selection = Selection()) -> Pla
         [reason for one in touched for reason in _reasons(ws, one, present)],
         [one.usage_period for one in _touched(ws, beyond, present, set(CAUSES))],
     )
-
-
-def _settled_with(period: Month, settled: Sequence[Month]) -> Month:
-    """The period whose settlement says what ``period`` costs: what is due in advance is said by
-    the one before, until the period settles itself."""
-    return period if period in settled else period - 1
 
 
 def _check_known(ws: Workspace, selection: Selection, present: _Knowledge) -> None:
@@ -346,14 +359,21 @@ def _priced_corrections(
     present: _Knowledge,
     settled: Sequence[Month],
     selection: Selection,
-) -> tuple[list[Correction], int]:
+    stored: Mapping[str, pa.Table],
+    carried: Mapping[str, pa.Table],
+) -> tuple[list[Correction], int, dict[str, pa.Table]]:
+    """Return what differs, in how many units, and what is left for the next period.
+
+    ``stored`` is what the lake says that the period before left over, ``carried`` what it will.
+    """
     period = Month.parse(touched.usage_period)
     scope = correction_scope(period, settled)
     with ws.compute() as compute:
         with Session(ws.engine) as session:
             booked = ledger.booked_charges(session, [str(p) for p in scope])
         compute.load("booked_charge", booked)
-        steps = _steps(ws, compute, period, touched.causes, present)
+        steps = _steps(ws, compute, period, touched.causes, present, stored, carried)
+        left = charges.left_over(compute)
         _define_changes(compute, scope, len(steps))
         _define_selected(compute, selection)
         amounts = ", ".join(
@@ -387,7 +407,7 @@ def _priced_corrections(
                 causes,
             )
         )
-    return corrections, sum(row["units"] for row in rows)
+    return corrections, sum(row["units"] for row in rows), left
 
 
 def correction_scope(period: Month, settled: Sequence[Month]) -> list[Month]:
@@ -402,6 +422,8 @@ def _steps(
     period: Month,
     causes: Sequence[Cause],
     present: _Knowledge,
+    stored: Mapping[str, pa.Table],
+    carried: Mapping[str, pa.Table],
 ) -> list[Cause]:
     """Price the period from what it was settled with to what is known now, a cause at a time.
 
@@ -433,7 +455,8 @@ def _steps(
             **{name: (present.tables if index >= 2 else then)[name] for name in REFERENCE},
             **{name: (present.tables if index >= 3 else then)[name] for name in CATALOG},
         }
-        price(ws, compute, period, tables, months, known_files if index == 0 else None)
+        lots = carried if index == len(CAUSES) - 1 else stored
+        price(ws, compute, period, tables, months, lots, known_files if index == 0 else None)
         compute.define(
             f"step_{number}",
             f"select {unit}, cast(sum(records) as bigint) as records,"
@@ -462,12 +485,13 @@ def price(
     period: Month,
     tables: Mapping[str, pa.Table],
     months: Sequence[Month],
+    carried: Mapping[str, pa.Table],
     files: Mapping[Month, list[str]] | None = None,
 ) -> None:
     """Rate the UTC months and settle a period in memory, under given reference data and catalog.
 
     Defines every relation of :func:`engine.flow.settle_period`. The records are those of the lake's
-    ``files`` by month, or of all that it holds.
+    ``files`` by month, or of all that it holds. ``carried`` is what the period before left over.
     """
     for name, table in tables.items():
         compute.load(name, table)
@@ -493,7 +517,7 @@ def price(
         compute.define("rated_usage", union, keep=True)
     else:
         compute.load("rated_usage", RATED_USAGE.arrow_schema.empty_table())
-    settle_period(compute, period)
+    settle_period(compute, period, carried)
 
 
 def _define_changes(compute: DuckDbCompute, scope: Sequence[Month], steps: int) -> None:
@@ -566,6 +590,8 @@ def _money(minor: int, currency: str) -> Decimal:
 def _reasons(ws: Workspace, touched: Touched, present: _Knowledge) -> Iterable[Reason]:
     period = Month.parse(touched.usage_period)
     detail = settled_details(ws)[period]
+    if "carried" in touched.causes:
+        yield Reason(touched.usage_period, "carried", f"what {period - 1} leaves over changed")
     if "code" in touched.causes:
         yield Reason(
             touched.usage_period,

@@ -19,11 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow.parquet as pq
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.flow import CARRIED
 from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
 from iotbill_pipelines.operations import charges, corrections, reach, runs
 from iotbill_pipelines.operations.ingest import reread_usage
@@ -103,6 +105,7 @@ def write_package(
     snapshots = {str(p): _keep_snapshot(ws, details[p]["snapshot"], folder) for p in scope}
     for usage_period in scope:
         _write_charges_of_lake(ws, usage_period, sorted(details), folder)
+        _keep_carried(ws, usage_period, folder)
     _write_ledger(ws, period, until, folder)
     files = _listing(folder)
     manifest: dict[str, Any] = {
@@ -185,6 +188,18 @@ def _keep_snapshot(ws: Workspace, snapshot_id: str, folder: Path) -> str:
             held = open_snapshot(session, ws.home, snapshot_id)
         shutil.copytree(held.tables_dir, target)
     return snapshot_id
+
+
+def _carried_path(folder: Path, usage_period: Month, name: str) -> Path:
+    return folder / "inputs" / "carried" / str(usage_period) / f"{name}.parquet"
+
+
+def _keep_carried(ws: Workspace, usage_period: Month, folder: Path) -> None:
+    """Keep what the month before had left over."""
+    for name, table in charges.carried_over(ws, usage_period).items():
+        path = _carried_path(folder, usage_period, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, path)
 
 
 def _catalogs(ws: Workspace, snapshots: Iterable[str]) -> list[str]:
@@ -555,7 +570,11 @@ def _charges_again(ws: Workspace, folder: Path, manifest: Mapping[str, Any], aga
         tables = reach.tables_of(folder / "inputs" / "snapshots" / snapshot_id)
         with ws.compute() as compute:
             months = charges.usage_months(apart, usage_period, held)
-            corrections.price(apart, compute, usage_period, tables, months)
+            carried = {
+                table.name: pq.read_table(_carried_path(folder, usage_period, table.name))
+                for table in CARRIED
+            }
+            corrections.price(apart, compute, usage_period, tables, months, carried)
             scope = corrections.correction_scope(usage_period, settled)
             rows = compute.fetch(_CHARGES.format(scope=_listed(scope))).to_pylist()
         _write_charges(_charges_path(again, usage_period), rows)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Session
 from iotbill_pipelines.config.close import ClosePolicy, read_close_policy
 from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.operations.calendar import cut_off
+from iotbill_pipelines.operations.calendar import business_day, cut_off
 from iotbill_pipelines.operations.close import CLOSE_STAGES
 from iotbill_pipelines.operations.stages import Finding, finding
 from iotbill_pipelines.operations.workspace import Workspace
@@ -164,28 +165,111 @@ def review(
     return _move(ws, period, entity_id, ("soft_closed",), "in_review", role, reason)
 
 
+def review_due(ws: Workspace) -> list[Moved]:
+    """Take soft-closed periods into review whose business day for it has come.
+
+    One that something blocks stays where it is, so that it can still be closed again. Nothing is
+    done unless ``schedule.review_business_day`` of configs/close.yaml says when.
+    """
+    policy = read_close_policy(ws.configs)
+    number = policy.schedule.review_business_day
+    if number is None:
+        return []
+    zone = ZoneInfo(policy.schedule.time_zone)
+    today = ws.clock().astimezone(zone).date()
+    with Session(ws.engine) as session:
+        held = session.scalars(
+            sa.select(Period)
+            .where(Period.state == "soft_closed")
+            .order_by(Period.period, Period.entity_id)
+        ).all()
+        due = [
+            (each.entity_id, Month.parse(each.period))
+            for each in held
+            if business_day(Month.parse(each.period) + 1, number, policy.schedule.holidays_of)
+            <= today
+            and not _standing(ws, session, policy, each).blocking
+        ]
+    moved = []
+    for entity_id, period in due:
+        reason = f"business day {number}, nothing blocks"
+        moved += review(ws, period, entity_id=entity_id, reason=reason)
+    return moved
+
+
 def sign_off(
     ws: Workspace, period: Month, *, reason: str, entity_id: str | None = None
 ) -> list[Moved]:
-    """Close a reviewed period for good, signed by a person with the role.
+    """Sign for closing a reviewed period for good; the last signature needed closes it.
 
-    Raises PeriodError naming what blocks: a gate that failed and was not waived, a gate that never
-    ran, journals that were not exported or were rejected, sums that differ.
+    Raises PeriodError naming what blocks (a gate that failed and was not waived, a gate that never
+    ran, journals that were not exported or were rejected, sums that differ), and for a second
+    signature of the same person.
     """
     policy = read_close_policy(ws.configs)
     role = _role(ws, policy, policy.periods.sign_off, "sign a period off")
     _need_reason(reason, "a sign-off")
+    needed = policy.periods.sign_off_signatures
+    moved = []
+    with Session(ws.engine) as session, session.begin():
+        ledger.lock_ledger(session)
+        for held in _chosen(ws, session, period, entity_id):
+            if held.state == "closed":
+                moved.append(Moved(held.entity_id, str(period), "closed", "closed"))
+                continue
+            if held.state != "in_review":
+                raise PeriodError(_not_from(held, ("in_review",), "closed"))
+            blocking = [f for f in _findings(session, policy, held) if f.severity == "block"]
+            if blocking:
+                listed = "\n".join(
+                    f"- {f.message}" + (f"; {f.what_to_do}" if f.what_to_do else "")
+                    for f in blocking
+                )
+                raise PeriodError(f"{held.entity_id} {period} cannot be signed off:\n{listed}")
+            signers = _since_review(session, held)
+            if ws.actor in signers:
+                raise PeriodError(
+                    f"{ws.actor} signed off {held.entity_id} {period} already; another person "
+                    f"with the role {' or '.join(policy.periods.sign_off)} has to"
+                )
+            _sign(ws, session, held, "close", role, reason)
+            count = len(signers) + 1
+            if count >= needed:
+                ledger.set_period_state(
+                    session,
+                    held.entity_id,
+                    period,
+                    "closed",
+                    actor=ws.actor,
+                    at=ws.clock(),
+                    reason=reason,
+                    role=role,
+                )
+            state = "closed" if count >= needed else "in_review"
+            # one signature closes: that it was one of one says nothing
+            told = (count, needed) if needed > 1 else (0, 0)
+            moved.append(Moved(held.entity_id, str(period), "in_review", state, *told))
+    return moved
 
-    def check(session: Session, held: Period) -> None:
-        blocking = [f for f in _findings(session, policy, held) if f.severity == "block"]
-        if blocking:
-            listed = "\n".join(
-                f"- {f.message}" + (f"; {f.what_to_do}" if f.what_to_do else "") for f in blocking
-            )
-            raise PeriodError(f"{held.entity_id} {period} cannot be signed off:\n{listed}")
-        _sign(ws, session, held, "close", role, reason)
 
-    return _move(ws, period, entity_id, ("in_review",), "closed", role, reason, check)
+def _since_review(session: Session, held: Period) -> set[str]:
+    """Who signed the period off since it was last taken into review: earlier ones saw others."""
+    taken = session.scalar(
+        sa.select(sa.func.max(PeriodEvent.at)).where(
+            PeriodEvent.entity_id == held.entity_id,
+            PeriodEvent.period == held.period,
+            PeriodEvent.to_state == "in_review",
+        )
+    )
+    select = sa.select(PeriodSignature.actor).where(
+        PeriodSignature.entity_id == held.entity_id,
+        PeriodSignature.period == held.period,
+        PeriodSignature.action == "close",
+        PeriodSignature.closings == held.closings,
+    )
+    if taken is not None:
+        select = select.where(PeriodSignature.signed_at >= taken)
+    return set(session.scalars(select))
 
 
 def reopen(
@@ -390,7 +474,13 @@ def _signatures(session: Session, held: Period) -> list[Signature]:
             PeriodSignature.period == held.period,
             # the closing itself is counted after it was signed
             PeriodSignature.closings
-            == sa.case((PeriodSignature.action == "close", held.closings - 1), else_=held.closings),
+            == sa.case(
+                (
+                    PeriodSignature.action == "close",
+                    held.closings if held.state == "in_review" else held.closings - 1,
+                ),
+                else_=held.closings,
+            ),
         )
         .order_by(PeriodSignature.signature_id)
     )

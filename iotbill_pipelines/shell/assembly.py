@@ -8,7 +8,13 @@ import dagster as dg
 from iotbill_pipelines.config.close import ClosePolicy
 from iotbill_pipelines.config.sources import Source
 from iotbill_pipelines.shell.alerting import send_alerts
-from iotbill_pipelines.shell.closing import close_assets, close_month, close_schedule
+from iotbill_pipelines.shell.closing import (
+    close_assets,
+    close_month,
+    close_schedule,
+    move_periods,
+    move_schedule,
+)
 from iotbill_pipelines.shell.correcting import changed_catalog, correct_usage_period, correction
 from iotbill_pipelines.shell.receiving import (
     feed_file,
@@ -37,7 +43,7 @@ def build_definitions(
     """
     return dg.Definitions(
         assets=[feed_file, usage_record, *close_assets, correction],
-        jobs=[receive_files, close_month, retry_suspense, correct_usage_period],
+        jobs=[receive_files, close_month, retry_suspense, correct_usage_period, move_periods],
         sensors=[
             new_files,
             changed_knowledge,
@@ -45,7 +51,7 @@ def build_definitions(
             send_alerts,
             *map(source_sensor, sources),
         ],
-        schedules=[close_schedule(policy.schedule)],
+        schedules=[close_schedule(policy.schedule), move_schedule(policy.schedule)],
         resources={"workspace": workspace},
         executor=dg.in_process_executor,
         loggers={"console": dg.colored_console_logger.configured({"log_level": log_level})},

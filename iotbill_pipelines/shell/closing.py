@@ -125,3 +125,43 @@ def close_schedule(policy: SchedulePolicy) -> dg.ScheduleDefinition:
 
 def _local_date(moment: datetime, zone: str) -> date:
     return moment.astimezone(ZoneInfo(zone)).date()
+
+
+MOVE_JOB = "move_periods"
+
+
+@dg.op(description="Soft-close what is past its cut-off; take into review what is due and clean.")
+def move_due_periods(context: dg.OpExecutionContext, workspace: WorkspaceResource) -> None:
+    """Move periods as configs/close.yaml says, and show which."""
+    from iotbill_pipelines.operations.periods import review_due, soft_close_due
+
+    with workspace.open(context.run_id) as ws:
+        moved = [*soft_close_due(ws), *review_due(ws)]
+    rows = [(move.entity_id, move.period, move.from_state, move.to_state) for move in moved]
+    context.add_output_metadata(
+        {"moved": dg.MetadataValue.md(rendering.table(("entity", "period", "from", "to"), rows))}
+    )
+
+
+@dg.job(
+    name=MOVE_JOB,
+    description="Move accounting periods whose day has come, as the person `dagster`.",
+    tags={CLOSE_TAG: "month"},
+)
+def move_periods() -> None:
+    move_due_periods()
+
+
+def move_schedule(policy: SchedulePolicy) -> dg.ScheduleDefinition:
+    """Move periods once a day; on where ``schedule.move_periods`` of configs/close.yaml says so."""
+    return dg.ScheduleDefinition(
+        name="move_due_periods",
+        job=move_periods,
+        cron_schedule=f"30 {policy.hour} * * *",
+        execution_timezone=policy.time_zone,
+        default_status=dg.DefaultScheduleStatus.RUNNING
+        if policy.move_periods
+        else dg.DefaultScheduleStatus.STOPPED,
+        description="open -> soft_closed at the cut-off, soft_closed -> in_review on its business "
+        "day if nothing blocks. Signing off is a person's.",
+    )

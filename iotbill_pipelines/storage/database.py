@@ -157,6 +157,7 @@ def migrate(engine: sa.Engine) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with engine.begin() as connection:
         connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        connection.execute(sa.text("set local iotbill.migrating = 'on'"))
         connection.execute(sa.text(f"create schema if not exists {DAGSTER_SCHEMA}"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -205,7 +205,72 @@ def set_period_state(
         action="period",
         subject=f"{entity_id} {period}",
         detail={"from": before, "to": state, "reason": reason},
+        input_hashes={"seal": period_seal(session, entity_id, period)} if state == "closed" else {},
     )
+
+
+def period_seal(session: Session, entity_id: str, period: Month) -> str:
+    """Return a hash of everything that is booked, invoiced and posted in an entity's period.
+
+    Kept in the audit log when the period closes, so that a change that got past the database's
+    guards is found (:func:`check_seals`).
+    """
+    select = sa.text("select period_seal(:entity_id, :period)")
+    return str(session.scalar(select, {"entity_id": entity_id, "period": str(period)}))
+
+
+def check_seals(session: Session) -> list[LedgerFinding]:
+    """Return what differs between closed periods and their seals, and guards that are off."""
+    rows = session.execute(sa.text(_SEALS)).mappings()
+    findings = [
+        LedgerFinding(
+            "seal",
+            "block",
+            f"{row['entity_id']} {row['period']} is closed and no longer holds what it held then",
+            row["period"],
+            "compare with its close package (`iotbill close verify`) or a backup",
+        )
+        for row in rows
+        if row["seal"] != period_seal(session, row["entity_id"], Month.parse(row["period"]))
+    ]
+    for guard in session.execute(sa.text(_GUARDS_OFF)).mappings():
+        findings.append(
+            LedgerFinding(
+                "guard",
+                "block",
+                f"{guard['table']}: trigger {guard['trigger']} is {guard['how']}",
+                guard["table"],
+                "find out who did it and run `iotbill init` with a repaired schema, or restore",
+            )
+        )
+    return findings
+
+
+_SEALS = """
+select distinct on (p.entity_id, p.period) p.entity_id, p.period,
+  a.input_hashes ->> 'seal' as seal
+from period p
+join audit_log a on a.action = 'period' and a.subject = p.entity_id || ' ' || p.period
+  and a.input_hashes ? 'seal'
+where p.state = 'closed'
+order by p.entity_id, p.period, a.seq desc
+"""
+
+_GUARDS_OFF = """
+select c.relname as table, t.tgname as trigger, 'switched off' as how
+from pg_trigger t join pg_class c on c.oid = t.tgrelid
+where not t.tgisinternal and t.tgenabled in ('D', 'R')
+  and c.relnamespace = current_schema()::regnamespace
+union all
+select w.name, w.guard, 'gone'
+from (select name, guard from unnest(array['booked_charge', 'invoice', 'invoice_line',
+        'period_event', 'period_signature', 'gate_result', 'audit_log']) as name,
+      unnest(array['append_only', 'never_emptied']) as guard) as w
+where not exists (select from pg_trigger t join pg_class c on c.oid = t.tgrelid
+  where c.relname = w.name and t.tgname = w.guard
+    and c.relnamespace = current_schema()::regnamespace)
+order by 1, 2
+"""
 
 
 # -------------------------------------------------------------------------------- booking

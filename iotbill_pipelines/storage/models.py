@@ -400,7 +400,12 @@ class PeriodSignature(Base):
 
     __table_args__ = (
         ForeignKeyConstraint(["entity_id", "period"], ["period.entity_id", "period.period"]),
-        UniqueConstraint("entity_id", "period", "action", "closings", "actor"),
+        Index(
+            "uq_period_signature_reopen",
+            *("entity_id", "period", "closings", "actor"),
+            unique=True,
+            postgresql_where=sa.text("action = 'reopen'"),
+        ),
         _one_of("action", "close", "reopen"),
         CheckConstraint("btrim(reason) <> ''", name="reason_is_given"),
         CheckConstraint("btrim(actor) <> ''", name="actor_is_named"),
