@@ -9,6 +9,7 @@ from rich.markup import escape
 
 if TYPE_CHECKING:
     from iotbill_pipelines.operations.periods import Moved, Standing
+    from iotbill_pipelines.operations.workspace import Workspace
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -119,7 +120,8 @@ def sign_off(
 ) -> None:
     """Close a reviewed month for good, under your name.
 
-    Refused while a gate blocks, a journal waits or was rejected, or sums differ.
+    Refused while a gate blocks, a journal waits or was rejected, or sums differ. Where
+    configs/close.yaml asks for several signatures, the last one closes. Writes the close package.
 
     Example: `iotbill --actor controller period sign-off 2026-10 --reason "variances explained"`
     """
@@ -129,7 +131,24 @@ def sign_off(
 
     with console.opened(context.obj) as ws:
         moved = periods.sign_off(ws, Parsed.parse(month), entity_id=entity, reason=reason)
+        packaged = _packaged(ws, month, moved)
     _told(moved, as_json=json)
+    if packaged and not json:
+        console.out.print(packaged)
+
+
+def _packaged(ws: Workspace, month: str, moved: list[Moved]) -> str:
+    """Write the package of what was just closed; say where it is, or why there is none."""
+    from iotbill_pipelines.engine.calendars import Month as Parsed
+    from iotbill_pipelines.operations.package import PackageError, write_package
+
+    if not any(move.to_state == "closed" != move.from_state for move in moved):
+        return ""
+    try:
+        made = write_package(ws, Parsed.parse(month))
+    except PackageError as error:
+        return f"no close package was written: {error}"
+    return f"close package {made.folder}, manifest {made.manifest_sha256}"
 
 
 @app.command()

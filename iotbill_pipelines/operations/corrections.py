@@ -774,7 +774,17 @@ def proposal(ws: Workspace) -> str | None:
 
     None if it reaches into none of them.
     """
+    if _settled_catalogs(ws) <= {in_force(ws).digest}:
+        return None
     touched = touched_periods(ws, causes=("catalog",))
     if not touched:
         return None
     return f"iotbill rerate --since {touched[0].usage_period}"
+
+
+def _settled_catalogs(ws: Workspace) -> set[str | None]:
+    """The digests of the catalogs that usage periods were last settled with."""
+    ids = {detail["snapshot"] for detail in settled_details(ws).values()}
+    select = sa.select(StoredSnapshot.catalog_digest).where(StoredSnapshot.snapshot_id.in_(ids))
+    with Session(ws.engine) as session:
+        return set(session.scalars(select))

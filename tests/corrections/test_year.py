@@ -218,7 +218,7 @@ class Closing:
             name: table.cast(schemas[name].arrow_schema)
             for name, table in (tables.catalog | tables.reference).items()
         }
-        with DuckDbCompute(threads=1, optimize=False) as compute:
+        with DuckDbCompute(expected_rows=1_000) as compute:
             for name, table in held.items():
                 compute.load(name, table)
             utc_months = sorted(set(tables.usage["usage_month"].to_pylist()))
@@ -259,7 +259,7 @@ class Closing:
             for p, (_, table) in self.desired.items()
         ]
         scope = [str(month) for month in [*MONTHS[:known], last + 1]]
-        with DuckDbCompute(threads=1) as compute, Session(self.books.engine) as session:
+        with DuckDbCompute(expected_rows=1_000) as compute, Session(self.books.engine) as session:
             compute.load(
                 "desired_charge", pa.concat_tables(own).select(list(DESIRED_CHARGE.column_names))
             )

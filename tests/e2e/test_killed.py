@@ -1,4 +1,7 @@
-"""kill -9 at many points, then the same command: the ledger is that of an undisturbed run."""
+"""kill -9 at many points, a full disk, a server that goes away, two closes at once.
+
+After each, the same command again: the ledger is that of an undisturbed run.
+"""
 
 from __future__ import annotations
 
@@ -59,6 +62,61 @@ CLOSING = [
     f"{_STORAGE}.ledger:_write_journal|after|2",
 ]
 
+# The server ends every connection in mid-booking, as when it is restarted.
+_SERVER_GONE = f"""
+{WITHOUT_MARTS}
+import sqlalchemy as sa, sys
+from iotbill_pipelines.storage import ledger
+whole = ledger.book
+
+def booked_then_gone(session, *arguments, **named):
+    result = whole(session, *arguments, **named)
+    engine = sa.create_engine(session.get_bind().url, poolclass=sa.NullPool)
+    with engine.connect() as other:
+        other.execute(sa.text(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        ))
+    return result
+
+ledger.book = booked_then_gone
+{RUN}
+"""
+
+# Files may grow to so many bytes and no further: every write beyond fails, as on a full disk.
+_DISK_FULL = f"""
+{WITHOUT_MARTS}
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+{RUN}
+"""
+
+# Two closes at once, and files that land and are read meanwhile: three processes.
+_TOGETHER = f"""
+{WITHOUT_MARTS}
+import os, sys
+from iotbill_pipelines.cli.main import main
+*options, _, _, folder = sys.argv
+ways = [[["close", "{MONTH}"]], [["close", "{MONTH}"]], [["land", folder], ["ingest"]]]
+children = []
+for commands in ways:
+    child = os.fork()
+    if child:
+        children.append(child)
+        continue
+    code = 0
+    for command in commands:
+        sys.argv = [*options, *command]
+        try:
+            main()
+        except SystemExit as left:
+            code = max(code, left.code or 0)
+    sys.stdout.flush()
+    os._exit(code)
+codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+print("codes", *codes)
+"""
+
 RECEIVING = [
     ("land", f"{_STORAGE}.landing:record|after|40"),
     # some tables of the first feed's files are published
@@ -76,13 +134,35 @@ def test_a_killed_close_is_finished_by_the_same_command(
     assert done.returncode == 0, done.stderr
 
     killed = copy_of("killed")
-    for point in CLOSING:
+    full = killed.run("close", MONTH, program=_DISK_FULL)
+    assert full.returncode in (1, 2), full.stdout
+    for point in [*CLOSING[:3], None, *CLOSING[3:]]:
+        if point is None:
+            gone = killed.run("close", MONTH, program=_SERVER_GONE)
+            assert gone.returncode in (1, 2), gone.stdout + gone.stderr
+            assert killed.rows("select count(*) from booked_charge") == [(0,)]
+            continue
         done = killed.run("close", MONTH, program=_KILLING.replace("sys.argv.pop(1)", repr(point)))
         assert done.returncode == -signal.SIGKILL, f"{point} was not reached: {done.stdout}"
+    _closed_twice_at_once_while_files_come(killed)
     done = killed.run("close", MONTH)
     assert done.returncode == 0, done.stderr
-    assert killed.ledger() == undisturbed.ledger()
+    posted, expected = killed.ledger(), undisturbed.ledger()
+    assert len(posted.pop("files")) == len(expected.pop("files")) + 1  # landed meanwhile
+    assert posted == expected
     assert _exported(killed) == _exported(undisturbed)
+
+
+def _closed_twice_at_once_while_files_come(company: Company) -> None:
+    folder = company.home.parent / "meanwhile"
+    folder.mkdir()
+    (folder / "somebody_elses.bin").write_bytes(b"\x00\x01")
+    together = company.run("close", MONTH, str(folder), program=_TOGETHER)
+    assert together.returncode == 0, together.stderr
+    # The second waits for nobody: it says who is closing, or finds everything done.
+    codes = together.stdout.rpartition("codes ")[2].split()
+    assert codes in (["0", "2", "0"], ["2", "0", "0"], ["0", "0", "0"]), together.stderr
+    assert "2" not in codes or "another process is closing" in together.stderr
 
 
 def test_killed_while_receiving(

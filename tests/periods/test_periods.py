@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -335,3 +335,46 @@ def test_without_people_everybody_may_and_two_still_sign(
     with pytest.raises(PeriodError, match="already"):
         periods.reopen(ann, OCTOBER, reason="no")
     assert periods.reopen(bea, OCTOBER, reason="no")[0].to_state == "reopened"
+
+
+def test_two_people_sign_off_where_it_is_asked_for(
+    books: Books, workspace: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    a_posted_month(books, tmp_path)
+    policy = workspace("x").configs / "close.yaml"
+    policy.write_text(
+        policy.read_text().replace("sign_off_signatures: 1", "sign_off_signatures: 2")
+    )
+    lead, controller, cfo = (workspace(name) for name in ("close.lead", "controller", "cfo"))
+    periods.soft_close(lead, OCTOBER)
+    periods.review(lead, OCTOBER)
+    (first,) = periods.sign_off(controller, OCTOBER, reason="checked")
+    assert first == Moved("NL01", "2026-10", "in_review", "in_review", 1, 2)
+    (held,) = periods.standing(lead, OCTOBER)
+    assert [signature.actor for signature in held.signatures] == ["controller"]
+    with pytest.raises(PeriodError, match="controller signed off NL01 2026-10 already"):
+        periods.sign_off(controller, OCTOBER, reason="again")
+
+    # Sent back and changed, it is another period that was signed for: both sign again.
+    later = AFTER + timedelta(hours=1)
+    periods.soft_close(workspace("close.lead", later), OCTOBER, reason="a late invoice")
+    periods.review(workspace("close.lead", later), OCTOBER)
+    for actor, state in (("controller", "in_review"), ("cfo", "closed")):
+        (moved,) = periods.sign_off(workspace(actor, later), OCTOBER, reason="checked")
+        assert moved.to_state == state
+    assert cfo and [s.actor for s in periods.standing(lead, OCTOBER)[0].signatures][-1] == "cfo"
+
+
+def test_periods_move_by_the_calendar_unless_something_blocks(
+    books: Books, workspace: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    a_posted_month(books, tmp_path)
+    eve = workspace("dagster", datetime(2026, 11, 8, 12, tzinfo=UTC))
+    assert [move.to_state for move in periods.soft_close_due(eve)] == ["soft_closed"]
+    assert periods.review_due(eve) == []  # the 6th business day is the 9th of November
+    due = workspace("dagster", datetime(2026, 11, 9, 6, tzinfo=UTC))
+    pass_gates(books, suspense="block")
+    assert periods.review_due(due) == []
+    pass_gates(books)
+    assert [move.to_state for move in periods.review_due(due)] == ["in_review"]
+    assert periods.review_due(due) == []
