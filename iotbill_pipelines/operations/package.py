@@ -287,9 +287,8 @@ def _write_ledger(ws: Workspace, period: Month, until: Mapping[str, int], folder
     with ws.engine.connect() as connection:
         for name, statement in _LEDGER.items():
             rows = connection.execute(sa.text(statement), {"period": str(period), **until})
-            write_csv(
-                folder / "ledger" / f"{name}.csv", list(rows.keys()), [tuple(row) for row in rows]
-            )
+            header, path = list(rows.keys()), folder / "ledger" / f"{name}.csv"
+            write_csv(path, header, [list[Any](row) for row in rows])
 
 
 def _input_files(ws: Workspace) -> list[dict[str, Any]]:
