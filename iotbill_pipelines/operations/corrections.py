@@ -52,8 +52,9 @@ from iotbill_pipelines.storage.reference import (
 
 Cause = Literal["code", "usage", "inventory", "catalog", "carried"]
 CAUSES: tuple[Cause, ...] = ("code", "usage", "inventory", "catalog", "carried")
-"""What can change a booked period, in the order in which a difference is taken apart; ``carried`` is
-what the month before left over for it."""
+"""What can change a booked period, in the order in which a difference is taken apart.
+
+``carried`` is what the month before left over for it (RULEBOOK §3, rollover)."""
 
 KIND = "correction"
 """Kind of the runs that book corrections outside a close."""
