@@ -425,6 +425,8 @@ def issue_invoices(
     session.execute(sa.text("drop table if exists pg_temp.to_invoice"))
     session.execute(sa.text(_TO_INVOICE), values)
     session.execute(sa.text("analyze to_invoice"))
+    entities = session.scalars(sa.text("select distinct entity_id from to_invoice where is_due"))
+    ensure_periods(session, accounting_period, entities, issued_at)
     numbered = session.execute(sa.text(_ISSUE), values)
     issued = numbered.fetchall()
     lines = 0
