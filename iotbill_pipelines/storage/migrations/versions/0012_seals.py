@@ -2,14 +2,14 @@
 
 from iotbill_pipelines.storage.migrations.scripts import run_script
 
-revision = "0011"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    run_script(__file__, "0011_seals.sql")
+    run_script(__file__, "0012_seals.sql")
 
 
 def downgrade() -> None:
