@@ -2,14 +2,14 @@
 
 from iotbill_pipelines.storage.migrations.scripts import run_script
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    run_script(__file__, "0012_seals.sql")
+    run_script(__file__, "0013_seals.sql")
 
 
 def downgrade() -> None:
