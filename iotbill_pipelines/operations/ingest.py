@@ -31,10 +31,7 @@ from iotbill_pipelines.engine.feeds.mapping import compile_feed
 from iotbill_pipelines.engine.feeds.spec import Companion, FeedSpec
 from iotbill_pipelines.engine.feeds.tables import LOOKUP_TABLE, lookup_rows
 from iotbill_pipelines.engine.feeds.zones import local_days
-from iotbill_pipelines.engine.schemas import (
-    REFERENCE,
-    REJECTED_RECORD,
-)
+from iotbill_pipelines.engine.schemas import REFERENCE, REJECTED_RECORD, USAGE_RECORD
 from iotbill_pipelines.operations import contracts
 from iotbill_pipelines.operations.data_quality import check_table
 from iotbill_pipelines.operations.locks import advisory_lock
