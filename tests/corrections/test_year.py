@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -21,6 +22,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.config.documents import Document
 from iotbill_pipelines.config.scenarios import Scenario
 from iotbill_pipelines.engine import flow
 from iotbill_pipelines.engine.calendars import Month
@@ -184,22 +186,23 @@ class Year:
         return year
 
     def known(self, month: int) -> Scenario:
-        return Scenario.model_validate(
-            {
-                "scenario": "a year",
-                "source": "generated",
-                "periods": [str(m) for m in MONTHS],
-                "catalog": catalog(month),
-                "accounts": {
-                    "A": {"entity": "NL01", "zone": "Europe/Amsterdam"},
-                    "B": {"entity": "NL01", "zone": "America/New_York"},
-                    "V": {"entity": "NL01", "kind": "vendor"},
-                },
-                "services": services(month),
-                "usage": [event for came, event in self.events if came <= month],
-                "expected": {},
-            }
-        )
+        data = {
+            "scenario": "a year",
+            "source": "generated",
+            "periods": [str(m) for m in MONTHS],
+            "catalog": catalog(month),
+            "accounts": {
+                "A": {"entity": "NL01", "zone": "Europe/Amsterdam"},
+                "B": {"entity": "NL01", "zone": "America/New_York"},
+                "V": {"entity": "NL01", "kind": "vendor"},
+            },
+            "services": services(month),
+            "usage": [event for came, event in self.events if came <= month],
+            "expected": {},
+        }
+        scenario = Scenario.model_validate(data)
+        scenario._document = Document(Path("year.yaml"), data)
+        return scenario
 
 
 class Closing:
