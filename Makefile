@@ -24,10 +24,10 @@ demo: $(VENV)/.installed  ## land a sample month, close it, print the close repo
 	$(BIN)/iotbill demo --month $(MONTH)
 
 test: $(VENV)/.installed  ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test-deep: $(VENV)/.installed  ## the same with five times the random tests; for a quiet hour
-	IOTBILL_TEST_DEPTH=5 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	IOTBILL_TEST_DEPTH=5 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 up: $(VENV)/.installed  ## Dagster web server and daemon on the same instance
 	$(BIN)/iotbill up

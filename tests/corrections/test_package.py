@@ -21,8 +21,6 @@ from iotbill_pipelines.operations.report import write_report
 from iotbill_pipelines.operations.workspace import Workspace
 from tests.telling.conftest import PERIOD
 
-pytestmark = pytest.mark.xdist_group("corrections")
-
 KEY = b"a secret"
 
 

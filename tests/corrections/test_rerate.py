@@ -35,8 +35,6 @@ from iotbill_pipelines.storage import reference
 from iotbill_pipelines.storage.landing import open_archived
 from tests.telling.conftest import PERIOD
 
-pytestmark = pytest.mark.xdist_group("corrections")
-
 CENT = Decimal("0.01")
 
 

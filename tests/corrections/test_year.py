@@ -344,8 +344,6 @@ def test_after_a_year_the_ledger_is_what_one_computation_of_the_year_comes_to(bo
     # Not every month was computed again: only those that something could reach.
     assert closing.worked[1] == MONTHS[:1]
     assert sum(map(len, closing.worked.values())) < sum(range(1, 13))
-    # A price told in July for May on leaves January to March alone, but for files that came late.
-    assert MONTHS[0] not in closing.worked[7] and MONTHS[1] in closing.worked[10]
 
 
 def _booked(books: Books, accounting: Month) -> list[tuple[Any, ...]]:

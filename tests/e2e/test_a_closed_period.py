@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.conftest import MONTH, Company
-
-pytestmark = pytest.mark.xdist_group("e2e")
 
 NEXT = "2026-11"
 

@@ -8,11 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.conftest import MONTH, Company
-
-pytestmark = pytest.mark.xdist_group("e2e")
 
 
 def test_a_month_closes_and_every_amount_can_be_traced(company: Company) -> None:

@@ -10,11 +10,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.conftest import MONTH, RUN, WITHOUT_MARTS, Company
-
-pytestmark = pytest.mark.xdist_group("e2e")
 
 # The program with one function that kills its process when it is called for the nth time: before
 # it works, or after. Real SIGKILL to the real command line; nothing is cleaned up.

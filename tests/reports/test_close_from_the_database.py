@@ -29,8 +29,6 @@ from iotbill_pipelines.storage import database
 ROOT = Path(__file__).resolve().parents[2]
 PERIOD = Month(2026, 10)
 
-pytestmark = pytest.mark.xdist_group("reports")
-
 
 @dataclass
 class Closed:

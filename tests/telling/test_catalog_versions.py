@@ -23,8 +23,6 @@ from tests.conftest import ROOT
 
 from .conftest import close
 
-pytestmark = pytest.mark.xdist_group("telling")
-
 PRESENT = ROOT / "configs" / "catalog"
 
 

@@ -19,8 +19,6 @@ from iotbill_pipelines.storage.models import BookedCharge
 
 from .conftest import PERIOD
 
-pytestmark = pytest.mark.xdist_group("telling")
-
 
 def test_every_charge_of_a_month_is_explained_to_the_cent(booked: Workspace) -> None:
     found = explain_period(booked, PERIOD)

@@ -19,8 +19,6 @@ from tests.conftest import ROOT
 
 from .conftest import PERIOD, close
 
-pytestmark = pytest.mark.xdist_group("telling")
-
 CHANGES = (
     ("{rate: 0.052, zone: eu", "{rate: 0.062, zone: eu"),  # price
     ("{up_to: 10, rate: 0.080}", "{up_to: 12, rate: 0.080}"),  # tier
