@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
+from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations.alerts import (
     Sent,
     list_alerts,
@@ -18,6 +20,7 @@ from iotbill_pipelines.operations.alerts import (
     send_test,
 )
 from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import ledger
 from tests.alerts.servers import Hook, Mailbox, mail_server, web_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -279,8 +282,11 @@ def test_closed_books_and_waived_gates_alarm_nobody(company: Company) -> None:
             " values ('NL01', :period, 'open', now())",
             period=period,
         )
-    company.sql("alter table period disable trigger user")
-    company.sql("update period set state = 'closed' where period = '2026-08'")
+    for state in ("soft_closed", "in_review", "closed"):
+        with Session(company.ws.engine) as session, session.begin():
+            ledger.set_period_state(
+                session, "NL01", Month(2026, 8), state, actor="ann", at=company.times[-1]
+            )
     assert [one.subject for one in list_alerts(company.ws)] == ["2026-09"]
     company.sql(
         "insert into gate_result (period, gate, outcome, severity, message, recorded_at, waived_by,"
