@@ -8,7 +8,7 @@ largest remainder, ties to the smallest stable key).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_HALF_UP, Decimal, localcontext
+from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
 from fractions import Fraction
 
 RATE_SCALE = 12
@@ -22,6 +22,9 @@ MINOR_DIGITS: Mapping[str, int] = {
     **dict.fromkeys("CLF UYW".split(), 4),
 }
 """ISO 4217 currencies whose minor unit is not a hundredth."""
+
+_WIDE = Context(prec=60)
+"""Holds any sum of minor units; the default context would round to 28 digits."""
 
 
 def minor_digits(currency: str) -> int:
@@ -47,6 +50,11 @@ def round_half_up(amount: Decimal | Fraction, digits: int) -> Decimal:
 def round_money(amount: Decimal | Fraction, currency: str) -> Decimal:
     """Round to the currency's minor unit (RULEBOOK §0.1)."""
     return round_half_up(amount, minor_digits(currency))
+
+
+def of_minor(minor: int, currency: str) -> Decimal:
+    """Return an amount of minor units in the currency's own unit, exactly; undoes `to_minor`."""
+    return Decimal(minor).scaleb(-minor_digits(currency), _WIDE)
 
 
 def to_minor(amount: Decimal, currency: str) -> int:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
 from iotbill_pipelines.operations import charges, fingerprints
 from iotbill_pipelines.operations.contracts import contracts_of
@@ -73,7 +71,7 @@ def book_charges(ws: Workspace, period: Month) -> StageResult:
     return StageResult(
         rows={"rows booked": result.count, "usage periods": len(scope), **_by_reason(result.rows)},
         amounts=[
-            (f"{level} {reason}", currency, _money(minor, currency))
+            (f"{level} {reason}", currency, of_minor(minor, currency))
             for (level, reason, currency), minor in result.amounts().items()
         ],
         preview=_preview(ws, period),
@@ -86,7 +84,7 @@ def book_charges(ws: Workspace, period: Month) -> StageResult:
                 f"{row['usage_period']}, {row['level']}: {row['desired_minor']} minor units of "
                 f"{row['currency']} are desired, {row['booked_minor']} are booked",
                 f"{row['currency']} "
-                f"{_money(row['desired_minor'] - row['booked_minor'], row['currency'])}",
+                f"{of_minor(row['desired_minor'] - row['booked_minor'], row['currency'])}",
                 "close again; if it stays, report it: a booking is always the whole difference",
             )
             for row in wrong
@@ -184,7 +182,3 @@ def _preview(ws: Workspace, period: Month) -> pa.Table:
             {**row, "amount": str(row["amount"])} for row in connection.execute(select).mappings()
         ]
     return pa.Table.from_pylist(rows)
-
-
-def _money(minor: int, currency: str) -> Decimal:
-    return Decimal(minor).scaleb(-minor_digits(currency))

@@ -23,7 +23,7 @@ from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.contract.stage import first_month
 from iotbill_pipelines.engine.cycles import first_day
 from iotbill_pipelines.engine.flow import CARRIED, settle_period
-from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import (
     CHARGE_COMPONENT,
     CHARGE_FINDING,
@@ -356,7 +356,7 @@ def _check(ws: Workspace, period: Month, policy: ClosePolicy) -> list[Finding]:
 def _difference(row: dict[str, Any]) -> str:
     currency = row["currency"] or ""
     minor = row["amount_minor"] - row["parts_minor"]
-    return f"{currency} {Decimal(minor).scaleb(-minor_digits(currency))}".strip()
+    return f"{currency} {of_minor(minor, currency)}".strip()
 
 
 def _never_closed(ws: Workspace, period: Month, scope: list[Month]) -> list[Finding]:
@@ -402,7 +402,7 @@ def _summary(
         (
             f"{row['level']} {row['kind']}",
             row["currency"],
-            Decimal(row["amount_minor"]).scaleb(-minor_digits(row["currency"])),
+            of_minor(row["amount_minor"], row["currency"]),
         )
         for row in totals
     ]

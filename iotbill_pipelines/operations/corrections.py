@@ -25,7 +25,7 @@ from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.flow import CARRIED, rate_month, settle_period
 from iotbill_pipelines.engine.mediate import Policies
-from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import (
     CATALOG,
     DESIRED_CHARGE,
@@ -388,7 +388,7 @@ def _priced_corrections(
         ).to_pylist()
     corrections = []
     for row in rows:
-        along = [_money(row[f"amount_{n}"], row["currency"]) for n in range(len(steps) + 1)]
+        along = [of_minor(row[f"amount_{n}"], row["currency"]) for n in range(len(steps) + 1)]
         causes = {
             cause: later - earlier
             for cause, earlier, later in zip(steps, along, along[1:], strict=False)
@@ -581,10 +581,6 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _money(minor: int, currency: str) -> Decimal:
-    return Decimal(minor).scaleb(-minor_digits(currency))
-
-
 # --------------------------------------------------------------------------- why
 
 
@@ -734,7 +730,7 @@ def correct_period(
     return StageResult(
         rows={"rows booked": result.count},
         amounts=[
-            (f"{level} {reason}", currency, _money(minor, currency))
+            (f"{level} {reason}", currency, of_minor(minor, currency))
             for (level, reason, currency), minor in result.amounts().items()
         ],
         changed=bool(result.count),

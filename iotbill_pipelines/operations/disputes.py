@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from iotbill_pipelines.config.vendors import Vendor, read_vendors
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.compute import Compute
-from iotbill_pipelines.engine.money import minor_digits, round_half_up
+from iotbill_pipelines.engine.money import minor_digits, of_minor, round_half_up
 from iotbill_pipelines.engine.schemas import VENDOR_INVOICE_LINE
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
@@ -188,7 +188,7 @@ def show_claim(ws: Workspace, dispute_id: str) -> ClaimHistory:
                     c.line_no,
                     c.file_key,
                     c.accounting_period,
-                    _amount(c.amount_minor, c.currency),
+                    of_minor(c.amount_minor, c.currency),
                     c.matched_by,
                 )
                 for c in found
@@ -358,10 +358,10 @@ def _claim(row: Dispute, credited: Mapping[str, int], today: date) -> Claim:
         charge_code=row.charge_code,
         cause=row.cause,
         currency=row.currency,
-        billed=_amount(row.billed_minor, row.currency),
-        expected=_amount(row.expected_minor, row.currency),
-        difference=_amount(row.difference_minor, row.currency),
-        credited=_amount(known, row.currency),
+        billed=of_minor(row.billed_minor, row.currency),
+        expected=of_minor(row.expected_minor, row.currency),
+        difference=of_minor(row.difference_minor, row.currency),
+        credited=of_minor(known, row.currency),
         status=row.status,
         deadline=row.deadline,
         days_left=(row.deadline - today).days if row.deadline else None,
@@ -369,10 +369,6 @@ def _claim(row: Dispute, credited: Mapping[str, int], today: date) -> Claim:
         credit_reference=row.credit_reference,
         evidence=row.evidence,
     )
-
-
-def _amount(minor: int, currency: str) -> Decimal:
-    return Decimal(minor).scaleb(-minor_digits(currency))
 
 
 # ----------------------------------------------------------------------------------- credits
@@ -435,7 +431,7 @@ def match_credits(
                 )
             )
         if left < asked:
-            taken_all = -line["amount"] if not left else _amount(asked - left, line["currency"])
+            taken_all = -line["amount"] if not left else of_minor(asked - left, line["currency"])
             settled[(line["file_key"], line["line_no"])] = taken_all
     session.flush()
     _restate(session, touched, now)

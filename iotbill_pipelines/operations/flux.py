@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.flux import EFFECTS, FluxItem, FluxKey, FluxRate, flux_lines
-from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.money import minor_digits, of_minor
 from iotbill_pipelines.engine.post.fx import conversion
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.close_report.figures import FLUX_EFFECTS
@@ -126,9 +126,9 @@ def flux(ws: Workspace, period: Month) -> Flux:
             line.key.product_id,
             line.key.currency,
             line.functional,
-            _money(line.last_minor, line.functional),
-            _money(line.this_minor, line.functional),
-            {name: _money(minor, line.functional) for name, minor in line.effects.items()},
+            of_minor(line.last_minor, line.functional),
+            of_minor(line.this_minor, line.functional),
+            {name: of_minor(minor, line.functional) for name, minor in line.effects.items()},
         )
         for line in lines
     ]
@@ -183,7 +183,7 @@ def _accounts(rows: list[dict[str, Any]]) -> list[AccountFlux]:
         held[0] += row["amount_0"]
         held[1] += row["amount_1"]
     found = [
-        AccountFlux(*key, _money(last, key[3]), _money(this, key[3]))
+        AccountFlux(*key, of_minor(last, key[3]), of_minor(this, key[3]))
         for key, (last, this) in sorted(sums.items())
     ]
     return sorted(found, key=lambda a: (-abs(a.difference), a.level, a.account_id))
@@ -237,7 +237,3 @@ def flux_sheets(found: Flux) -> list[Sheet]:
             ],
         ),
     ]
-
-
-def _money(minor: int, currency: str) -> Decimal:
-    return Decimal(minor).scaleb(-minor_digits(currency))

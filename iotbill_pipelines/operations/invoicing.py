@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.config.tax import read_tax
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.stages import StageResult, finding
 from iotbill_pipelines.operations.trace import UnknownId
@@ -51,7 +49,7 @@ def issue_invoices(ws: Workspace, period: Month) -> StageResult:
             **({"tax items": charged.items} if charged.items else {}),
         },
         amounts=[
-            (label, currency, _money(minor, currency))
+            (label, currency, of_minor(minor, currency))
             for label, totals in (("invoiced", result.totals), ("tax", charged.totals))
             for currency, minor in totals.items()
         ],
@@ -98,7 +96,3 @@ def _preview(ws: Workspace, period: Month) -> pa.Table:
             {**row, "total": str(row["total"])} for row in connection.execute(select).mappings()
         ]
     return pa.Table.from_pylist(rows)
-
-
-def _money(minor: int, currency: str) -> Decimal:
-    return Decimal(minor).scaleb(-minor_digits(currency))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.recognition import book_derived
 from iotbill_pipelines.operations.stages import Finding, StageResult, finding
@@ -72,11 +70,11 @@ def build_journals(ws: Workspace, period: Month) -> StageResult:
         },
         amounts=[
             *(
-                (f"{purpose} booked", currency, _money(minor, currency))
+                (f"{purpose} booked", currency, of_minor(minor, currency))
                 for (purpose, currency), minor in sorted(booked.items())
             ),
             *(
-                (f"{row['external_id']} {side}", row["currency"], _money(minor, row["currency"]))
+                (f"{row['external_id']} {side}", row["currency"], of_minor(minor, row["currency"]))
                 for row in balances
                 for side, minor in (("debit", row["debit_minor"]), ("credit", row["credit_minor"]))
             ),
@@ -88,8 +86,8 @@ def build_journals(ws: Workspace, period: Month) -> StageResult:
                     "state": row["state"],
                     "lines": row["lines"],
                     "currency": row["currency"],
-                    "debits": str(_money(row["debit_minor"], row["currency"])),
-                    "credits": str(_money(row["credit_minor"], row["currency"])),
+                    "debits": str(of_minor(row["debit_minor"], row["currency"])),
+                    "credits": str(of_minor(row["credit_minor"], row["currency"])),
                 }
                 for row in balances
             ]
@@ -135,9 +133,5 @@ def export_journals(ws: Workspace, period: Month) -> StageResult:
     )
 
 
-def _money(minor: int, currency: str) -> Decimal:
-    return Decimal(minor).scaleb(-minor_digits(currency))
-
-
 def _figure(minor: int, currency: str) -> str:
-    return f"{currency} {_money(minor, currency)}"
+    return f"{currency} {of_minor(minor, currency)}"

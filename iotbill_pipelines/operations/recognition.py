@@ -22,7 +22,7 @@ from iotbill_pipelines.engine.commission import (
     commissions,
     settle_payouts,
 )
-from iotbill_pipelines.engine.money import apportion, minor_digits, to_minor
+from iotbill_pipelines.engine.money import apportion, of_minor, to_minor
 from iotbill_pipelines.engine.post.fx import conversion
 from iotbill_pipelines.engine.post.terms import LedgerTerms
 from iotbill_pipelines.engine.revenue import RevenueTerms, recognise
@@ -108,11 +108,11 @@ def _true_ups(session: Session, period: Month, terms: RevenueTerms) -> list[Desi
                     gl_class="cost_true_up",
                     tax_code="",
                     currency=row.currency,
-                    amount=_money(minor, row.currency),
+                    amount=of_minor(minor, row.currency),
                     version=terms.vendor_true_up,
-                    explanation=f"billed {_money(row.invoiced_minor, row.currency)}, claimed "
-                    f"{_money(row.disputed_minor, row.currency)}, expected "
-                    f"{_money(row.expected_minor, row.currency)} in {row.accounting_period}",
+                    explanation=f"billed {of_minor(row.invoiced_minor, row.currency)}, claimed "
+                    f"{of_minor(row.disputed_minor, row.currency)}, expected "
+                    f"{of_minor(row.expected_minor, row.currency)} in {row.accounting_period}",
                 )
             )
     return found
@@ -175,7 +175,7 @@ def _with_cost(
             continue
         weights = [abs(to_minor(lines[place].revenue, currency)) for place in places]
         for place, part in zip(places, apportion(minor, weights, places), strict=True):
-            found[place] = replace(lines[place], cost=_money(part, currency))
+            found[place] = replace(lines[place], cost=of_minor(part, currency))
     return found
 
 
@@ -260,7 +260,3 @@ def statements(ws: Workspace, period: Month) -> list[Statement]:
                 )
             )
     return found
-
-
-def _money(minor: int, currency: str) -> Decimal:
-    return Decimal(minor).scaleb(-minor_digits(currency))

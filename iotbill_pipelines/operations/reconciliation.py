@@ -25,7 +25,7 @@ from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.config.vendors import Contact, DisputeLayout, Vendor, read_vendors
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.compute import Compute
-from iotbill_pipelines.engine.money import minor_digits, round_half_up
+from iotbill_pipelines.engine.money import minor_digits, of_minor, round_half_up
 from iotbill_pipelines.engine.reconcile import CAUSES, RESULTS, current_documents, reconcile
 from iotbill_pipelines.engine.schemas import (
     DESIRED_CHARGE,
@@ -661,7 +661,7 @@ def _summary(
             ("variance", vendor.variance_minor),
         ):
             amounts.append(
-                (f"{vendor.vendor_id} {label}", vendor.currency, _amount(minor, vendor.currency))
+                (f"{vendor.vendor_id} {label}", vendor.currency, of_minor(minor, vendor.currency))
             )
         findings += _findings_of(vendor, claims.get((vendor.vendor_id, vendor.currency), 0))
         if vendor.vendor_id not in configured:
@@ -680,7 +680,7 @@ def _summary(
             "warn",
             f"{claim.vendor_id}, invoice {claim.invoice_no}: differences within the tolerance of "
             "a line add up to more than the invoice's limit",
-            f"{claim.currency} {_amount(claim.difference_minor, claim.currency)}",
+            f"{claim.currency} {of_minor(claim.difference_minor, claim.currency)}",
             "ask the vendor how it rounds; claim the sum",
         )
         for claim in rounding
@@ -697,10 +697,10 @@ def _summary(
             "vendor": [v.vendor_id for v in vendors],
             "status": [v.status for v in vendors],
             "currency": [v.currency for v in vendors],
-            "expected": [str(_amount(v.expected_minor, v.currency)) for v in vendors],
-            "invoiced": [str(_amount(v.invoiced_minor, v.currency)) for v in vendors],
-            "variance": [str(_amount(v.variance_minor, v.currency)) for v in vendors],
-            "claimed": [str(_amount(v.disputed_minor, v.currency)) for v in vendors],
+            "expected": [str(of_minor(v.expected_minor, v.currency)) for v in vendors],
+            "invoiced": [str(of_minor(v.invoiced_minor, v.currency)) for v in vendors],
+            "variance": [str(of_minor(v.variance_minor, v.currency)) for v in vendors],
+            "claimed": [str(of_minor(v.disputed_minor, v.currency)) for v in vendors],
         }
     )
     return rows, amounts, preview, findings
@@ -714,7 +714,7 @@ def _findings_of(vendor: VendorReconciliation, claims: int) -> list[Finding]:
                 "reconciliation",
                 "warn",
                 f"{vendor.vendor_id}: a part of the variance has no known cause",
-                f"{vendor.currency} {_amount(vendor.unexplained_minor, vendor.currency)}",
+                f"{vendor.currency} {of_minor(vendor.unexplained_minor, vendor.currency)}",
                 "look at the lines marked Unexplained in the workbook and ask the vendor",
             )
         )
@@ -724,7 +724,7 @@ def _findings_of(vendor: VendorReconciliation, claims: int) -> list[Finding]:
                 "accrual",
                 "info",
                 f"{vendor.vendor_id}: no invoice yet; the expected cost is accrued",
-                f"{vendor.currency} {_amount(vendor.expected_minor, vendor.currency)}",
+                f"{vendor.currency} {of_minor(vendor.expected_minor, vendor.currency)}",
                 "land the invoice when it comes and close again",
             )
         )
@@ -734,12 +734,8 @@ def _findings_of(vendor: VendorReconciliation, claims: int) -> list[Finding]:
                 "claims",
                 "info",
                 f"{vendor.vendor_id}: {claims} claims, see the workbook",
-                f"{vendor.currency} {_amount(vendor.disputed_minor, vendor.currency)}",
+                f"{vendor.currency} {of_minor(vendor.disputed_minor, vendor.currency)}",
                 "mail the workbook to the vendor before the deadline",
             )
         )
     return found
-
-
-def _amount(minor: int, currency: str) -> Decimal:
-    return Decimal(minor).scaleb(-minor_digits(currency))

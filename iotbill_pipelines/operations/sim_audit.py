@@ -10,7 +10,7 @@ from pathlib import Path
 
 from iotbill_pipelines.engine.assurance import FINDINGS, audit_sims
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import DESIRED_CHARGE, SUSPENDED_RECORD
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.reconciliation import current_invoices
@@ -63,9 +63,7 @@ def audit(ws: Workspace, period: Month) -> list[SimFinding]:
             row["vendor_id"],
             row["core_state"],
             row["currency"],
-            None
-            if row["amount_minor"] is None
-            else Decimal(row["amount_minor"]).scaleb(-minor_digits(row["currency"])),
+            None if row["amount_minor"] is None else of_minor(row["amount_minor"], row["currency"]),
             row["evidence"],
         )
         for row in rows

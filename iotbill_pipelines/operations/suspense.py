@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.flow import estimate_suspense
-from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import RATED_USAGE, SUSPENDED_RECORD
 from iotbill_pipelines.operations import catalogs, runs, usage
 from iotbill_pipelines.operations.knowledge import knowledge
@@ -401,7 +401,7 @@ def _groups(ws: Workspace, compute: DuckDbCompute) -> list[SuspenseGroup]:
 def _amount(row: dict[str, Any]) -> Decimal | None:
     if row["amount_minor"] is None:
         return None
-    return Decimal(row["amount_minor"]).scaleb(-minor_digits(row["currency"]))
+    return of_minor(row["amount_minor"], row["currency"])
 
 
 def _totals(groups: Sequence[SuspenseGroup]) -> list[SuspenseTotal]:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.operations.stages import Finding, finding
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import gl_balances, ledger
@@ -118,7 +118,7 @@ def _tie_out(session: Session, period: Month) -> TieOut:
 
 def _line(tie: AccountTie) -> AccountLine:
     def money(minor: int) -> Decimal:
-        return Decimal(minor).scaleb(-minor_digits(tie.currency))
+        return of_minor(minor, tie.currency)
 
     return AccountLine(
         entity_id=tie.entity_id,

@@ -26,7 +26,7 @@ from iotbill_pipelines.engine.calendars import Month, months_between
 from iotbill_pipelines.engine.cycles import first_day
 from iotbill_pipelines.engine.flow import rate_month, settle_period
 from iotbill_pipelines.engine.mediate import Policies
-from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import DESIRED_CHARGE, RATED_USAGE, USAGE_RECORD
 from iotbill_pipelines.engine.terms import Catalog, TermsError, compile_catalog
 from iotbill_pipelines.operations import mediation
@@ -349,7 +349,7 @@ def _compare(
         totals[level, currency][1] += new
     return (
         [
-            (level, currency, _money(old, currency), _money(new, currency))
+            (level, currency, of_minor(old, currency), of_minor(new, currency))
             for (level, currency), (old, new) in sorted(totals.items())
         ],
         [
@@ -359,10 +359,10 @@ def _compare(
                 product_id,
                 currency,
                 len(services[level, account_id, product_id, currency]),
-                _money(old, currency),
-                _money(new, currency),
+                of_minor(old, currency),
+                of_minor(new, currency),
                 {
-                    cause: _money(minor, currency)
+                    cause: of_minor(minor, currency)
                     for cause, minor in sorted(
                         by_cause[level, account_id, product_id, currency].items()
                     )
@@ -381,10 +381,6 @@ def _suspense(before: Mapping[str, int], after: Mapping[str, int]) -> list[Suspe
         for reason in sorted({*before, *after})
         if before.get(reason, 0) != after.get(reason, 0)
     ]
-
-
-def _money(minor: int, currency: str) -> Decimal:
-    return Decimal(minor).scaleb(-minor_digits(currency))
 
 
 def write_comparison(ws: Workspace, found: WhatIf, path: Path) -> Path:

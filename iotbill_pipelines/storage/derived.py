@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.commission import EarningLine, SoldService
-from iotbill_pipelines.engine.money import minor_digits, to_minor
+from iotbill_pipelines.engine.money import of_minor, to_minor
 from iotbill_pipelines.engine.revenue import RevenueLine, RevenueTerms, ServiceLife
 from iotbill_pipelines.storage import ledger, models
 
@@ -175,7 +175,7 @@ def revenue_lines(
         RevenueLine(
             usage_period=Month.parse(row["usage_period"]),
             booked_in=Month.parse(row["booked_in"]),
-            amount=_money(row["amount_minor"], row["currency"]),
+            amount=of_minor(row["amount_minor"], row["currency"]),
             **{name: row[name] for name in _LINE},
         )
         for row in rows
@@ -238,7 +238,7 @@ def roll_forward(session: Session, accounting_period: Month) -> list[DeferredRow
     """Return the roll-forward of deferred revenue, prepaid cost and contract assets."""
     rows = session.execute(sa.text(_ROLL_FORWARD), {"period": str(accounting_period)})
     return [
-        DeferredRow(*(row[:4]), *(_money(minor, row.currency) for minor in row[4:]))
+        DeferredRow(*(row[:4]), *(of_minor(minor, row.currency) for minor in row[4:]))
         for row in rows
         if any(row[4:])
     ]
@@ -280,7 +280,7 @@ def earning_lines(session: Session, accounting_period: Month) -> list[EarningLin
             month=Month.parse(row["month"]),
             usage_period=Month.parse(row["usage_period"]),
             first_month=Month.parse(row["first_month"]),
-            revenue=_money(row["revenue_minor"], row["currency"]),
+            revenue=of_minor(row["revenue_minor"], row["currency"]),
             **{name: row[name] for name in _EARNING_NAMES},
         )
         for row in rows
@@ -434,7 +434,7 @@ def commission_rows(session: Session, accounting_period: Month) -> list[Commissi
             kind=row.kind,
             version=row.version,
             currency=row.currency,
-            amount=_money(row.minor, row.currency),
+            amount=of_minor(row.minor, row.currency),
         )
         for row in rows
     ]
@@ -449,7 +449,3 @@ def entries_of(session: Session, booked_charge_id: int) -> list[models.DerivedEn
             .order_by(models.DerivedEntry.entry_id)
         )
     )
-
-
-def _money(minor: int, currency: str) -> Decimal:
-    return Decimal(minor).scaleb(-minor_digits(currency))

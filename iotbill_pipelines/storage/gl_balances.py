@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.money import minor_digits, to_minor
+from iotbill_pipelines.engine.money import of_minor, to_minor
 from iotbill_pipelines.engine.post.terms import LedgerTerms
 from iotbill_pipelines.storage import ledger, models
 from iotbill_pipelines.storage.ledger import LedgerError, LedgerFinding
@@ -399,4 +399,4 @@ def record_gate(session: Session, period: Month, entity_id: str, at: datetime) -
 
 
 def _money(minor: int, currency: str) -> str:
-    return f"{Decimal(minor).scaleb(-minor_digits(currency)):f}"
+    return f"{of_minor(minor, currency):f}"

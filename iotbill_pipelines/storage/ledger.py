@@ -13,7 +13,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.compute import Compute
-from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.post.booking import booking
 from iotbill_pipelines.engine.post.export import (
     ExportFile,
@@ -1428,4 +1427,4 @@ def _attributes(cell: Cell) -> str:
 
 
 def _figure(minor: int, currency: str) -> str:
-    return f"{currency} {Decimal(minor).scaleb(-minor_digits(currency))}"
+    return f"{currency} {of_minor(minor, currency)}"

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.money import minor_digits, to_minor
+from iotbill_pipelines.engine.money import of_minor, to_minor
 from iotbill_pipelines.engine.tax import (
     Customer,
     Seller,
@@ -142,7 +142,7 @@ class _Untaxed:
     currency: str
 
     def finding(self) -> LedgerFinding:
-        amount = Decimal(self.amount_minor).scaleb(-minor_digits(self.currency))
+        amount = of_minor(self.amount_minor, self.currency)
         return LedgerFinding(
             "tax",
             "block",
@@ -188,7 +188,7 @@ def _taxable(line: _Row, facts: TaxCustomer, places: _Row) -> TaxableLine:
     return TaxableLine(
         key=str(line["line_no"]),
         tax_code=line["tax_code"],
-        amount=Decimal(line["amount_minor"]).scaleb(-minor_digits(line["currency"])),
+        amount=of_minor(line["amount_minor"], line["currency"]),
         primary_use=(own.primary_use if own else ()) or facts.primary_use or facts.jurisdictions,
         ship_to=(own.ship_to if own else ()) or facts.ship_to or facts.jurisdictions,
     )
@@ -215,7 +215,7 @@ def _charged(session: Session, policy: TaxPolicy) -> dict[_Unit, list[TaxPart]]:
         items = list(part)
         charged.setdefault(key[0], []).append(
             TaxPart(
-                amount=_money(items[0]["taxable_minor"], items[0]["currency"]),
+                amount=of_minor(items[0]["taxable_minor"], items[0]["currency"]),
                 items=tuple(_item(row) for row in items),
                 policy=policy.model_copy(update={"pricing": items[0]["pricing"]}),
             )
@@ -230,8 +230,8 @@ def _item(row: _Row) -> TaxItem:
         rate=row["rate"],
         compound=row["compound"],
         order=row["apply_order"],
-        base=_money(row["base_minor"], row["currency"]),
-        amount=_money(row["amount_minor"], row["currency"]),
+        base=of_minor(row["base_minor"], row["currency"]),
+        amount=of_minor(row["amount_minor"], row["currency"]),
         treatment=row["treatment"],
         note=row["note"],
     )
@@ -300,10 +300,6 @@ def _write(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     copy_in(session.connection(), "invoice_tax", pa.Table.from_pylist(numbered, schema=schema))
 
 
-def _money(minor: int, currency: str) -> Decimal:
-    return Decimal(minor).scaleb(-minor_digits(currency))
-
-
 @dataclass(frozen=True)
 class TaxTotalRow:
     """A control total of a period: base and tax of one rate, in the currency's own unit."""
@@ -338,8 +334,8 @@ def tax_totals(session: Session, accounting_period: Month) -> list[TaxTotalRow]:
             rate=_short(row.rate),
             treatment=row.treatment,
             currency=row.currency,
-            base=_money(row.base_minor, row.currency),
-            amount=_money(row.amount_minor, row.currency),
+            base=of_minor(row.base_minor, row.currency),
+            amount=of_minor(row.amount_minor, row.currency),
         )
         for row in rows
     ]
@@ -385,8 +381,8 @@ def invoice_taxes(session: Session, invoice_no: str) -> list[InvoiceTaxLine]:
     return [
         InvoiceTaxLine(
             rate=_short(row["rate"]),
-            base=_money(row["base_minor"], row["currency"]),
-            amount=_money(row["amount_minor"], row["currency"]),
+            base=of_minor(row["base_minor"], row["currency"]),
+            amount=of_minor(row["amount_minor"], row["currency"]),
             **{name: row[name] for name in _TAX_LINE},
         )
         for row in rows

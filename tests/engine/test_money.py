@@ -15,6 +15,7 @@ from iotbill_pipelines.engine.money import (
     apportion,
     apportion_sql,
     minor_digits,
+    of_minor,
     round_half_up,
     round_money,
     to_minor,
@@ -53,6 +54,21 @@ def test_fractions_are_rounded_without_a_decimal_between() -> None:
 def test_minor_units_are_the_currencys_own(currency: str, digits: int) -> None:
     assert minor_digits(currency) == digits
     assert round_money(Fraction(2, 3), currency) == round_half_up(Fraction(2, 3), digits)
+
+
+@pytest.mark.parametrize(
+    ("minor", "currency", "amount"),
+    [
+        (728, "EUR", "7.28"),
+        (-5, "EUR", "-0.05"),
+        (0, "EUR", "0.00"),
+        (12, "JPY", "12"),
+        (1, "KWD", "0.001"),
+        (10**37 + 1, "EUR", "1" + "0" * 35 + ".01"),
+    ],
+)
+def test_minor_units_become_an_amount_exactly(minor: int, currency: str, amount: str) -> None:
+    assert str(of_minor(minor, currency)) == amount
 
 
 def test_a_fraction_of_a_minor_unit_is_refused() -> None:

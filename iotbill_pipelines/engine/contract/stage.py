@@ -39,7 +39,12 @@ from iotbill_pipelines.engine.contract.prices import (
 )
 from iotbill_pipelines.engine.contract.termination import termination_fee
 from iotbill_pipelines.engine.contract.terms import FLOW_KINDS, Commitment, Contract
-from iotbill_pipelines.engine.money import RATE_SCALE, minor_digits, round_half_up, to_minor
+from iotbill_pipelines.engine.money import (
+    RATE_SCALE,
+    of_minor,
+    round_half_up,
+    to_minor,
+)
 from iotbill_pipelines.engine.schemas import (
     CATALOG,
     CHARGE_COMPONENT,
@@ -367,7 +372,7 @@ class _Evidence:
                     key=f"{row['usage_period']} {row['service_id']} {row['charge_id']}",
                     day=day,
                     currency=currency,
-                    amount=Decimal(row["amount_minor"]).scaleb(-minor_digits(currency)),
+                    amount=of_minor(row["amount_minor"], currency),
                     quantity=int(row["quantity"]),
                     usage_class=row["usage_class"],
                     service_id=row["service_id"] or None,

@@ -7,15 +7,11 @@ Parquet.
 
 from __future__ import annotations
 
-import multiprocessing
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +20,13 @@ import duckdb
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.operations.benchmarks import comparison, market
+from iotbill_pipelines.engine.money import of_minor
+from iotbill_pipelines.operations.benchmarks import (
+    comparison,
+    in_own_process,
+    market,
+    peak_memory_bytes,
+)
 from iotbill_pipelines.operations.benchmarks.market import PERIOD, Size
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import database
@@ -98,7 +100,7 @@ def run(
 
     def measure(name: str, work: Callable[[], Measure]) -> None:
         tell(name)
-        benchmark.measures.append(replace(_in_own_process(work), name=name))
+        benchmark.measures.append(replace(in_own_process(_measured, work), name=name))
 
     measure(FLOOR, partial(_floor, files, folder / "floor"))
     home, ours, changed = folder / "home", folder / "configs", folder / "changed"
@@ -125,16 +127,9 @@ def run(
     return benchmark
 
 
-def _in_own_process(work: Callable[[], Measure]) -> Measure:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measured, (work,))
-
-
 def _measured(work: Callable[[], Measure]) -> Measure:
     made = work()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    bytes_ = peak if sys.platform == "darwin" else peak * 1024
-    return replace(made, peak_memory_bytes=bytes_)
+    return replace(made, peak_memory_bytes=peak_memory_bytes())
 
 
 def _floor(files: list[Path], folder: Path) -> Measure:
@@ -222,8 +217,8 @@ def booked_usage(ws: Workspace) -> dict[str, str]:
         rows = connection.execute(select, {"period": str(PERIOD)}).all()
     found: dict[str, int] = {row.level: row.minor for row in rows}
     return {
-        "retail usage": f"{Decimal(found.get('retail', 0)).scaleb(-2)} EUR",
-        "carrier usage": f"{Decimal(found.get('vendor', 0)).scaleb(-2)} EUR",
+        "retail usage": f"{of_minor(found.get('retail', 0), 'EUR')} EUR",
+        "carrier usage": f"{of_minor(found.get('vendor', 0), 'EUR')} EUR",
     }
 
 

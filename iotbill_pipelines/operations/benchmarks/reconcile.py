@@ -8,10 +8,7 @@ that every cause has work. Memory is the peak of the measuring process, which do
 
 from __future__ import annotations
 
-import multiprocessing
 import random
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +31,7 @@ from iotbill_pipelines.engine.schemas import (
     VENDOR_INVOICE_LINE,
     Table,
 )
+from iotbill_pipelines.operations.benchmarks import in_own_process, peak_memory_bytes
 from iotbill_pipelines.storage.lake import Lake
 
 PERIOD = Month(2026, 10)
@@ -73,9 +71,7 @@ def measure(
     spills into ``folder``; the process needs some more.
     """
     generate(folder, lines, seed)
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_run, (folder, lines, threads, memory_limit))
+    return in_own_process(_run, folder, lines, threads, memory_limit)
 
 
 def _run(folder: Path, lines: int, threads: int, memory_limit: str) -> Measured:
@@ -97,12 +93,7 @@ def _run(folder: Path, lines: int, threads: int, memory_limit: str) -> Measured:
             " (select cast(sum(variance_minor) as bigint) from reconciliation_line)"
             "   as variance_minor"
         ).to_pylist()
-    return Measured(lines, lines, threads, seconds, _peak_memory_bytes(), **found)
-
-
-def _peak_memory_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return Measured(lines, lines, threads, seconds, peak_memory_bytes(), **found)
 
 
 # ----------------------------------------------------------------------------------- inputs

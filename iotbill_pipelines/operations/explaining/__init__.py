@@ -23,7 +23,7 @@ from iotbill_pipelines.engine import guide
 from iotbill_pipelines.engine.calendars import Month, months_between
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.contract import stage as contract
-from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import (
     POOL_PART,
     POOL_SETTLEMENT,
@@ -129,7 +129,7 @@ def _explained(ws: Workspace, period: Month, units: Sequence[Unit]) -> Iterator[
         snapshot = snapshots[unit]
         rows = booked[unit]
         currency = rows[0].currency
-        amount = Decimal(sum(row.amount_minor for row in rows)).scaleb(-minor_digits(currency))
+        amount = of_minor(sum(row.amount_minor for row in rows), currency)
         explained, steps = None, []
         try:
             result: Result = explain_unit(evidence[snapshot.id], unit)
@@ -138,7 +138,7 @@ def _explained(ws: Workspace, period: Month, units: Sequence[Unit]) -> Iterator[
         else:
             steps = result.steps
             if result.currency == currency:
-                explained = Decimal(result.amount_minor).scaleb(-minor_digits(currency))
+                explained = of_minor(result.amount_minor, currency)
             else:
                 steps = [*steps, Step(f"in {result.currency}, but {currency} is booked")]
         yield Explanation(

@@ -7,7 +7,6 @@ desired: an explanation that ends at another amount than the booked one is a fin
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal
 
 import pyarrow as pa
 from sqlalchemy.orm import Session
@@ -16,7 +15,7 @@ from iotbill_pipelines.engine import guide
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.contract import stage
-from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import CHARGE_COMPONENT, CHARGE_FINDING, DESIRED_CHARGE
 from iotbill_pipelines.operations import charges
 from iotbill_pipelines.operations.explaining.words import Result, Step, Unit
@@ -66,7 +65,7 @@ def explain_agreements(
             str(period), row["level"], row["account_id"], row["service_id"], row["charge_id"]
         )
         if unit in asked:
-            amount = Decimal(row["amount_minor"]).scaleb(-minor_digits(row["currency"]))
+            amount = of_minor(row["amount_minor"], row["currency"])
             told = [Step(text) for text in row["detail"].split("; ")]
             steps = [*told[:-1], Step(told[-1].text, f"{row['currency']} {amount}")]
             results[unit] = Result(steps, row["amount_minor"], row["currency"])

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from iotbill_pipelines.engine.money import RATE_SCALE, minor_digits, round_half_up
+from iotbill_pipelines.engine.money import RATE_SCALE, of_minor, round_half_up
 
 Row = Mapping[str, Any]
 RATE_UNIT = 10**RATE_SCALE
@@ -82,4 +81,4 @@ def exactly(value: Fraction) -> str:
 
 
 def in_money(minor: int, currency: str) -> str:
-    return f"{Decimal(minor).scaleb(-minor_digits(currency)):f}"
+    return f"{of_minor(minor, currency):f}"

@@ -13,7 +13,7 @@ from decimal import Decimal
 from babel.numbers import format_currency, format_decimal
 
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.money import minor_digits
+from iotbill_pipelines.engine.money import minor_digits, of_minor
 
 LOCALE = "en_IE"
 """English words, thousands with a comma, decimals with a point, on every machine."""
@@ -288,7 +288,7 @@ def totals_by_currency(pairs: Iterable[tuple[str, int]]) -> list[tuple[str, int]
 
 def amount(minor: int, currency: str) -> Decimal:
     """Minor units as an amount of the currency's own unit."""
-    return Decimal(minor).scaleb(-minor_digits(currency))
+    return of_minor(minor, currency)
 
 
 def money(minor: int, currency: str) -> str:
