@@ -108,6 +108,42 @@ def reconcile(
         json_file.write_text(json.dumps(asdict(made), indent=2) + "\n", "utf-8")
 
 
+@app.command()
+def tick(
+    context: typer.Context,
+    files: Annotated[int, typer.Option(min=1, help="Known files.")] = 100_000,
+    folder: Folder = None,
+    json_file: Json = None,
+) -> None:
+    """Measure the looks of the sensors at a landing folder and a source full of known files.
+
+    Example: `iotbill bench tick --files 300000`
+    """
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from iotbill_pipelines.cli.console import err, out
+    from iotbill_pipelines.operations.benchmarks.tick import measure
+
+    with _folder(folder) as target, err.status(f"writing {files:,} files ..."):
+        made = measure(context.obj.location.configs, target, files)
+    table = Table(title=f"A look at {files:,} known files")
+    table.add_column("what")
+    table.add_column("seconds", justify="right")
+    for name, seconds in (
+        ("landing folder", made.landing),
+        ("landing folder, the first look of a process", made.landing_first),
+        ("landing folder, with a new file", made.landing_new),
+        ("configured source", made.source),
+    ):
+        table.add_row(name, f"{seconds:.2f}")
+    out.print(table)
+    out.print(f"peak memory {_megabytes(made.peak_memory_bytes)}")
+    if json_file:
+        json_file.write_text(json.dumps(asdict(made), indent=2) + "\n", "utf-8")
+
+
 def _close_in_dagster(ws: Workspace) -> bool:
     from iotbill_pipelines.operations.benchmarks.market import PERIOD
     from iotbill_pipelines.shell.execution import execute_close

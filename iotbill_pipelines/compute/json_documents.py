@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -78,40 +79,94 @@ def yaml_documents(text: str) -> Iterator[object]:
         raise UnreadableError("invalid_yaml", f"is not YAML: {said}; it may be cut off") from None
 
 
-def records(
-    document: object, paths: Sequence[str], explode: Sequence[str], *, counted: bool = False
-) -> Iterator[str]:
-    """Yield the records of a document as JSON text. Raises UnreadableError where there are none.
+@dataclass(frozen=True)
+class Shape:
+    """How records lie in what is found: arrays to ``explode``, one in another, then ``parallel``
+    arrays whose elements at one place belong together. ``counted`` writes into each record its
+    place in the last of them, as ``$piece``.
+    """
 
-    ``counted`` writes into each its place in the last array, as ``$piece``.
+    explode: Sequence[str] = ()
+    parallel: Sequence[str] = ()
+    counted: bool = False
+
+
+def records(document: object, paths: Sequence[str], shape: Shape) -> Iterator[str]:
+    """Yield the records of a document as JSON text. Raises UnreadableError where there are none,
+    or where parallel arrays differ in length.
     """
     for path in paths:
         for found in _at(document, path_steps(path), path):
             for item in found if isinstance(found, list) else [found]:
-                yield from pieces(item, explode, counted=counted)
+                yield from pieces(item, shape)
 
 
-def pieces(item: object, explode: Sequence[str], *, counted: bool = False) -> Iterator[str]:
-    """Yield one JSON text per element of the arrays at ``explode``, one inside another."""
-    if not explode:
-        yield dump({**item, "$piece": "0"} if counted and isinstance(item, dict) else item)
-        return
-    first, *rest = explode
-    for number, piece in enumerate(_exploded(item, path_steps(first))):
-        if rest:
-            yield from pieces(piece, rest, counted=counted)
-        elif counted and isinstance(piece, dict):
+def pieces(item: object, shape: Shape) -> Iterator[str]:
+    """Yield one JSON text per element of the arrays of ``shape``."""
+    found: Iterator[tuple[int, object]] = iter([(0, item)])
+    for path in shape.explode:
+        found = _each_exploded(found, path_steps(path))
+    if shape.parallel:
+        found = _each_abreast(found, [path_steps(path) for path in shape.parallel])
+    for number, piece in found:
+        if shape.counted and isinstance(piece, dict):
             yield dump({**piece, "$piece": str(number)})
         else:
             yield dump(piece)
 
 
-def line_pieces(line: str, explode: Sequence[str], *, counted: bool = False) -> list[str]:
+def line_pieces(line: str, shape: Shape) -> list[str]:
     """Explode a line; one that is no JSON is left as it is, for the reader to reject."""
     try:
-        return list(pieces(_DECODER.decode(line), explode, counted=counted))
+        return list(pieces(_DECODER.decode(line), shape))
     except (ValueError, RecursionError):
         return [line]
+
+
+def _each_exploded(
+    items: Iterator[tuple[int, object]], steps: tuple[object, ...]
+) -> Iterator[tuple[int, object]]:
+    for _, item in items:
+        yield from enumerate(_exploded(item, steps))
+
+
+def _each_abreast(
+    items: Iterator[tuple[int, object]], paths: Sequence[tuple[object, ...]]
+) -> Iterator[tuple[int, object]]:
+    for _, item in items:
+        arrays = [_array_at(item, path) for path in paths]
+        lengths = {len(array) for array in arrays if array is not None}
+        if len(lengths) > 1:
+            told = ", ".join(
+                f"{'.'.join(map(str, path))} {len(array)}"
+                for path, array in zip(paths, arrays, strict=True) if array is not None
+            )  # fmt: skip
+            raise UnreadableError(
+                "unequal_arrays", f"has arrays that should be of one length: {told} elements"
+            )
+        # as of an empty array that is exploded, something without values stays to be told
+        for number in range(max(lengths, default=0) or 1):
+            made = item
+            for path, array in zip(paths, arrays, strict=True):
+                if array is not None:
+                    made = _with_value(made, path, array[number] if array else None)
+            yield number, made
+
+
+def _array_at(item: object, path: tuple[object, ...]) -> list[object] | None:
+    for step in path:
+        if not isinstance(item, dict) or step not in item:
+            return None
+        item = item[step]
+    return item if isinstance(item, list) else None
+
+
+def _with_value(item: object, path: tuple[object, ...], value: object) -> object:
+    """Return a copy of ``item`` with another value at a path that it has."""
+    if not path:
+        return value
+    assert isinstance(item, dict)
+    return {**item, path[0]: _with_value(item[path[0]], path[1:], value)}
 
 
 def context(document: object, paths: Sequence[str]) -> str:

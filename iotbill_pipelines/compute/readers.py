@@ -19,8 +19,8 @@ Findings of a file: ``empty_file``, ``damaged_archive``, ``too_large``, ``unknow
 ``missing_sheet``, ``missing_header``, ``missing_column``, ``duplicate_column``,
 ``missing_header_line``, ``missing_trailer``, ``repeated_header``, ``repeated_trailer``,
 ``control_records``, ``control_total``, ``control_size``, ``control_digest``,
-``missing_companion``, ``missing_member``, ``unreadable_companion``, ``no_records``, and those of
-the decoders.
+``missing_companion``, ``missing_member``, ``unreadable_companion``, ``no_records``,
+``unequal_arrays``, and those of the decoders.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ from iotbill_pipelines.engine.feeds.spec import (
     PIECE,
     SHEET,
     Companion,
+    Control,
     DecodedFormat,
     DelimitedFormat,
     FeedSpec,
@@ -170,7 +171,7 @@ class _Reader:
                 yield from self._decoded_batches(part, form)
             elif isinstance(form, JsonFormat):
                 yield from _json_batches(part, self.spec, form)
-            elif isinstance(form, NdjsonFormat) and form.explode:
+            elif isinstance(form, NdjsonFormat) and (form.explode or form.parallel):
                 yield from _exploded_lines(part, self.spec, form)
             else:
                 yield from _lines(part, self.spec)
@@ -420,57 +421,110 @@ class _Reader:
 
     # ------------------------------------------------------------ control totals
 
-    def _check_controls(self) -> None:  # noqa: PLR0912 - figures asked for, then compared
+    def _check_controls(self) -> None:
         """Hold header and trailer lines and their totals against the lines (RULEBOOK MD-09)."""
-        form, control = self.spec.format, self.spec.control
-        single: dict[tuple[str, str], list[int]] = {}
+        control = self.spec.control
+        self._check_lines(control)
+        if control and control.within:
+            self._check_totals(control)
+
+    def _check_lines(self, control: Control | None) -> None:
+        """Hold headers, trailers and lines of totals to standing once, unless they repeat."""
+        form = self.spec.format
+        once: dict[tuple[str, str], list[int]] = {}
+        repeats: set[str] = set()
+        if control and control.each:
+            repeats = {name.partition(".")[0] for name in control.fields()}
         if isinstance(form, DelimitedFormat | FixedFormat):
             layouts: Sequence[Layout | RowLayout] = form.layouts
             for number, layout in enumerate(layouts):
-                if layout.kind in ("header", "trailer") and not layout.repeated:
-                    single.setdefault((layout.kind, layout.prefix), []).append(number)
-        column = {name: f"s_{number}" for number, name in enumerate(self.spec.sources())}
+                if layout.kind not in ("header", "trailer") or layout.repeated:
+                    continue
+                if layout.prefix.rstrip(".") not in repeats:
+                    once.setdefault((layout.kind, layout.prefix), []).append(number)
         counts = [
             f"count(*) filter (layout in ({', '.join(map(str, numbers))}))"
-            for numbers in single.values()
+            for numbers in once.values()
         ]
-        if control and control.when:
-            single[("trailer", "total.")] = []
+        if control and control.when and not control.each:
+            once[("trailer", "total.")] = []
             counts.append("count(*) filter (structure = 'trailer')")
-        sums = list(control.sums.items()) if control else []
-        counted = raw_sql.counted_records(self.spec)
-        apart = control is not None and control.when is not None
-        stated_at = "structure = 'trailer'" if apart else "structure in ('header', 'trailer')"
-        figures = []
-        if control and control.records:
-            figures.append(f"max(case when {stated_at} then {column[control.records]} end)")
-        for stated, summed in sums:
-            figures.append(f"max(case when {stated_at} then {column[stated]} end)")
-            figures.append(_sum_of(column[summed], form.decimal_comma, counted))
+        if not once:
+            return
         rows = self.compute.connection.execute(
-            f"select f.part, count(r.part), count(r.part) filter ({counted} and piece = 0)"
-            + "".join(f", {figure}" for figure in counts + figures)
-            + " from raw_file as f left join raw_record as r on r.part = f.part group by f.part"
+            f"select f.part, count(r.part), {', '.join(counts)} "
+            "from raw_file as f left join raw_record as r on r.part = f.part group by f.part"
         ).fetchall()
         by_number = {part.number: part for part in self._usable()}
-        for number, lines, records, *rest in sorted(rows, key=lambda row: row[0]):
-            if number not in by_number:
+        for number, lines, *found in sorted(rows, key=lambda row: row[0]):
+            if number in by_number and (lines or not self.spec.allow_empty):
+                try:
+                    self._one_of_each(list(once), found)
+                except UnreadableError as error:
+                    self._fault(by_number[number].file, error)
+
+    def _check_totals(self, control: Control) -> None:
+        """Hold what is stated against the records that it is about, statement by statement."""
+        form = self.spec.format
+        column = {name: f"s_{number}" for number, name in enumerate(self.spec.sources())}
+        counted = raw_sql.counted_records(self.spec)
+        told = [*([control.records] if control.records else []), *control.sums]
+        apart = "structure = 'trailer'" if control.when else "structure in ('header', 'trailer')"
+        stated_at = f"{apart} and coalesce({', '.join(column[name] for name in told)}) is not null"
+        each = control.each
+        if control.of_document and isinstance(form, JsonFormat):
+            each, stated_at = "above", apart  # each document speaks of its own records
+        group = "0"
+        if each is not None:
+            last = "1 preceding" if each == "above" else "current row"
+            group = (
+                f"count(*) filter (where {stated_at}) over (partition by part order by line_no "
+                f"rows between unbounded preceding and {last})"
+            )
+        figures = []
+        if control.records:
+            figures.append(f"max(case when {apart} then {column[control.records]} end)")
+        for stated, summed in control.sums.items():
+            figures.append(f"max(case when {apart} then {column[stated]} end)")
+            figures.append(_sum_of(column[summed], form.decimal_comma, counted))
+        rows = self.compute.connection.execute(
+            f"select f.part, count(r.part), min(line_no) filter ({stated_at}), "
+            f"count(r.part) filter ({counted} and piece = 0), {', '.join(figures)} "
+            f"from raw_file as f left join (select *, {group} as said from raw_record) as r "
+            "on r.part = f.part group by f.part, said order by f.part, said"
+        ).fetchall()
+        for part in self._usable():
+            groups = [row[1:] for row in rows if row[0] == part.number]
+            if self.spec.allow_empty and not any(group[0] for group in groups):
                 continue
-            if not lines and self.spec.allow_empty:
-                continue
+            stating = [group for group in groups if group[1] is not None]
             try:
-                self._one_of_each(list(single), rest[: len(single)])
-                figures_found = iter(rest[len(single) :])
-                if control and control.records:
-                    said = next(figures_found)
-                    _compare("control_records", "records", said, Decimal(records))
-                for _, summed in sums:
-                    said, total = next(figures_found), next(figures_found)
-                    if form.decimal_comma:
-                        said = _pointed(said)
-                    _compare("control_total", f"sum of {summed}", said, total or Decimal(0))
+                if each is not None:
+                    records = sum(group[2] for group in groups if group[1] is None)
+                    if records or not stating:
+                        missing = "missing_trailer" if each == "above" else "missing_header_line"
+                        raise UnreadableError(
+                            missing,
+                            f"has {records} records {_BEYOND[each]}; the file may be cut off, ask "
+                            "the sender for it again",
+                        )
+                for _, line_no, *counted_there in stating if each is not None else groups:
+                    by = "the file" if control.each is None else f"line {line_no}"
+                    self._hold(control, counted_there, by)
             except UnreadableError as error:
-                self._fault(by_number[number].file, error)
+                self._fault(part.file, error)
+
+    def _hold(self, control: Control, figures: Sequence[Any], by: str) -> None:
+        """Compare what is stated with what was counted. Raises UnreadableError."""
+        counted, *rest = figures
+        found = iter(rest)
+        if control.records:
+            _compare("control_records", "records", next(found), Decimal(counted), by)
+        for summed in control.sums.values():
+            stated, total = next(found), next(found) or Decimal(0)
+            if self.spec.format.decimal_comma:
+                stated = _pointed(stated)
+            _compare("control_total", f"sum of {summed}", stated, total, by)
 
     def _check_companions(self, companion: Companion) -> None:
         """Hold what companion files state against the files that they speak of (MD-09)."""
@@ -632,6 +686,9 @@ def _pointed(stated: str | None) -> str | None:
     return stated and stated.replace(".", "").replace(",", ".")
 
 
+_BEYOND = {"above": "below its last total", "below": "above its first total"}
+
+
 def _compare(
     code: str, what: str, stated: str | None, counted: Decimal, by: str = "the file"
 ) -> None:
@@ -770,10 +827,11 @@ def _json_batches(part: Part, spec: FeedSpec, form: JsonFormat) -> Iterator[pa.R
     texts: list[str | None] = []
     contexts: list[str] = []
     counted = PIECE in spec.sources()
+    shape = json_documents.Shape(form.explode, form.parallel, counted)
     read = json_documents.yaml_documents if form.type == "yaml" else json_documents.documents
     for document in read(_text(part, spec)):
         stated = json_documents.context(document, around)
-        for record in json_documents.records(document, form.records, form.explode, counted=counted):
+        for record in json_documents.records(document, form.records, shape):
             texts.append(record)
             contexts.append(stated)
         if spec.control and spec.control.of_document:
@@ -788,7 +846,8 @@ def _json_batches(part: Part, spec: FeedSpec, form: JsonFormat) -> Iterator[pa.R
 
 
 def _exploded_lines(part: Part, spec: FeedSpec, form: NdjsonFormat) -> Iterator[pa.RecordBatch]:
-    number, counted = 1, PIECE in spec.sources()
+    number = 1
+    shape = json_documents.Shape(form.explode, form.parallel, PIECE in spec.sources())
     for batch in _lines(part, spec):
         texts: list[str | None] = []
         suspects: list[bool] = []
@@ -796,7 +855,7 @@ def _exploded_lines(part: Part, spec: FeedSpec, form: NdjsonFormat) -> Iterator[
         for text, suspect in lines:
             made = [text]
             if text.strip():
-                made = json_documents.line_pieces(text, form.explode, counted=counted)
+                made = json_documents.line_pieces(text, shape)
             texts += made
             suspects += [suspect] * len(made)
         yield _numbered(part.number, texts, suspects, number)

@@ -78,6 +78,8 @@ class AlertPolicy(Terms):
     """A vendor's invoices that differ by more than this from what we expect are told."""
     source_grace_minutes: int = Field(15, ge=0)
     """A source that cannot be reached is told when it was last reached longer ago than this."""
+    companion_grace_minutes: int = Field(60, ge=0)
+    """A file whose companion has not come is told when it landed longer ago than this."""
     most_listed: int = Field(25, ge=1, le=500)
     """Most incidents that one message spells out."""
 

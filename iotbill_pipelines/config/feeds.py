@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -47,23 +47,32 @@ def policy_row(
 
 
 def load_feed(path: Path) -> FeedSpec:
-    """Read one feed. Raises ConfigError with every problem that was found."""
+    """Read one feed and check that it compiles. Raises ConfigError with every problem found."""
     return parse_feed(read_yaml(path))
 
 
 def parse_feed(document: Document) -> FeedSpec:
-    """Make the feed of a document and check that it compiles. Raises ConfigError.
+    """Make the feed of a document and check that it compiles. Raises ConfigError."""
+    spec, document = _read_feed(document)
+    _check_compiles(spec, document)
+    return spec
+
+
+def _read_feed(document: Document) -> tuple[FeedSpec, Document]:
+    """Make the feed of a document, and the document with shared fields in their places.
 
     A field ``{use: NAME}`` is the one of ``fields/NAME.yaml`` beside the feeds' folder; ``with``
     gives the feed's own names for the source fields that it reads.
     """
     document = _with_shared_fields(document)
-    spec = _with_tables(parse(FeedSpec, document), document)
+    return _with_tables(parse(FeedSpec, document), document), document
+
+
+def _check_compiles(spec: FeedSpec, document: Document) -> None:
     try:
         compile_feed(spec)
     except TermsError as error:
         raise document.error(document.locate(error.path), error.rule) from None
-    return spec
 
 
 def _with_shared_fields(document: Document) -> Document:
@@ -169,11 +178,12 @@ def _table_rows(path: Path, table: LookupTable) -> list[dict[str, str | None]]:
         return rows
 
 
-def load_feeds(folder: Path) -> dict[str, FeedSpec]:
+def load_feeds(folder: Path, compiled: Collection[str] = ()) -> dict[str, FeedSpec]:
     """Read every ``*.yaml`` of a folder, by feed id.
 
-    Raises ConfigError with the problems of all files; two feeds of one id, and two feeds with a
-    file pattern in common, are problems too.
+    Only the feeds ``compiled`` are checked to compile, which takes longer than reading all of
+    them; :func:`load_feed` checks one. Raises ConfigError with the problems of all files; two
+    feeds of one id, and two feeds with a file pattern in common, are problems too.
     """
     paths = sorted(folder.glob("*.yaml")) if folder.is_dir() else []
     if not paths:
@@ -183,8 +193,9 @@ def load_feeds(folder: Path) -> dict[str, FeedSpec]:
     problems: list[Problem] = []
     for path in paths:
         try:
-            document = read_yaml(path)
-            spec = parse_feed(document)
+            spec, document = _read_feed(read_yaml(path))
+            if spec.id in compiled:
+                _check_compiles(spec, document)
             _apart(spec, document, feeds, documents)
         except ConfigError as error:
             problems += error.problems

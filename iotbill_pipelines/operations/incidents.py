@@ -23,6 +23,7 @@ from iotbill_pipelines.operations import contracts
 from iotbill_pipelines.operations.deliveries import Missing, missing_files
 from iotbill_pipelines.operations.renewals import account_histories
 from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import statements
 
 TOLD_ELSEWHERE = ("feeds", "data_quality")
 """Gates whose findings are incidents of their own, file by file and day by day."""
@@ -58,6 +59,7 @@ def find_incidents(ws: Workspace, policy: AlertPolicy, now: datetime) -> list[In
             *_gates(connection),
             *_runs(connection),
             *_files(connection),
+            *_waiting_files(connection, policy, now),
             *_feed_days(connection),
             *_sources(ws, connection, policy, now),
             *_claims(connection, policy, now),
@@ -153,6 +155,27 @@ def _files(connection: sa.Connection) -> Iterator[Incident]:
                 "add its name pattern to a feed under configs/feeds",
                 f"iotbill ingest --day {row['received_day']}",
             )  # fmt: skip
+
+
+def _waiting_files(
+    connection: sa.Connection, policy: AlertPolicy, now: datetime
+) -> Iterator[Incident]:
+    """Data files that nobody bills because what states their totals has not come."""
+    statement = (
+        "select file_key, original_name, feed_id, size_bytes, landed_at, received_day"
+        " from feed_file where state = 'landed' and error = :waiting and landed_at <= :until"
+        " order by original_name"
+    )
+    until = now - timedelta(minutes=policy.companion_grace_minutes)
+    for row in _rows(connection, statement, waiting=statements.WAITING, until=until):
+        name = row["original_name"]
+        yield Incident(
+            "companion_missing", "warn", f"{name} ({row['file_key']})",
+            f"{name} came on {row['landed_at']:%Y-%m-%d %H:%M} UTC without the companion file that "
+            "states what it holds; it is not billed until that comes",
+            f"{row['size_bytes']} bytes", "ask the carrier for the companion, then ingest again",
+            f"iotbill ingest --day {row['received_day']}", row["feed_id"],
+        )  # fmt: skip
 
 
 def _feed_days(connection: sa.Connection) -> Iterator[Incident]:

@@ -147,6 +147,8 @@ def ingest(ws: Workspace, received_day: date | None = None) -> StageResult:
             for found in _read_companions(ws, spec, spec.companion)
         ]  # fmt: skip
         rows, alone = _with_statements(ws, _waiting(ws, received_day, feeds), feeds)
+        # a feed that does not compile is told with its line, before anything of it is stored
+        load_feeds(ws.configs / "feeds", {row.feed_id or "" for row in rows})
         results = [result for _, result in read]
         for spec, batch in _batches(rows, feeds):
             results += _ingest_batch(ws, spec, batch)
@@ -361,7 +363,7 @@ def _with_statements(
         session.execute(
             update(FeedFile)
             .where(FeedFile.file_key.in_([row.file_key for row in alone]))
-            .values(error="waits for its companion file")
+            .values(error=statements.WAITING)
         )
     return ready, alone
 
@@ -433,7 +435,8 @@ def reread_usage(ws: Workspace, rows: Sequence[FeedFile]) -> None:
     To compute a close again from the bytes that came. Raises ConfigError for feeds that do not
     hold together.
     """
-    for spec, batch in _batches(rows, load_feeds(ws.configs / "feeds")):
+    feeds = load_feeds(ws.configs / "feeds", {row.feed_id or "" for row in rows})
+    for spec, batch in _batches(rows, feeds):
         if spec.target != USAGE_RECORD.name:
             continue
         files = _source_files(ws, spec, batch)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,7 @@ class ScenarioReport:
     source: str
     lines: Sequence[ScenarioLine]
     seconds: float
+    results: dict[str, pa.Table] = field(repr=False)
 
     @property
     def passed(self) -> bool:
@@ -100,14 +101,9 @@ def run_scenario(path: Path) -> ScenarioReport:
     started = time.perf_counter()
     scenario = read_scenario(path)
     results = run_tables(scenario.tables(), scenario.months)
-    lines = compare(scenario, results)
+    lines = list(_compare(scenario, results))
     seconds = time.perf_counter() - started
-    return ScenarioReport(path, scenario.scenario, scenario.source, lines, seconds)
-
-
-def compare(scenario: Scenario, results: dict[str, pa.Table]) -> list[ScenarioLine]:
-    """Hold what the scenario expects to what :func:`run_tables` gave."""
-    return list(_compare(scenario, results))
+    return ScenarioReport(path, scenario.scenario, scenario.source, lines, seconds, results)
 
 
 def run_tables(tables: ScenarioTables, months: Iterable[Month]) -> dict[str, pa.Table]:

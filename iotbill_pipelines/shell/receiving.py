@@ -1,8 +1,6 @@
 """Receiving files in Dagster: landing and ingestion per day, and the sensor that asks for them."""
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import MutableMapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +17,12 @@ from iotbill_pipelines.shell.resources import WorkspaceResource
 if TYPE_CHECKING:
     from iotbill_pipelines.config.sources import Source
     from iotbill_pipelines.operations.ingest import Landed
-    from iotbill_pipelines.operations.watching import Stamp, Waiting
+    from iotbill_pipelines.operations.watching import Memory, Waiting
     from iotbill_pipelines.operations.workspace import Workspace
 
 RECEIVE_JOB = "receive_files"
 RECEIVE_TAG = "iotbill/receive"
 BATCH_TAG = "iotbill/batch"
-REMEMBERED_HASHES = 100_000
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -146,8 +143,8 @@ receive_files = dg.define_asset_job(
 )
 
 
-# Hashes of files seen by this process. Only saves reading them again: see operations/watching.py.
-_HASHES: "OrderedDict[Stamp, str]" = OrderedDict()
+# What this process knows of files. Only saves reading it again: see operations/watching.py.
+_REMEMBERED: "dict[str, Memory]" = {}
 
 
 @dg.sensor(
@@ -162,15 +159,15 @@ def new_files(
     context: dg.SensorEvaluationContext, workspace: WorkspaceResource
 ) -> dg.SensorResult | dg.SkipReason:
     """Request one run for a bounded batch of new files, never a second while one is under way."""
-    from iotbill_pipelines.operations.watching import waiting
+    from iotbill_pipelines.operations.watching import Memory, waiting
 
     if busy := _receiving(context.instance):
         return dg.SkipReason(busy)
     now = datetime.now(UTC)
     with workspace.open() as ws:
-        found = waiting(ws, now, position=context.cursor or None, hashes=_HASHES)
+        memory = _REMEMBERED.setdefault(f"{ws.database_url} {ws.landing}", Memory())
+        found = waiting(ws, now, position=context.cursor or None, memory=memory)
         names = [str(path.relative_to(ws.landing)) for path in found.files]
-    _forget_oldest(_HASHES)
     requests = _requests(names, found.days, now.date())
     held_back = [
         reason for request in requests if (reason := _held_back(context.instance, request, now))
@@ -272,8 +269,3 @@ def _nothing(found: "Waiting") -> str:
     if found.unreadable:
         parts.append(f"unreadable: {', '.join(Path(p).name for p in found.unreadable[:3])}")
     return "; ".join(parts)
-
-
-def _forget_oldest(hashes: MutableMapping["Stamp", str]) -> None:
-    while len(hashes) > REMEMBERED_HASHES:
-        hashes.pop(next(iter(hashes)))

@@ -22,7 +22,7 @@ def copy_in(connection: sa.Connection, table: str, rows: pa.Table) -> int:
     with tempfile.SpooledTemporaryFile(max_size=64 << 20) as buffer:
         pyarrow.csv.write_csv(rows, buffer, pyarrow.csv.WriteOptions(include_header=False))
         buffer.seek(0)
-        with _cursor(connection) as cursor:
+        with driver_cursor(connection) as cursor:
             # Arrow quotes every text and leaves null bare: the empty text and null stay apart.
             cursor.copy_expert(f'copy "{table}" ({columns}) from stdin (format csv)', buffer)
     return int(rows.num_rows)
@@ -34,7 +34,7 @@ def copy_out(connection: sa.Connection, select: str, schema: Table) -> pa.Table:
     ``select`` takes no parameters: give values as literals made by :func:`literal`.
     """
     buffer = io.BytesIO()
-    with _cursor(connection) as cursor:
+    with driver_cursor(connection) as cursor:
         cursor.copy_expert(
             f"copy (select {schema.column_list} from ({select}) as rows_) to stdout (format csv)",
             buffer,
@@ -59,10 +59,11 @@ def copy_out(connection: sa.Connection, select: str, schema: Table) -> pa.Table:
 
 def literal(connection: sa.Connection, value: object) -> str:
     """Return a value as an SQL literal, quoted by the driver."""
-    with _cursor(connection) as cursor:
+    with driver_cursor(connection) as cursor:
         text: bytes = cursor.mogrify("%s", (value,))
     return text.decode()
 
 
-def _cursor(connection: sa.Connection):  # type: ignore[no-untyped-def]
+def driver_cursor(connection: sa.Connection):  # type: ignore[no-untyped-def]
+    """Return a cursor of the driver, in the connection's transaction: rows as plain tuples."""
     return connection.connection.cursor()

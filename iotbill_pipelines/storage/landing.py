@@ -65,24 +65,23 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path]:
     """
     for path in paths:
         if path.is_dir():
-            yield from map(Path, files_inside(str(path)))
+            yield from _files_inside(path)
         elif path.is_file():
             yield path
         else:
             raise LandingError(f"{path} is no file or folder; check the path")
 
 
-def files_inside(folder: str) -> Iterator[str]:
-    """Yield the paths of a folder's files as :func:`find_files` does, folder after folder."""
+def _files_inside(folder: Path) -> Iterator[Path]:
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
         if entry.name.startswith(".") or entry.is_symlink():
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from files_inside(entry.path)
+            yield from _files_inside(Path(entry.path))
         elif entry.is_file(follow_symlinks=False) and not entry.name.lower().endswith(UNFINISHED):
-            yield entry.path
+            yield Path(entry.path)
 
 
 def archive(path: Path, root: Path) -> Archived:

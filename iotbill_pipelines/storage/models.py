@@ -1214,6 +1214,23 @@ class RemoteFile(Base):
     )
 
 
+class LandingFile(Base):
+    """A file of the landing folder that is known by its content: it needs no second look.
+
+    While size, times of change and inode stay, so does the content. Saves reading only: without a
+    row the file is read again and found in the archive.
+    """
+
+    __tablename__ = "landing_file"
+
+    path: Mapped[str] = mapped_column(primary_key=True, doc="below the landing folder")
+    size_bytes: Mapped[int]
+    modified_ns: Mapped[int]
+    changed_ns: Mapped[int]
+    inode: Mapped[int]
+    file_key: Mapped[int] = mapped_column(ForeignKey("feed_file.file_key"), index=True)
+
+
 class FeedDayProfile(Base):
     """What a feed delivered of a UTC day of usage: the counts that its quality is judged by.
 

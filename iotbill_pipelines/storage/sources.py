@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import translate
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, NamedTuple, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 from iotbill_pipelines.config.sources import Source
@@ -38,8 +38,7 @@ class FileChanged(SourceError):
     """A file that changed while it was read: it is taken when it is whole."""
 
 
-@dataclass(frozen=True)
-class RemoteObject:
+class RemoteObject(NamedTuple):
     """A file at a source: its path below the source's folder, size, and what its content is
     known by there (an ETag, or size and time of change)."""
 
@@ -91,7 +90,7 @@ class RemoteFolder:
             present = {file.path for file in files}
             chosen = [file for file in chosen if self._marker(file.path) in present]
         return Listing(
-            tuple(sorted(chosen, key=lambda file: (file.path, file.version))),
+            tuple(sorted(chosen)),
             tuple(sorted(refused)[:MOST_REFUSED_TOLD]),
         )
 

@@ -12,6 +12,9 @@ from sqlalchemy.orm import Session
 from iotbill_pipelines.compute.companions import Statement
 from iotbill_pipelines.storage.models import FeedFile, FileStatement
 
+WAITING = "waits for its companion file"
+"""What a landed data file says, as its error, while nothing states what it holds."""
+
 
 def landed(session: Session, feed_id: str, name: str, file_key: int, now: datetime) -> bool:
     """Remember a companion file by its name; return whether that is new.

@@ -20,7 +20,7 @@ from iotbill_pipelines.operations.alerts import (
     send_test,
 )
 from iotbill_pipelines.operations.workspace import Workspace
-from iotbill_pipelines.storage import ledger
+from iotbill_pipelines.storage import ledger, statements
 from tests.alerts.servers import Hook, Mailbox, mail_server, web_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -351,6 +351,21 @@ deliveries:
         "delivery_missing",
         "file_quarantined",
     ]
+
+
+def test_a_file_without_its_companion_is_told_after_its_grace_and_clears(
+    company: Company, mail: Mailbox
+) -> None:
+    company.policy(everything_to(mail, companion_grace_minutes=90))
+    company.file("use_1.csv", "landed")
+    company.sql("update feed_file set error = :waits", waits=statements.WAITING)
+    company.later(minutes=89)
+    assert company.send() == []
+    company.later(minutes=1)
+    assert company.send() == [Sent("mail", 1, 0, 0)]
+    assert "use_1.csv came on 2026-11-03 08:00 UTC without the companion" in mail.texts()[0]
+    company.file("use_1.csv", "ingested")
+    assert company.send() == [Sent("mail", 0, 0, 1)]
 
 
 def test_sources_that_cannot_be_reached_have_their_grace(company: Company) -> None:

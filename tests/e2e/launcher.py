@@ -44,7 +44,8 @@ def _import_everything() -> None:
 
     for stage in CLOSE_STAGES:
         __import__(stage.module)
-    load_feeds(ROOT / "configs" / "feeds")  # compiled once, as a long-lived process would
+    folder = ROOT / "configs" / "feeds"
+    load_feeds(folder, load_feeds(folder))  # compiled once, as a long-lived process would
 
 
 def _become(request: dict[str, str]) -> None:

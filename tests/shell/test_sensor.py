@@ -39,7 +39,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture(autouse=True)
 def nothing_remembered() -> None:
-    receiving._HASHES.clear()
+    receiving._REMEMBERED.clear()
 
 
 def _put(ws: Workspace, name: str, text: str = RECORD) -> Path:
@@ -153,6 +153,27 @@ def test_work_is_bounded_and_every_file_has_its_turn(ws: Workspace) -> None:
     assert set(asked) == {f"accounts_{number}.csv" for number in range(7)}
 
 
+def test_known_files_are_not_read_again_by_any_process(ws: Workspace) -> None:
+    for number in range(6):
+        _put(ws, f"day/accounts_{number}.csv", RECORD.replace("One", f"Name {number}"))
+    land(ws, [ws.landing])
+    first = watching.waiting(ws, _later(), most_read=4)
+    assert (first.known, first.read, first.files) == (0, 4, ())
+    assert first.position == "day/accounts_3.csv"
+    memory = watching.Memory()  # as of a process that has just begun
+    second = watching.waiting(ws, _later(), position=first.position, memory=memory)
+    assert (second.known, second.read, second.position) == (4, 2, None)
+    (ws.landing / "day/accounts_0.csv").unlink()
+    _put(ws, "day/accounts_1.csv", RECORD.replace("One", "Changed"))
+    _put(ws, "other.csv", RECORD)
+    third = watching.waiting(ws, _later(), memory=memory)
+    assert (third.known, third.read) == (4, 2)
+    assert [path.name for path in third.files] == ["accounts_1.csv", "other.csv"]
+    again = watching.waiting(ws, _later(), memory=memory)
+    assert (again.known, again.read, again.files) == (4, 0, third.files)
+    assert len(memory.stamps) == 5  # what was known under the changed file's name is another stamp
+
+
 def test_no_second_run_while_one_is_under_way(
     ws: Workspace, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,7 +228,7 @@ def test_an_unreadable_file_stops_no_other(ws: Workspace, monkeypatch: pytest.Mo
     monkeypatch.setattr(
         watching,
         "_sha256",
-        lambda path: (_ for _ in ()).throw(OSError("disk")) if path == str(broken) else whole(path),
+        lambda path: (_ for _ in ()).throw(OSError("disk")) if path == broken else whole(path),
     )
     found = watching.waiting(ws, _later())
     assert [path.name for path in found.files] == ["accounts.csv"]

@@ -339,9 +339,10 @@ class _Compiler:
             .from_(
                 exp.Subquery(
                     this=plan.select(), alias=exp.TableAlias(this=exp.to_identifier("mapped_"))
-                )
+                ),
+                copy=False,
             )
-            .where(sql.is_null(sql.column("structure")))
+            .where(sql.is_null(sql.column("structure")), copy=False)
         )
 
     def _target_columns(self, attributes: Mapping[str, Value]) -> list[tuple[str, sql.Expr]]:

@@ -133,24 +133,29 @@ class NdjsonFormat(_TextFormat):
     in the last array, from 0. ``days.*`` stands for every key of an object: its value takes the
     place of the object, with the key as ``days.$key``; a value that is no object is
     ``days.$value``. A record that is itself an array has its elements as ``[0]``, ``[1]``, ...
+
+    ``parallel`` names arrays of one length (``times``, ``bytes``) whose elements at one place make
+    a record: columns written as arrays. ``$piece`` is then that place.
     """
 
     type: Literal["ndjson"]
     explode: tuple[str, ...] = ()
+    parallel: tuple[str, ...] = ()
 
 
 class JsonFormat(_TextFormat):
     """JSON documents with records in an array at ``records`` (``data.items``; empty = the top).
 
-    ``records`` may be several paths; ``*`` stands for every key or element. ``explode`` is that of
-    :class:`NdjsonFormat`. What a document says beside its records is named
-    ``$document.<path from the top>``. ``//`` and ``/* */`` comments are accepted. Type ``yaml``
-    reads YAML documents the same way, every value as the text that is written.
+    ``records`` may be several paths; ``*`` stands for every key or element. ``explode`` and
+    ``parallel`` are those of :class:`NdjsonFormat`. What a document says beside its records is
+    named ``$document.<path from the top>``. ``//`` and ``/* */`` comments are accepted. Type
+    ``yaml`` reads YAML documents the same way, every value as the text that is written.
     """
 
     type: Literal["json", "yaml"]
     records: tuple[str, ...] = ("",)
     explode: tuple[str, ...] = ()
+    parallel: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -783,6 +788,8 @@ class Control(Spec):
 
     Sums are of source fields as they are written, in the units of the file. ``when`` tells records
     that are no usage but state totals, in any format: a row ``Total``, an object of type trailer.
+    ``each`` says that totals are stated many times, of the records ``above`` each statement (since
+    the one before it) or ``below`` it: sheets with a total each, files joined with their trailers.
     ``companion`` describes files of their own that state totals.
     """
 
@@ -791,6 +798,9 @@ class Control(Spec):
     of: str | None = Field(None, description="source field that is summed")
     totals: dict[str, str] = Field({}, description="further fields that hold sums: of which field")
     when: Condition | None = Field(None, description="which records are no usage but state totals")
+    each: Literal["above", "below"] | None = Field(
+        None, description="totals stand many times, each of the records above or below it"
+    )
     without: tuple[str, ...] = Field(
         (), description="reasons of filter rules whose records the totals leave out"
     )
@@ -802,6 +812,8 @@ class Control(Spec):
             raise ValueError("total (the stated sum) and of (the field summed) belong together")
         if not self.within and (self.companion is None or self.when is not None):
             raise ValueError("name records, or total with of")
+        if self.each is not None and not self.within:
+            raise ValueError("each is of totals in the file; companions state those of files")
         return self
 
     @property

@@ -8,6 +8,7 @@ Trees share their parts; :func:`render` copies once, before sqlglot changes anyt
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 from sqlglot import exp
 
@@ -37,12 +38,17 @@ def call(name: str, *arguments: Expr) -> Expr:
     return exp.Anonymous(this=name, expressions=list(arguments))
 
 
+@cache
+def _type(kind: str) -> Expr:
+    return exp.DataType.build(kind, dialect=DIALECT)
+
+
 def cast(value: Expr, kind: str) -> Expr:
-    return exp.Cast(this=value, to=exp.DataType.build(kind, dialect=DIALECT))
+    return exp.Cast(this=value, to=_type(kind))
 
 
 def try_cast(value: Expr, kind: str) -> Expr:
-    return exp.TryCast(this=value, to=exp.DataType.build(kind, dialect=DIALECT))
+    return exp.TryCast(this=value, to=_type(kind))
 
 
 def _binary(kind: type[exp.Binary], left: Expr, right: Expr) -> Expr:

@@ -354,6 +354,8 @@ def _controls(spec: FeedSpec) -> list[Block]:
     said += [f"{stated} is the sum of {of}" for stated, of in spec.control.totals.items()]
     if spec.control.when:
         said.append(f"records where {describe(spec.control.when)} state it and are no usage")
+    if spec.control.each:
+        said.append(f"each statement is about the records {spec.control.each} it")
     if spec.control.without:
         said.append(f"left out of them: {', '.join(spec.control.without)}")
     if beside := spec.control.companion:

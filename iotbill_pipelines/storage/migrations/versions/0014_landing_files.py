@@ -1,0 +1,16 @@
+"""What is known of the landing folder's files."""
+
+from iotbill_pipelines.storage.migrations.scripts import run_script
+
+revision = "0014"
+down_revision = "0013"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_script(__file__, "0014_landing_files.sql")
+
+
+def downgrade() -> None:
+    raise RuntimeError("a ledger is not downgraded: restore the backup made before the upgrade")
