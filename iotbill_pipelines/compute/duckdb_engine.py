@@ -90,7 +90,8 @@ class DuckDbCompute:
 
     ``memory_limit`` is DuckDB's (``1GB``); beyond it work spills into ``spill_dir``.
     ``expected_rows`` is about how many rows the inputs hold, if that is known: statements over few
-    run as they are written, for planning and threads cost more than the work.
+    run as they are written and at once, for planning and threads cost more than the work, and a
+    view is planned anew wherever it is read.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class DuckDbCompute:
             settings["threads"] = threads or 1
         if spill_dir:
             settings["temp_directory"] = str(spill_dir)
+        self._small = small
         self.connection = duckdb.connect(":memory:", config=settings)
         self.connection.execute("set TimeZone = 'UTC'")
         self.connection.execute("set enable_progress_bar = false")
@@ -146,7 +148,7 @@ class DuckDbCompute:
         self.connection.execute(f'create view "{name}" as {" union all ".join(selects)}')
 
     def define(self, name: str, select: str, *, keep: bool = False) -> None:
-        self._create("table" if keep else "view", name, f"as {select}")
+        self._create("table" if keep or self._small else "view", name, f"as {select}")
 
     def fetch(self, select: str) -> pa.Table:
         statement = f'from "{select}"' if select.isidentifier() else select

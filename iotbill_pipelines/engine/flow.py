@@ -127,11 +127,11 @@ def settle_period(
         "closed_activation", none_closed if closed_activations is None else closed_activations
     )
     guide.activate_first_use(compute)
-    rate.define_price_intervals(compute)
     compute.define("currency_unit", statement("pricing", "currency_unit"), keep=True)
     settle.place_plans(compute)
     cycles.load_windows(compute, period)
     guide.change_plans(compute, period)
+    rate.define_price_intervals(compute)
     contract.define_prices(compute, *_priced_days(compute, period))
     before = carried or {}
     settle.open_plans(compute, before.get("pool_lot"))

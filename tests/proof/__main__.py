@@ -7,7 +7,7 @@ import sys
 from tests.conftest import ROOT
 
 from .outcome import Run
-from .registry import published, run, unmapped
+from .registry import foresee_all, published, run, unmapped
 from .report import PAGE, page
 
 
@@ -18,6 +18,7 @@ def main() -> int:
         return 2
     cases = published(shared)
     wrong = unmapped(cases)
+    foresee_all(cases)
     for one in cases:
         if isinstance(one.entry, Run):
             failed = [check for check in run(one) if not check.holds]

@@ -1,12 +1,14 @@
 """A case's numbers as a small business: terms, services and usage in, settled charges out.
 
-Everything passes :func:`operations.scenarios.run_tables`, the runner of scenario files.
+Everything passes :func:`operations.scenarios.run_tables`, the runner of scenario files; what many
+cases ask for at once passes it in one run, each case a company of its own (:mod:`tests.together`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -22,7 +24,7 @@ from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.money import minor_digits, round_money
 from iotbill_pipelines.engine.post.booking import booking
 from iotbill_pipelines.engine.schemas import BOOKED_CHARGE
-from iotbill_pipelines.operations.scenarios import run_tables
+from tests.together import Company, run_together
 
 D = Decimal
 PERIOD = Month(2026, 3)
@@ -52,15 +54,74 @@ class Settled:
         return D(sum(row["amount_minor"] for row in rows)).scaleb(-digits)
 
 
+class _Waiting(BaseException):
+    """What the case asks for is run with what others ask for; nobody else may catch this."""
+
+
+@dataclass
+class _Runs:
+    settled: dict[str, Settled] = field(default_factory=dict)
+    asked: dict[str, Company] = field(default_factory=dict)
+    collecting: bool = False
+
+    def of(self, data: Mapping[str, Any]) -> Settled:
+        key = json.dumps(data, default=repr, sort_keys=True)
+        if key not in self.settled:
+            self.asked[key] = _company(data)
+            if self.collecting:
+                raise _Waiting
+            self.answer()
+        return self.settled[key]
+
+    def answer(self) -> None:
+        """Run what was asked for."""
+        asked, self.asked = self.asked, {}
+        found = run_together(list(asked.values()))
+        for (key, company), tables in zip(asked.items(), found, strict=True):
+            self.settled[key] = Settled(tables, company.tables.catalog["product"])
+
+
+_RUNS = _Runs()
+
+
 def business(**parts: Any) -> Settled:
     """Run a scenario given as data; the keys are those of a scenario file."""
     data = {"scenario": "case", "source": "case", "expected": {}, **parts}
     if "periods" not in data:
         data.setdefault("period", str(PERIOD))
+    return _RUNS.of(data)
+
+
+def foresee(calls: Sequence[Callable[[], object]]) -> None:
+    """Call each until it needs no run that is not done, and do what they need together.
+
+    They can be called again afterwards and find everything there. What a call raises is left for
+    that time.
+    """
+    waiting = list(calls)
+    _RUNS.collecting = True
+    try:
+        while waiting:
+            waiting = [call for call in waiting if _waits(call)]
+            _RUNS.answer()
+    finally:
+        _RUNS.collecting = False
+
+
+def _waits(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except _Waiting:
+        return True
+    except Exception:  # noqa: BLE001 - told when the case is run
+        return False
+    return False
+
+
+def _company(data: Mapping[str, Any]) -> Company:
     scenario = Scenario.model_validate(data)
     scenario._document = Document(Path("case.yaml"), data)
-    tables = scenario.tables()
-    return Settled(run_tables(tables, scenario.months), tables.catalog["product"])
+    return Company(scenario.tables(), tuple(scenario.months))
 
 
 def catalog(

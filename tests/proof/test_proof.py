@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 from .outcome import Run
-from .registry import published, run, unmapped
+from .registry import foresee_all, published, run, unmapped
 from .report import PAGE, counted
 
 SHARED = ROOT.parent / "shared"
@@ -23,6 +23,12 @@ def test_every_case_says_how_it_is_run() -> None:
     assert not unmapped(CASES), "give the model or concept an adapter, or say why it has none"
 
 
+@pytest.fixture(scope="module")
+def foreseen() -> None:
+    foresee_all(CASES)
+
+
+@pytest.mark.usefixtures("foreseen")
 @pytest.mark.parametrize(
     "found", [one for one in CASES if isinstance(one.entry, Run)], ids=lambda one: one.id
 )
