@@ -91,7 +91,8 @@ class DuckDbCompute:
     ``memory_limit`` is DuckDB's (``1GB``); beyond it work spills into ``spill_dir``.
     ``expected_rows`` is about how many rows the inputs hold, if that is known: statements over few
     run as they are written and at once, for planning and threads cost more than the work, and a
-    view is planned anew wherever it is read.
+    view is planned anew wherever it is read. Files are read at once too: a month of a small company
+    is a hundred of them.
     """
 
     def __init__(
@@ -110,11 +111,11 @@ class DuckDbCompute:
             settings["threads"] = threads or 1
         if spill_dir:
             settings["temp_directory"] = str(spill_dir)
-        self._small = small
         self.connection = duckdb.connect(":memory:", config=settings)
         self.connection.execute("set TimeZone = 'UTC'")
         self.connection.execute("set enable_progress_bar = false")
         self.connection.execute(PRELUDE)
+        self._small = small
         if small:
             self.connection.execute("pragma disable_optimizer")
 
@@ -145,7 +146,8 @@ class DuckDbCompute:
         for path in files:
             by_columns[_lacking(schema, path)].append(path)
         selects = [_read(schema, paths, lacking) for lacking, paths in sorted(by_columns.items())]
-        self.connection.execute(f'create view "{name}" as {" union all ".join(selects)}')
+        kind = "table" if self._small else "view"
+        self.connection.execute(f'create {kind} "{name}" as {" union all ".join(selects)}')
 
     def define(self, name: str, select: str, *, keep: bool = False) -> None:
         self._create("table" if keep or self._small else "view", name, f"as {select}")

@@ -369,9 +369,12 @@ def _priced_corrections(
     """
     period = Month.parse(touched.usage_period)
     scope = correction_scope(period, settled)
-    with ws.compute() as compute:
-        with Session(ws.engine) as session:
-            booked = ledger.booked_charges(session, [str(p) for p in scope])
+    with Session(ws.engine) as session:
+        booked = ledger.booked_charges(session, [str(p) for p in scope])
+    months = _months_of(ws, period, settled_details(ws)[period])
+    usage_rows = sum(ws.lake.rows(USAGE_RECORD, usage_month=str(month)) for month in months)
+    known_rows = sum(table.num_rows for table in present.tables.values())
+    with ws.compute(usage_rows + known_rows + booked.num_rows) as compute:
         compute.load("booked_charge", booked)
         steps = _steps(ws, compute, period, touched.causes, present, stored, carried)
         left = charges.left_over(compute)

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.config.feeds import load_feeds, policy_row
-from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.calendars import Month, months_between
 from iotbill_pipelines.engine.feeds.spec import FeedSpec
 from iotbill_pipelines.engine.flow import find_nearby
 from iotbill_pipelines.engine.mediate import Policies
@@ -116,7 +116,7 @@ def month_as_it_is(ws: Workspace, month: Month, feeds: Feeds) -> tuple[Policies,
     """Return a month's policies and its ``nearby_record``, keeping neither: for trying things."""
     policies = _policies(ws, feeds, late_arrivals(ws, month, feeds))
     by_month = _files_by_month(ws)
-    with ws.compute() as compute:
+    with ws.compute(_rows_around(ws, month, feeds)) as compute:
         rows, _ = _find(compute, month, feeds, policies, by_month)
         nearby = (
             compute.fetch(f"select {USAGE_RECORD.column_list} from nearby_record")
@@ -154,7 +154,7 @@ def _nearby(ws: Workspace, month: Month, feeds: Feeds, policies: Policies) -> di
         if inputs == {key: held.get(key) for key in inputs}:
             return held
     fingerprints.forget(ws, STAGE, month)
-    with ws.compute() as compute:
+    with ws.compute(_rows_around(ws, month, feeds)) as compute:
         rows, reach = _find(compute, month, feeds, policies, by_month)
         digest = _digest(compute) if rows else ""
         if rows or ws.lake.files(NEARBY_RECORD, rated_month=str(month)):
@@ -174,6 +174,12 @@ def _nearby(ws: Workspace, month: Month, feeds: Feeds, policies: Policies) -> di
     with ws.engine.begin() as connection:
         fingerprints.remember(connection, ws, STAGE, month, detail)
     return detail
+
+
+def _rows_around(ws: Workspace, month: Month, feeds: Feeds) -> int:
+    """Records of the months that are looked at first."""
+    months = months_between(month - feeds.window, month + feeds.window)
+    return sum(ws.lake.rows(USAGE_RECORD, usage_month=str(each)) for each in months)
 
 
 def _find(

@@ -21,6 +21,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.config.catalog import CatalogSource, canonical_json, read_catalog
 from iotbill_pipelines.engine.calendars import Month, months_between
 from iotbill_pipelines.engine.cycles import first_day
@@ -103,7 +104,21 @@ def whatif(ws: Workspace, folder: Path, period: Month, account: str | None = Non
     steps, not_separated = _steps(before, after)
     since = min(_first_day(reference, catalog, period) for _, catalog in steps)
     months = _months(ws, since, period)
-    amounts = [_priced(ws, months, reference, catalog, since, period) for _, catalog in steps]
+    rows = sum(table.num_rows for table in reference.values()) + sum(
+        ws.lake.rows(USAGE_RECORD, usage_month=str(each.month)) + each.nearby.num_rows
+        for each in months
+    )
+    with ws.compute(rows) as compute:
+        for name, table in reference.items():
+            compute.load(name, table)
+        for each in months:
+            ws.lake.scan(
+                compute, USAGE_RECORD, name=_usage_of(each.month), usage_month=str(each.month)
+            )
+        amounts = [
+            _priced(ws, compute, months, compile_catalog(catalog), since, period)
+            for _, catalog in steps
+        ]
     return WhatIf(
         str(period),
         before.digest,
@@ -149,59 +164,66 @@ _Key = tuple[_Group, str, str]
 """Group, kind, service."""
 
 
+def _usage_of(month: Month) -> str:
+    """The relation of a UTC month's records."""
+    return f"usage_{str(month).replace('-', '_')}"
+
+
 def _priced(
     ws: Workspace,
-    months: Iterable[_Usage],
-    reference: Mapping[str, pa.Table],
-    catalog: Catalog,
+    compute: DuckDbCompute,
+    months: Sequence[_Usage],
+    catalog: Mapping[str, pa.Table],
     since: date,
     period: Month,
 ) -> tuple[dict[_Key, int], dict[str, int]]:
-    """Rate and settle a month; return minor units by key, and suspended records by reason."""
+    """Rate and settle a month; return minor units by key, and suspended records by reason.
+
+    ``compute`` holds the reference data and the records of every month.
+    """
     suspended: dict[str, int] = defaultdict(int)
-    with ws.compute() as compute:
-        for name, table in {**reference, **compile_catalog(catalog)}.items():
-            compute.load(name, table)
-        parts = []
-        for part in months:
-            ws.lake.scan(compute, USAGE_RECORD, usage_month=str(part.month))
-            compute.load("nearby_record", part.nearby)
-            rate_month(compute, part.policies, nearby=part.nearby.num_rows > 0)
-            parts.append(f"tried_{str(part.month).replace('-', '_')}")
-            compute.define(
-                parts[-1],
-                f"select {RATED_USAGE.column_list} from rated_usage"
-                f" where usage_period between '{Month.of(since)}' and '{period}'",
-                keep=True,
-            )
-            for row in compute.fetch(
-                "select reason_code, count(*) as records from suspended_record group by all"
-            ).to_pylist():
-                suspended[row["reason_code"]] += row["records"]
-        if parts:
-            compute.define("rated_usage", " union all ".join(f"select * from {p}" for p in parts))
-        else:
-            compute.load("rated_usage", RATED_USAGE.arrow_schema.empty_table())
-        settled = {part["usage_period"] for part in ws.lake.partitions(DESIRED_CHARGE)}
-        before = [
-            file
-            for month in sorted(settled)
-            if month < str(period) and reference["contract"].num_rows
-            for file in ws.lake.files(DESIRED_CHARGE, usage_period=month)
-        ]
-        compute.scan(DESIRED_CHARGE, before, "earlier_charge")
-        settle_period(
-            compute,
-            period,
-            carried_over(ws, period),
-            earlier=True,
-            closed_activations=closed_activations(ws),
+    for name, table in catalog.items():
+        compute.load(name, table)
+    parts = []
+    for part in months:
+        compute.define("usage_record", f"select * from {_usage_of(part.month)}")
+        compute.load("nearby_record", part.nearby)
+        rate_month(compute, part.policies, nearby=part.nearby.num_rows > 0)
+        parts.append(f"tried_{str(part.month).replace('-', '_')}")
+        compute.define(
+            parts[-1],
+            f"select {RATED_USAGE.column_list} from rated_usage"
+            f" where usage_period between '{Month.of(since)}' and '{period}'",
+            keep=True,
         )
-        rows = compute.fetch(
-            "select level, account_id, product_id, currency, kind, service_id,"
-            " cast(sum(amount_minor) as bigint) as amount_minor from desired_charge"
-            f" where usage_period = '{period}' group by all"
-        ).to_pylist()
+        for row in compute.fetch(
+            "select reason_code, count(*) as records from suspended_record group by all"
+        ).to_pylist():
+            suspended[row["reason_code"]] += row["records"]
+    if parts:
+        compute.define("rated_usage", " union all ".join(f"select * from {p}" for p in parts))
+    else:
+        compute.load("rated_usage", RATED_USAGE.arrow_schema.empty_table())
+    settled = {part["usage_period"] for part in ws.lake.partitions(DESIRED_CHARGE)}
+    before = [
+        file
+        for month in sorted(settled)
+        if month < str(period) and compute.fetch("contract").num_rows
+        for file in ws.lake.files(DESIRED_CHARGE, usage_period=month)
+    ]
+    compute.scan(DESIRED_CHARGE, before, "earlier_charge")
+    settle_period(
+        compute,
+        period,
+        carried_over(ws, period),
+        earlier=True,
+        closed_activations=closed_activations(ws),
+    )
+    rows = compute.fetch(
+        "select level, account_id, product_id, currency, kind, service_id,"
+        " cast(sum(amount_minor) as bigint) as amount_minor from desired_charge"
+        f" where usage_period = '{period}' group by all"
+    ).to_pylist()
     amounts = {
         (
             (row["level"], row["account_id"], row["product_id"], row["currency"]),

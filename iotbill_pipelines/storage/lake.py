@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -55,6 +56,8 @@ class Lake:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self._newest: dict[str, DeltaTable] = {}
+        self._files: dict[str, tuple[int, list[_File]]] = {}
 
     def replace(
         self,
@@ -137,16 +140,16 @@ class Lake:
         self._check_columns(schema, partition)
         wanted = {name: value or None for name, value in partition.items()}
         return sorted(
-            str(self._path(schema) / path)
-            for path, values in self._entries(schema, version)
-            if all(values[name] == value for name, value in wanted.items())
+            str(self._path(schema) / file.path)
+            for file in self._entries(schema, version)
+            if all(file.partition[name] == value for name, value in wanted.items())
         )
 
     def partitions(self, schema: Table, *, version: int | None = None) -> list[dict[str, str]]:
         """Return the partitions that hold files, sorted; null is the empty text."""
         found = {
-            tuple(values[name] or "" for name in schema.partition_by)
-            for _, values in self._entries(schema, version)
+            tuple(file.partition[name] or "" for name in schema.partition_by)
+            for file in self._entries(schema, version)
         }
         return [dict(zip(schema.partition_by, values, strict=True)) for values in sorted(found)]
 
@@ -170,16 +173,11 @@ class Lake:
     def rows(self, schema: Table, *, version: int | None = None, **partition: str | None) -> int:
         """Return how many rows the matching partitions hold, by the log."""
         self._check_columns(schema, partition)
-        table = self._open(schema, version)
-        if table is None:
-            return 0
-        files = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        wanted = {name: value or None for name, value in partition.items()}
         return sum(
-            file["num_records"]
-            for file in files
-            if all(
-                file[f"partition.{name}"] == (value or None) for name, value in partition.items()
-            )
+            file.rows
+            for file in self._entries(schema, version)
+            if all(file.partition[name] == value for name, value in wanted.items())
         )
 
     def remove_orphans(self, schema: Table, before: datetime) -> list[str]:
@@ -231,13 +229,21 @@ class Lake:
         return self.root / schema.name
 
     def _open(self, schema: Table, version: int | None = None) -> DeltaTable | None:
-        path = self._path(schema)
-        if not (path / "_delta_log").is_dir():
+        """Open a table; the newest version again only if the log has moved on, whoever wrote it."""
+        log = self._path(schema) / "_delta_log"
+        if version is None and (held := self._newest.get(schema.name)) is not None:
+            this, following = (log / f"{held.version() + n:020}.json" for n in (0, 1))
+            if this.exists() and not following.exists():
+                return held
+        if not log.is_dir():
             return None
         try:
-            return DeltaTable(str(path), version=version)
+            table = DeltaTable(str(log.parent), version=version)
         except TableNotFoundError:
             return None
+        if version is None:
+            self._newest[schema.name] = table
+        return table
 
     def _create(self, schema: Table) -> Path:
         path = self._path(schema)
@@ -303,9 +309,9 @@ class Lake:
         properties = CommitProperties(custom_metadata={"note": note} if note else None)
         for attempt in range(1, COMMIT_ATTEMPTS + 1):
             with self._lock(schema):
-                table = DeltaTable(str(self._path(schema)))  # read again: it may have moved on
-                if not files and not self._holds(table, schema, partition):
+                if not files and not self._holds(schema, partition):
                     return
+                table = self._open(schema) or DeltaTable(str(self._path(schema)))
                 try:
                     _allow_timestamps(table, schema)
                     table.create_write_transaction(
@@ -325,24 +331,28 @@ class Lake:
                         ) from error
             time.sleep(0.02 * attempt)
 
-    @staticmethod
-    def _holds(
-        table: DeltaTable, schema: Table, partition: Mapping[str, str | list[str] | None]
-    ) -> bool:
+    def _holds(self, schema: Table, partition: Mapping[str, str | list[str] | None]) -> bool:
         wanted = {
             name: list[str | None](value) if isinstance(value, list) else [value or None]
             for name, value in partition.items()
         }
         return any(
-            all(values[name] in allowed for name, allowed in wanted.items())
-            for _, values in _entries(table, schema)
+            all(file.partition[name] in allowed for name, allowed in wanted.items())
+            for file in self._entries(schema, None)
         )
 
-    def _entries(
-        self, schema: Table, version: int | None
-    ) -> Iterator[tuple[str, dict[str, str | None]]]:
+    def _entries(self, schema: Table, version: int | None) -> list[_File]:
+        """The files of a version; those of the newest one are kept: they are asked for often."""
         table = self._open(schema, version)
-        return iter(()) if table is None else _entries(table, schema)
+        if table is None:
+            return []
+        number = int(table.version())
+        known, files = self._files.get(schema.name, (None, []))
+        if known != number:
+            files = list(_entries(table, schema))
+            if version is None:
+                self._files[schema.name] = (number, files)
+        return files
 
     @staticmethod
     def _check_columns(schema: Table, partition: Mapping[str, str | None]) -> None:
@@ -370,10 +380,21 @@ class Lake:
             yield
 
 
-def _entries(table: DeltaTable, schema: Table) -> Iterator[tuple[str, dict[str, str | None]]]:
-    for row in pa.table(table.get_add_actions(flatten=True)).to_pylist():
-        values = {name: row[f"partition.{name}"] for name in schema.partition_by}
-        yield row["path"], {n: None if v is None else str(v) for n, v in values.items()}
+class _File(NamedTuple):
+    """A file of a table, as its log has it."""
+
+    path: str
+    partition: dict[str, str | None]
+    rows: int
+
+
+def _entries(table: DeltaTable, schema: Table) -> Iterator[_File]:
+    actions = pa.table(table.get_add_actions(flatten=True))
+    columns = [actions[f"partition.{name}"].to_pylist() for name in schema.partition_by]
+    paths, counts = (actions[name].to_pylist() for name in ("path", "num_records"))
+    for path, rows, *values in zip(paths, counts, *columns, strict=True):
+        texts = [None if value is None else str(value) for value in values]
+        yield _File(path, dict(zip(schema.partition_by, texts, strict=True)), rows)
 
 
 def _delta_schema(schema: Table) -> pa.Schema:

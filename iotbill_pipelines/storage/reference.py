@@ -336,9 +336,12 @@ def load_snapshot(compute: Compute, snapshot: Snapshot) -> None:
     """Make every REFERENCE and CATALOG relation hold the snapshot's rows."""
     small = sum(snapshot.rows.values()) < SMALL_ROWS
     for name, schema in {**REFERENCE, **CATALOG}.items():
-        compute.scan(schema, [str(snapshot.file(name))])
         if small:  # read many times: from memory rather than from files
-            compute.define(name, f"select {schema.column_list} from {name}", keep=True)
+            compute.load(
+                name, pq.read_table(snapshot.file(name), columns=list(schema.column_names))
+            )
+        else:
+            compute.scan(schema, [str(snapshot.file(name))])
 
 
 def content_hash(tables: Mapping[str, pa.Table]) -> str:
