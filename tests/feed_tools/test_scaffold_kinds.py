@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from datetime import datetime
 from pathlib import Path
 
+import openpyxl
 import pytest
 
 from iotbill_pipelines.config.documents import parse_yaml
@@ -89,3 +91,74 @@ def test_tables_other_than_usage(tmp_path: Path, target: str, data: bytes, field
 def test_an_unknown_table_is_told(tmp_path: Path) -> None:
     with pytest.raises(UnknownShapeError, match="there is no target 'usage'"):
         made(tmp_path, "a.csv", USAGE, "usage")
+
+
+GERMAN = (
+    "sep=;\r\nMüller & Söhne\r\nICCID;Datum;Zeit;Volumen MB\r\n"
+    "89490200001612345678;05.10.26;7:03:00;1.234,5\r\n"
+    "89490200001612345678;31.10.26;17:03:59;0,25\r\nSumme;;;1.234,75\r\n"
+)
+COLUMNS = {
+    "meta": {"points": 3},
+    "sims": [
+        {"imsi": "262010000000001", "t": [1791194400, 1791194460], "bytes": [1, 2]},
+        {"imsi": "262010000000002", "t": [1791194400], "bytes": [3]},
+    ],
+}
+UNITS = (
+    "imsi\tts\tamount\tunit\n262010000000001\t1791194400\t1.5\tMB\n"
+    "262010000000002\t1791194401\t2\tSMS\n262010000000003\t1791194402\t7\tKB\n"
+)
+QUOTED = (
+    '"Carrier says: hello"\n\n"SIM","When (CET)","Volume [KiB]","Note"\n'
+    '"8949020000161234567","2026-10-05 10:00:00","1024","a ""b"", c"\n'
+    '"8949020000161234568","2026-10-05 10:00:01","2","x\ny"\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "parts", "total"),
+    [
+        ("german.csv", GERMAN.encode("cp1252"),
+         ["decimal_comma: true", "header_has: [ICCID, Datum, Zeit]", "join: {field: Zeit, with:",
+          '"%d.%m.%y %H:%M:%S"', "reason: total_row", "{units: {unit: MB}}"], 1_234_750_000),
+        ("columns.json", json.dumps(COLUMNS).encode(),
+         ["parallel: [t, bytes]", "records: sims"], 6),
+        ("units.tsv", UNITS.encode("utf-16-le"),
+         ["encoding: utf-16-le", "table: {KB: data, MB: data, SMS: sms}",
+          "names: {KB: KB, MB: MB, SMS: count}"], 1_507_002),
+        ("quoted.csv", QUOTED.encode(), ["skip_rows: 2", "multiline: true", "unit: KiB"],
+         1026 * 1024),
+    ],
+)  # fmt: skip
+def test_files_as_carriers_write_them(
+    tmp_path: Path, name: str, data: bytes, parts: list[str], total: int
+) -> None:
+    result = made(tmp_path, name, data)
+    for part in parts:
+        assert part in result.text
+    assert not result.trial.counts.get("rejected")
+    assert sum(quantity.quantity for quantity in result.trial.quantities) == total
+
+
+def test_sheets_of_one_kind_are_read_together(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for week, amounts in enumerate(((1.5, 2), (3, 4, 5))):
+        sheet = book.create_sheet(f"Week {week}")
+        sheet.append(["Report", "October"])
+        sheet.append(["SIM", "Day", "MB"])
+        for day, amount in enumerate(amounts, 1 + 7 * week):
+            sheet.append(["8949020000161234567", datetime(2026, 10, day, 12), amount])  # noqa: DTZ001
+        sheet.append(["Total", None, sum(amounts)])
+    buffer = io.BytesIO()
+    book.save(buffer)
+    result = made(tmp_path, "report.xlsx", buffer.getvalue())
+    assert 'sheet: "*", header_has: [SIM, Day, MB]' in result.text
+    assert dict(result.trial.counts) == {"accepted": 5, "ignored": 2, "rejected": 0}
+
+
+def test_what_is_no_usage_is_told_without_a_crash(tmp_path: Path) -> None:
+    for data in (bytes(range(256)) * 20, b'"\r"\n,"\r\n' * 9, b"[1,2,3]", b"{" * 3000):
+        with pytest.raises(UnknownShapeError):
+            made(tmp_path, "garbage", data)

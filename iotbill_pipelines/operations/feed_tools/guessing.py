@@ -21,6 +21,9 @@ TIME_FORMATS = (
     "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%Y/%m/%d %H:%M:%S",
     "%d-%m-%Y %H:%M:%S", "%m-%d-%Y %H:%M:%S", "%d-%b-%Y %H:%M:%S", "%d %b %Y %H:%M:%S",
     "%Y%m%d%H%M", "%Y-%m-%d", "%Y%m%d%H%M%S.%f", "%Y%m%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y",
+    "%m/%d/%Y %I:%M:%S %p", "%d/%m/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p", "%d-%b-%Y",
+    "%d.%m.%y %H:%M:%S", "%d/%m/%y %H:%M:%S", "%m/%d/%y %H:%M:%S", "%d.%m.%y", "%d/%m/%y",
+    "%m/%d/%y", "%d-%b-%y",
 )  # fmt: skip
 """Formats that are tried, more telling ones first; the reader knows the same codes."""
 
@@ -52,14 +55,21 @@ class Column:
     rows: int
     named: bool
     position: int
+    comma: bool = False
 
     @property
     def words(self) -> str:
         """The name as words: ``startTimestamp`` is ``start timestamp``."""
         if not self.named:
             return ""
-        split = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", self.name)
+        units = re.sub(r"[KMG]iB", lambda unit: unit[0].lower(), self.name)
+        split = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", units)
         return " ".join(re.findall(r"[a-z0-9]+", split.lower()))
+
+    @property
+    def indexed(self) -> bool:
+        """Does it stand inside an array?"""
+        return re.search(r"\[[0-9]+\]", self.name) is not None
 
     @property
     def filled(self) -> float:
@@ -82,20 +92,20 @@ class Column:
 
     @cached_property
     def numeric(self) -> float:
-        return self.share(lambda text: number(text) is not None)
+        return self.share(lambda text: number(text, comma=self.comma) is not None)
 
     @cached_property
     def times(self) -> Times | None:
         return _times(self)
 
     def numbers(self) -> list[Decimal]:
-        return [n for n in map(number, self.values) if n is not None]
+        return [n for v in self.values if (n := number(v, comma=self.comma)) is not None]
 
 
 def number(text: str, *, comma: bool = False) -> Decimal | None:
     """Read a number as feeds do: digits, a point, a sign, an exponent; no thousands."""
     text = text.strip()
-    if comma:
+    if comma and re.fullmatch(r"[+-]?([0-9]{1,3}(\.[0-9]{3})+|[0-9]+)(,[0-9]*)?", text):
         text = text.replace(".", "").replace(",", ".")
     if not re.fullmatch(r"[+-]?[0-9]{1,18}(\.[0-9]{0,24})?([eE][+-]?[0-9]{1,2})?", text):
         return None
@@ -126,7 +136,7 @@ def _times(column: Column) -> Times | None:
         inside = [moment for moment in moments if _FIRST < moment < _LAST]
         spread = (max(inside) - min(inside)) < timedelta(days=4000) if inside else False
         telling = not column.named or column.says(
-            ".*(time|date|stamp|start|stop|end|at|epoch|connect|origination).*"
+            ".*(time|date|stamp|start|stop|end|at|epoch|connect|origination).*|ts|t|when"
         )
         if inside and len(inside) == len(sample) and spread and telling:
             return Times(name, 1.0, True, False, min(inside), max(inside))
@@ -185,6 +195,41 @@ def moments(column: Column, times: Times) -> list[datetime | None]:
             except ValueError:
                 read.append(None)
     return read
+
+
+_CLOCKS = (
+    (r"[0-2]?[0-9]:[0-5][0-9]:[0-5][0-9]", "%H:%M:%S"),
+    (r"[0-2]?[0-9]:[0-5][0-9]", "%H:%M"),
+    (r"[01]?[0-9]:[0-5][0-9]:[0-5][0-9] [AaPp][Mm]", "%I:%M:%S %p"),
+    (r"[01]?[0-9]:[0-5][0-9] [AaPp][Mm]", "%I:%M %p"),
+    (r"[0-2][0-9][0-5][0-9][0-5][0-9]", "%H%M%S"),
+)
+
+
+def clock(column: Column) -> str | None:
+    """Return how a column writes the time of a day, None if it holds none."""
+    for pattern, form in _CLOCKS:
+        if column.share(lambda v, p=pattern: re.fullmatch(p, v.strip()) is not None) == 1:  # type: ignore[misc]
+            if form == "%H%M%S" and not column.says(".*(time|clock|zeit|heure|hora|ora).*"):
+                continue
+            if not column.says(r".*(duration|length|dauer|end|stop|talk).*|dur"):
+                return form
+    return None
+
+
+UNITS = {
+    "b": "B", "byte": "B", "bytes": "B", "octets": "B", "kb": "KB", "mb": "MB", "gb": "GB",
+    "kib": "KiB", "mib": "MiB", "gib": "GiB", "s": "second", "sec": "second", "secs": "second",
+    "second": "second", "seconds": "second", "m": "minute", "min": "minute", "mins": "minute",
+    "minute": "minute", "minutes": "minute", "h": "hour", "hour": "hour", "hours": "hour",
+    "sms": "count", "msg": "count", "message": "count", "messages": "count", "mms": "count",
+}  # fmt: skip
+"""Words of carriers for units, in small letters, and the unit that each means."""
+
+
+def unit_class(unit: str) -> str:
+    """The usage class that is counted in a unit."""
+    return {"second": "voice", "minute": "voice", "hour": "voice", "count": "sms"}.get(unit, "data")
 
 
 # ---------------------------------------------------------------- identifiers
@@ -252,7 +297,7 @@ def identifier(column: Column) -> Identifier | None:  # noqa: PLR0911 - one answ
     phones = column.share(is_phone)
     long = column.share(lambda t: len(_digits(t)) >= 7)
     plus = column.share(lambda t: re.match(r"\s*(\+|00)[1-9]", t) is not None)
-    if column.says(r"\w*msisdn|\w*phone|mobile"):
+    if column.says(r"\w*msisdn|\w*phone|mobile|rufnummer|\w*telefon\w*"):
         steps = ("trim", "e164") if phones > 0.9 else ("trim",)
         return Identifier("msisdn", steps, "sure" if phones > 0.9 else "unsure",
                           f"named so; {phones:.0%} are numbers with country code")  # fmt: skip

@@ -23,11 +23,14 @@ from iotbill_pipelines.engine.feeds.spec import DEFAULT_MAX_QUANTITY, PROVIDED, 
 from iotbill_pipelines.engine.schemas import RATE, USAGE_RECORD
 from iotbill_pipelines.engine.schemas import Column as TableColumn
 from iotbill_pipelines.operations.feed_tools.guessing import (
+    UNITS,
     Column,
     Times,
+    clock,
     identifier,
     moments,
     names_a_device,
+    unit_class,
     usage_class,
 )
 from iotbill_pipelines.operations.feed_tools.shapes import (
@@ -133,7 +136,8 @@ def _columns(shape: Shape) -> dict[str, Column]:
     columns = {}
     for position, name in enumerate(shape.names):
         values = tuple(v for row in shape.rows if (v := row.get(name)) is not None and v.strip())
-        columns[name] = Column(name, values, len(shape.rows), shape.named, position)
+        comma = bool(shape.format.get("decimal_comma"))
+        columns[name] = Column(name, values, len(shape.rows), shape.named, position, comma)
     return columns
 
 
@@ -148,7 +152,8 @@ def _times(draft: _Draft, now: datetime) -> None:
             "reference data, invoices or rates name their table: --target service"
         )
     start, times = max(timed, key=lambda item: (_start_rank(item[0]), -item[0].position))
-    draft.map("event_start", start, "trim", _time_step(times))
+    steps = _with_clock(draft, start, times)
+    draft.map("event_start", start, *steps)
     named = _start_rank(start) > 2 and start.named
     draft.doubt(
         "fields.event_start",
@@ -191,6 +196,24 @@ def _times(draft: _Draft, now: datetime) -> None:
         )
 
 
+def _with_clock(draft: _Draft, day: Column, times: Times) -> tuple[str, ...]:
+    """Put the clock of another column behind a day without one."""
+    if "%" not in times.format or "%H" in times.format or "%I" in times.format:
+        return ("trim", _time_step(times))
+    clocks = [(c, form) for c in draft.free() if c is not day and (form := clock(c))]
+    if not clocks:
+        return ("trim", _time_step(times))
+    column, form = min(clocks, key=lambda item: abs(item[0].position - day.position))
+    draft.used.add(column.name)
+    draft.doubt(
+        "fields.event_start", f"{day.name} with {column.name}", "likely",
+        f"the day has no clock, {column.name} is written {form}",
+    )  # fmt: skip
+    both = _quoted(f"{times.format} {form}")
+    joined = f'{{join: {{field: {_quoted(column.name)}, with: " "}}}}'
+    return ("trim", joined, f"{{timestamp: {{format: {both}}}}}")
+
+
 def _start_rank(column: Column) -> int:
     if not column.named:
         return 2 if column.filled > 0.9 else 1
@@ -201,7 +224,7 @@ def _start_rank(column: Column) -> int:
     rank = 5 if column.says(".*(start|begin|setup|origination|starting).*") else 2
     if column.says("(event|record|reported|usage|call)?.*(date|time|stamp|timestamp|at).*"):
         rank += 1
-    if "[" in column.name:
+    if column.indexed:
         rank -= 4  # a time inside an array belongs to its element
     if column.name.startswith("_") or column.name.count(".") > 1:
         rank -= 1
@@ -340,6 +363,8 @@ def _is_quantity_name(column: Column) -> bool:
 
 
 def _what(draft: _Draft) -> None:
+    if _by_unit(draft):
+        return
     classes = _class_column(draft)
     measures = sorted(_measures(draft), key=lambda m: (-m.rank, m.column.position))
     if classes is not None and len(classes[1]) > 1:
@@ -368,6 +393,48 @@ def _what(draft: _Draft) -> None:
         else:
             _quantity(draft, fitting[0], measures)
     _directions(draft, measures)
+
+
+def _by_unit(draft: _Draft) -> bool:
+    """Map an amount whose unit stands in another column, and the class by the unit."""
+    units = [
+        c for c in draft.free()
+        if c.filled > 0.9 and c.named and c.says(r".*unit|uom|einheit|unite|unidad")
+        and c.share(lambda v: v.strip().lower() in UNITS) == 1
+    ]  # fmt: skip
+    measured = units and [
+        c for c in draft.free()
+        if c.numeric > 0.95 and c.filled > 0.9 and not c.times and not c.says(_MONEY)
+        and not c.says(r"\w*id|number|code|\w*time")
+    ]  # fmt: skip
+    if not units or not measured:
+        return False
+    unit = units[0]
+    amount = max(measured, key=lambda c: (_is_quantity_name(c), -abs(c.position - unit.position)))
+    words = {v.strip(): UNITS[v.strip().lower()] for v in sorted(set(unit.values))}
+    names = ", ".join(f"{_quoted(word)}: {meant}" for word, meant in words.items())
+    classes = {word: unit_class(meant) for word, meant in words.items()}
+    if len(set(classes.values())) == 1:
+        draft.fields["usage_class"] = _Field(None, value=next(iter(classes.values())))
+    else:
+        pairs = ", ".join(f"{_quoted(word)}: {name}" for word, name in classes.items())
+        draft.fields["usage_class"] = _Field(
+            unit.name, ("trim", f"{{map: {{table: {{{pairs}}}}}}}")
+        )
+    step = f"{{units_by: {{field: {_quoted(unit.name)}, steps: [trim], names: {{{names}}}}}}}"
+    draft.map("quantity", amount, "trim", step)
+    draft.used.add(unit.name)
+    draft.doubt(
+        "fields.quantity", f"{amount.name} in {unit.name}", "likely",
+        f"the unit stands beside each amount: {', '.join(words)}; the carrier must say if KB and "
+        "MB are 1000 or 1024",
+    )  # fmt: skip
+    draft.doubt(
+        "fields.usage_class", ", ".join(f"{k} {v}" for k, v in classes.items()), "likely",
+        "told by the unit",
+    )  # fmt: skip
+    _amounts(draft, amount, "data")
+    return True
 
 
 def _event_class(draft: _Draft) -> str:
@@ -404,7 +471,7 @@ def _amounts(draft: _Draft, column: Column, kind: str) -> None:
 def _measures(draft: _Draft) -> Iterable[_Measure]:
     spans = _spans(draft)
     for column in draft.free():
-        if column.numeric < 0.95 or column.times or "[" in column.name or column.filled < 0.3:
+        if column.numeric < 0.95 or column.times or column.indexed or column.filled < 0.3:
             continue
         if column.says(
             r"\w*id|\w*code|mcc|mnc|\w*port|rssi|snr|\w*latitude|\w*longitude|version|rate|number"
@@ -825,7 +892,7 @@ def _dedup(draft: _Draft) -> None:
         if not column.named and not uuid:
             long = column.share(lambda v: len(v.strip()) >= 6) == 1
             full = full and rows > 2 and long and not column.share(lambda v: " " in v.strip())
-        other = column.name in draft.used or column.times or owner or "[" in column.name
+        other = column.name in draft.used or column.times or owner or column.indexed
         if not column.values or other or not (named or uuid or (full and not column.named)):
             continue
         rank = 4 * uuid + 2 * full + named + 3 * (column.name == "id") - column.name.count(".")
@@ -866,7 +933,7 @@ def _dedup(draft: _Draft) -> None:
 def _rest(draft: _Draft) -> None:
     columns = {column.name for column in USAGE_RECORD.columns}
     left = [c for c in draft.free() if c.share(lambda v: len(v) <= 60) == 1]
-    left.sort(key=lambda c: (identifier(c) is None, "[" in c.name, c.name.count("."), c.position))
+    left.sort(key=lambda c: (identifier(c) is None, c.indexed, c.name.count("."), c.position))
     for column in left[:ATTRIBUTES]:
         words = re.findall(r"[a-z0-9]+", column.words) or [column.name.lower()]
         name = "_".join(words)[:40]
@@ -952,7 +1019,11 @@ def _write(draft: _Draft, sample: str, trial: Trial | None) -> str:  # noqa: PLR
     lines += [f"id: {draft.feed_id}", f"carrier: {draft.feed_id.split('_')[0]}"]
     lines += [f"target: {draft.target}", f"files: [{_quoted(_pattern(sample))}]"]
     if draft.shape.members is not None:
-        lines.append(f"archive: {{members: [{_quoted(draft.shape.members)}]}}")
+        ignored = ", ".join(map(_quoted, draft.shape.ignored))
+        lines.append(
+            f"archive: {{members: [{_quoted(draft.shape.members)}]"
+            + (f", ignore: [{ignored}]}}" if ignored else "}")
+        )
     lines += _format_lines(draft.shape.format)
     lines.append(f"zone: {draft.zone}")
     if draft.shape.control:

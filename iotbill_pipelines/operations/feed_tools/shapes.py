@@ -61,6 +61,8 @@ class Shape:
     control: dict[str, str] = field(default_factory=dict)
     members: str | None = None
     """Pattern of the members that are read, where the file is an archive."""
+    ignored: tuple[str, ...] = ()
+    """Patterns of the members that are not."""
     named: bool = True
     """Do the field names come from the file, so that they mean something?"""
 
@@ -138,13 +140,20 @@ def _archive(path: Path) -> Shape:
                 copy.write_bytes(stream.read(SAMPLE_BYTES))
             shape = read_shape(copy)
     shape.members = f"*{ending}"
-    others = ", ".join(sorted(name or "without ending" for name in endings if name != ending))
     shape.doubt(
         "archive.members", shape.members, "likely",
-        f"read from {first.name}, one of {endings[ending]}"
-        + (f"; there are also files {others}, which quarantine it unless they are ignored"
-           if others else ""),
+        f"read from {first.name}, one of {endings[ending]}",
     )  # fmt: skip
+    others = [Path(m.name).name for m in members if Path(m.name).suffix.lower() != ending]
+    if others:
+        shape.ignored = tuple(dict.fromkeys(
+            f"*{Path(name).suffix}" if Path(name).suffix else name for name in sorted(others)
+        ))  # fmt: skip
+        shape.doubt(
+            "archive.ignore", ", ".join(shape.ignored), "unsure",
+            f"{', '.join(others[:5])} and the like are not read; if they state totals, name them "
+            "under control.companion",
+        )  # fmt: skip
     return shape
 
 
@@ -185,6 +194,15 @@ def _decoded(data: bytes) -> tuple[str, str, list[Doubt]]:
                 "format.encoding", name, "sure", "the file begins with its byte order mark"
             )
             return data.decode(name, "replace").lstrip("\ufeff"), name, [said]
+    for name, odd in (("utf-16-le", 1), ("utf-16-be", 0)):
+        if len(data) > 3 and data[odd::2].count(0) > 0.4 * len(data[odd::2]):
+            said = Doubt("format.encoding", name, "likely", "every other byte is empty")
+            return data[: len(data) // 2 * 2].decode(name, "replace"), name, [said]
+    if sum(byte < 9 for byte in data[:2000]) > len(data[:2000]) // 50:
+        raise UnknownShapeError(
+            "is binary and of no kind that is known (archives, workbooks, GSMA files); ask the "
+            "carrier what it is"
+        )
     # a sample that was cut may end inside a character
     for cut in range(4):
         try:
@@ -232,8 +250,11 @@ def _json(text: str) -> Shape:
         except ValueError:
             break
     readable = len(objects) == min(len(lines), SAMPLE_ROWS) or len(objects) > 20
+    alone = len(objects) == 1 and isinstance(objects[0], dict)
+    if alone and any(len(rows) > 1 for _, rows in _arrays(objects[0], ())):
+        readable = False  # a document on one line
     if readable and all(isinstance(item, dict) for item in objects) and objects:
-        return Shape({"type": "ndjson"}, [_flat(item) for item in objects])
+        return _objects({"type": "ndjson"}, objects)
     bare = _COMMENTS.sub(lambda match: match[1] or " ", text)
     decoder = json.JSONDecoder(parse_float=_Number, parse_int=_Number)
     documents: list[Any] = []
@@ -256,13 +277,67 @@ def _json_documents(documents: list[Any], commented: bool) -> Shape:
     else:
         found = sorted(_arrays(documents[0], ()), key=lambda item: (-len(item[1]), len(item[0])))
         path, records = (".".join(found[0][0]), found[0][1]) if found else ("", documents)
-    shape = Shape({"type": "json"}, [_flat(r) for r in records if isinstance(r, dict)])
+    shape = _objects({"type": "json"}, [r for r in records if isinstance(r, dict)])
     if path:
         shape.format["records"] = path
         shape.doubt("format.records", path, "likely", "the longest array of objects of the file")
     if commented:
         shape.doubt("format.type", "json", "sure", "it holds comments, which the reader leaves out")
     return shape
+
+
+def _objects(form: dict[str, Any], objects: Sequence[dict[str, Any]]) -> Shape:
+    """The shape of objects: columns that they write as arrays, and arrays that may be records."""
+    found = [dict(_lists(item, ())) for item in objects]
+    same = [
+        path for path in (found[0] if found else {})
+        if all(path in lists and not isinstance(lists[path][0], dict) for lists in found)
+    ]  # fmt: skip
+    lengths = [[len(lists[path]) for lists in found] for path in same]
+    abreast = [path for path, size in zip(same, lengths, strict=True) if lengths.count(size) > 1]
+    if len(abreast) > 1 and max(max(size) for size in lengths) > 1:
+        size = lengths[same.index(abreast[0])]
+        abreast = [path for path in abreast if lengths[same.index(path)] == size]
+        rows = []
+        for item, lists in zip(objects, found, strict=True):
+            flat = {
+                name: text for name, text in _flat(item).items()
+                if not any(name == f"{'.'.join(path)}[0]" for path in abreast)
+            }  # fmt: skip
+            for number in range(len(lists[abreast[0]])):
+                own = {".".join(path): str(lists[path][number]) for path in abreast}
+                rows.append({**flat, **own})
+        named = [".".join(path) for path in abreast]
+        shape = Shape({**form, "parallel": named}, rows[:SAMPLE_ROWS])
+        shape.doubt(
+            "format.parallel", ", ".join(named), "likely",
+            "arrays of one length in every object: columns, whose elements at a place are a record",
+        )  # fmt: skip
+        return shape
+    shape = Shape(form, [_flat(item) for item in objects])
+    several = {
+        ".".join(path): len(values)
+        for lists in found for path, values in lists.items()
+        if isinstance(values[0], dict) and len(values) > 1
+    }  # fmt: skip
+    for name, count in several.items():
+        shape.doubt(
+            "format.explode", "nothing", "unsure",
+            f"{name} holds up to {count} objects, of which only the first is looked at; if each is "
+            f"usage of its own, add explode: [{name}]",
+        )  # fmt: skip
+    return shape
+
+
+def _lists(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
+    """Yield the arrays inside an object that hold something, outermost only."""
+    for key, item in value.items():
+        if re.search(r'[.\[\]"$]', key):
+            continue
+        if isinstance(item, dict):
+            yield from _lists(item, (*path, key))
+        elif isinstance(item, list) and item and not isinstance(item[0], list):
+            yield (*path, key), item
 
 
 def _arrays(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
@@ -361,29 +436,54 @@ def _workbook(path: Path) -> Shape:
     }
     best = max(sheets, key=lambda name: len(sheets[name]))
     rows = [[_cell(cell) for cell in row] for row in sheets[best][:SAMPLE_ROWS]]
-    width = max((sum(map(bool, row)) for row in rows), default=0)
-    header = next((n for n, row in enumerate(rows) if sum(map(bool, row)) >= max(1, width - 1)), 0)
+    header = _header_row(rows)
     names = [cell.strip() for cell in rows[header]] if rows else []
     kind = "xls" if path.read_bytes()[:2] != b"PK" else "xlsx"
     form: dict[str, Any] = {"type": kind, "sheet": best}
-    if header:
+    wanted = [name for name in names if name]
+    alike = [
+        name for name, cells in sheets.items()
+        if any(set(wanted) <= {_cell(cell).strip() for cell in row} for row in cells[:50])
+    ]  # fmt: skip
+    bodies = [rows[header + 1 :]]
+    if len(alike) > 1 and len(alike) == len(sheets):
+        form |= {"sheet": "*", "header_has": wanted[:3]}
+        bodies = []
+        for name in alike:
+            cells = [[_cell(cell) for cell in row] for row in sheets[name][:SAMPLE_ROWS]]
+            at = next(n for n, row in enumerate(cells) if set(wanted) <= {c.strip() for c in row})
+            bodies.append(cells[at + 1 :])
+    elif header:
         form["header_row"] = header + 1
-    shape = Shape(
-        form,
-        [
-            {n: c or None for n, c in zip(names, row, strict=False) if n}
-            for row in rows[header + 1 :]
-            if any(row)
-        ],
-    )
-    if len(sheets) > 1:
+    shape = Shape(form, [])
+    body = [
+        (row + [""] * len(names))[: len(names)] for rows_ in bodies for row in rows_ if any(row)
+    ]
+    shape.rows = [
+        {n: c or None for n, c in zip(names, row, strict=True) if n}
+        for row in _without_totals(shape, names, body)
+    ]
+    if form["sheet"] == "*":
+        shape.doubt("format.sheet", "*", "likely", f"{', '.join(alike)} have the same columns")
+    elif len(sheets) > 1:
         others = ", ".join(name for name in sheets if name != best)
         shape.doubt(
             "format.sheet", best, "likely", f"it has the most rows; there are also {others}"
         )
     if header:
-        shape.doubt("format.header_row", str(header + 1), "likely", "the first full row")
+        shape.doubt("format.header_row", str(header + 1), "likely", "the first full row of names")
     return shape
+
+
+def _header_row(rows: Sequence[Sequence[str]]) -> int:
+    """The first row with nearly all columns filled, by words rather than numbers."""
+    width = max((sum(map(bool, row)) for row in rows), default=0)
+    for least in (width, max(1, width - 1)):
+        for number, row in enumerate(rows[:50]):
+            cells = [cell for cell in row if cell]
+            if len(cells) >= least and not any(re.fullmatch(r"[0-9.,:+ -]+", c) for c in cells):
+                return number
+    return next((n for n, row in enumerate(rows) if sum(map(bool, row)) >= max(1, width - 1)), 0)
 
 
 def _cell(value: object) -> str:
@@ -398,10 +498,11 @@ _COMMON, _RARE = ",;\t|", "^~:"
 
 
 def _lines(text: str) -> Shape:
-    lines = [line.rstrip("\r") for line in text.split("\n")]
-    if len(text) >= SAMPLE_BYTES - 4 and len(lines) > 1:
-        lines.pop()  # cut in the middle
-    lines = [line for line in lines if line.strip(" \t\x1a")]
+    numbered = list(enumerate(line.rstrip("\r") for line in text.split("\n")))
+    if len(text) >= SAMPLE_BYTES - 4 and len(numbered) > 1:
+        numbered.pop()  # cut in the middle
+    numbered = [(number, line) for number, line in numbered if line.strip(" \t\x1a")]
+    lines = [line for _, line in numbered]
     delimiter, share, why = _delimiter(lines)
     if delimiter is None:
         return _fixed(lines)
@@ -410,14 +511,36 @@ def _lines(text: str) -> Shape:
     width, _ = widths.most_common(1)[0]
     if share < 0.9 and _record_types(rows):
         return _typed_rows(rows, delimiter)
+    width = max(width, 2) if width > 1 else max(widths)
     shape = Shape({"type": "delimited"}, [])
     if delimiter != ",":
         shape.format["delimiter"] = delimiter
     shape.doubt("format.delimiter", repr(delimiter), "sure" if share == 1 else "likely", why)
-    even = [row for row in rows if len(row) == width]
-    _name_columns(shape, even, rows[0] if len(rows[0]) == width else None)
-    _quoting(shape, lines, width)
+    at = [place for place, row in enumerate(rows) if len(row) == width]
+    even = [rows[place] for place in at]
+    first = even[0] if at and (at[0] == 0 or _is_header(even[0], even[1:])) else None
+    if first is not None and at[0] and _is_header(first, even[1:]):
+        shape.format["header_has"] = [cell.strip() for cell in first if cell.strip()][:3]
+        shape.doubt(
+            "format.header_has", ", ".join(shape.format["header_has"]), "likely",
+            f"{at[0]} lines stand before the names of the columns",
+        )  # fmt: skip
+    if delimiter != ",":
+        _decimal_comma(shape, even)
+    _name_columns(shape, even, first)
+    _quoting(shape, lines[at[0] :], width, numbered[at[0]][0])
     return shape
+
+
+def _decimal_comma(shape: Shape, rows: Sequence[Sequence[str]]) -> None:
+    """Find numbers written 1.234,5, where none is written 1,234.5."""
+    cells = [cell.strip() for row in rows for cell in row]
+    commas = [c for c in cells if re.fullmatch(r"-?([0-9]{1,3}(\.[0-9]{3})+|[0-9]+),[0-9]+", c)]
+    points = [c for c in cells if re.fullmatch(r"-?([0-9]{1,3}(,[0-9]{3})+|[0-9]+)\.[0-9]+", c)]
+    points = [c for c in points if not re.fullmatch(r"-?[0-9]{1,3}\.[0-9]{3}", c)]
+    if commas and not points:
+        shape.format["decimal_comma"] = True
+        shape.doubt("format.decimal_comma", "true", "likely", f"numbers such as {commas[0]}")
 
 
 def _split(line: str, delimiter: str) -> list[str]:
@@ -463,13 +586,24 @@ def _sniffed(sample: str) -> str | None:
         return None
 
 
-def _quoting(shape: Shape, lines: Sequence[str], width: int) -> None:
+def _quoting(shape: Shape, lines: Sequence[str], width: int, before: int) -> None:
+    """Find out what quotes enclose in ``lines``, which stand after so many others."""
     if any(line.count('"') % 2 for line in lines[:SAMPLE_ROWS]):
         delimiter = shape.format.get("delimiter", ",")
-        whole = "\n".join(lines)
-        joined = list(csv.reader(io.StringIO(whole), delimiter=delimiter))
-        if len(joined) < len(lines) and all(len(row) == width for row in joined):
+        try:
+            joined = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter))
+        except csv.Error:
+            joined = []
+        if 0 < len(joined) < len(lines) and all(len(row) == width for row in joined):
             shape.format["multiline"] = True
+            if shape.format.pop("header_has", None):
+                shape.format["skip_rows"] = before
+            names = shape.names
+            if shape.named:
+                shape.rows = [
+                    {n: (c if c.strip() else None) for n, c in zip(names, row, strict=True)}
+                    for row in joined[1:] if len(names) == width
+                ]  # fmt: skip
             shape.doubt("format.multiline", "true", "likely", "quoted cells hold line ends")
         else:
             shape.doubt("format.quote", '"', "unsure", "some quote is opened and never closed")
@@ -506,6 +640,15 @@ def _name_columns(shape: Shape, rows: list[list[str]], first: list[str] | None) 
             "unsure",
             "the file has no header; give the columns the carrier's names",
         )
+    body = _without_totals(shape, names, body)
+    shape.rows = [
+        {n: (c if c.strip() else None) for n, c in zip(names, row, strict=True) if n}
+        for row in body
+    ]
+
+
+def _without_totals(shape: Shape, names: Sequence[str], body: list[list[str]]) -> list[list[str]]:
+    """Leave out rows that repeat the sum of others, and filter them."""
     for number, name in enumerate(names):
         words = Counter(row[number].strip() for row in body)
         for word in ("Total", "TOTAL", "total", "Summe", "Gesamt", "Sum"):
@@ -515,13 +658,11 @@ def _name_columns(shape: Shape, rows: list[list[str]], first: list[str] | None) 
                     "filter.total_row",
                     f"{name} = {word}",
                     "likely",
-                    "such rows repeat the sum of others",
+                    "such rows repeat the sum of others; state them as control totals instead: "
+                    f"control: {{when: {{field: {name}, equals: {word}}}, totals: ...}}",
                 )
                 body = [row for row in body if row[number].strip() != word]
-    shape.rows = [
-        {n: (c if c.strip() else None) for n, c in zip(names, row, strict=True) if n}
-        for row in body
-    ]
+    return body
 
 
 def _is_header(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
@@ -543,7 +684,9 @@ def _is_header(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
 
 def _record_types(rows: Sequence[Sequence[str]]) -> bool:
     kinds = Counter(row[0].strip() for row in rows)
-    return len(kinds) <= max(2, min(8, len(rows) // 2)) and all(
+    widths = {(row[0].strip(), len(row)) for row in rows}
+    even = len(widths) == len(kinds) <= 8 and len({width for _, width in widths}) > 2
+    return (even or len(kinds) <= max(2, min(8, len(rows) // 2))) and all(
         re.fullmatch(r"[A-Za-z0-9]{1,4}", kind) for kind in kinds
     )
 
