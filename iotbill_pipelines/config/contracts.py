@@ -208,7 +208,9 @@ def _row(
             )
             problems += [
                 _problem(document, (*at, "terms", *inner), rule)
-                for inner, rule in check_terms(terms, catalog)
+                for inner, rule in check_terms(
+                    terms, catalog, line_item=contract.service is not None
+                )
                 if inner[0] in contract.terms
             ]
     row = {

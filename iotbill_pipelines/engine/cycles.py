@@ -39,10 +39,14 @@ _CYCLE_MONTH = pa.schema(
 )
 
 
+USED = ("usage", "overage", "combined")
+"""Kinds of charges whose windows count usage."""
+
+
 def first_day(cycles: Iterable[str], bill_days: Iterable[int | None], period: Month) -> date:
     """Return the earliest local day of the windows that settle in a period.
 
-    ``cycles`` are those of the usage and overage charges in use (:class:`calendars.Cycle` as text),
+    ``cycles`` are those of the charges in use that count usage (:class:`calendars.Cycle` as text),
     ``bill_days`` those of all accounts, None being the first of the month.
     """
     return min(
@@ -74,7 +78,7 @@ def load_windows(compute: Compute, period: Month) -> None:
     windows: list[dict[str, object]] = []
     months: list[dict[str, object]] = []
     own = True
-    used = {row["cycle"] for row in cycles if row["kind"] in ("usage", "overage")}
+    used = {row["cycle"] for row in cycles if row["kind"] in USED}
     for text in sorted({row["cycle"] for row in cycles}):
         cycle = Cycle.parse(text)
         for day in sorted({*days, 1}):

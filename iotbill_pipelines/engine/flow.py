@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 
 import pyarrow as pa
 
-from iotbill_pipelines.engine import charge, cycles, estimate, guide, mediate, rate, settle
+from iotbill_pipelines.engine import charge, combine, cycles, estimate, guide, mediate, rate, settle
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.contract import stage as contract
@@ -117,6 +117,27 @@ def settle_period(
     ``closed_activations`` (:data:`schemas.SERVICE_ACTIVATION`) are dates of first use that stay
     because their period is closed; ``service_activation`` has those of this period.
     """
+    open_period(compute, period, carried, closed_activations=closed_activations)
+    rate.sum_period(compute)
+    rate.settle_allowances(compute)
+    settle.settle(compute)
+    charge.charge(compute)
+    combine.combine(compute)
+    if not earlier:
+        compute.load("earlier_charge", DESIRED_CHARGE.arrow_schema.empty_table())
+    contract.settle(compute, period)
+
+
+def open_period(
+    compute: Compute,
+    period: Month,
+    carried: Mapping[str, pa.Table] | None = None,
+    *,
+    closed_activations: pa.Table | None = None,
+) -> None:
+    """Define who has what in a usage period, before anything is summed: the relations that
+    :func:`settle_period` begins with. Days of services on offers and in states, first use, windows,
+    prices by day, which pools are open to whom, free units that earlier windows left."""
     coming = period + 1
     rows = [_period_row(period, advance_only=False), _period_row(coming, advance_only=True)]
     compute.load("charge_period", pa.Table.from_pylist(rows, schema=_CHARGE_PERIOD))
@@ -136,13 +157,6 @@ def settle_period(
     before = carried or {}
     settle.open_plans(compute, before.get("pool_lot"))
     rate.open_allowances(compute, before.get("allowance_lot"))
-    rate.sum_period(compute)
-    rate.settle_allowances(compute)
-    settle.settle(compute)
-    charge.charge(compute)
-    if not earlier:
-        compute.load("earlier_charge", DESIRED_CHARGE.arrow_schema.empty_table())
-    contract.settle(compute, period)
 
 
 _CHARGE_PERIOD = pa.schema(

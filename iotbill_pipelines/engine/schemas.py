@@ -624,7 +624,7 @@ CATALOG = {
             charge_id            VARCHAR id
             offer_id             VARCHAR? offer; null for a share plan's overage
             product_id           VARCHAR product
-            kind                 VARCHAR usage, recurring, transition, overage
+            kind                 VARCHAR usage, recurring, transition, overage, combined
             external_code        VARCHAR? charge code on the vendor's invoice
             usage_class          VARCHAR? for usage and overage
             unit_size            BIGINT  class units per priced unit: 1000000 for a decimal MB
@@ -638,6 +638,7 @@ CATALOG = {
             increment_point      VARCHAR record, session, service_period or pool_period
             allowance_quantity   BIGINT  free units per service and period, before tiers
             allowance_events     BIGINT  free records per service and period, the earliest
+            allowance_by_days    BOOLEAN free units are granted for days on the offer, not whole
             allowance_windows    BIGINT  windows after theirs in which unused free units can be used
             once_quantity        BIGINT  free units granted once, on a service's first day
             once_days            BIGINT  days that those can be used
@@ -656,6 +657,20 @@ CATALOG = {
             transition_after_days BIGINT days in the state left, at least
             """,
             key="charge_id",
+        ),
+        _table(
+            "charge_measure",
+            "What a combined charge measures: a row per measure in blocks, per bound of one in "
+            "steps (SP-28).",
+            """
+            charge_id          VARCHAR combined charge
+            measure_no         BIGINT  place among the charge's measures, from 1
+            step_no            BIGINT  place among the measure's bounds, from 1
+            measured_charge_id VARCHAR? usage charge that counts; null = services of the offer
+            each_quantity      BIGINT  class units of a started block; 0 = steps
+            bound_quantity     BIGINT? inclusive end of the step, class units; null = blocks
+            """,
+            key="charge_id measure_no step_no",
         ),
         _table(
             "price",
@@ -876,7 +891,7 @@ CHARGE_COMPONENT = _table(
     service_id   VARCHAR service
     charge_id    VARCHAR charge
     component_id VARCHAR stable key: price id, or segment start and price id, or pool id
-    kind         VARCHAR usage, segment, transition, pool_share, minimum, shortfall, ...
+    kind         VARCHAR usage, segment, transition, pool_share, combined, shortfall, ...
     detail       VARCHAR arithmetic in words and numbers
     records      BIGINT  usage records
     quantity     BIGINT  class units, or days
@@ -898,7 +913,7 @@ DESIRED_CHARGE = _table(
     service_id     VARCHAR service
     charge_id      VARCHAR charge
     product_id     VARCHAR product
-    kind           VARCHAR usage, recurring, transition, overage, shortfall, termination_fee
+    kind           VARCHAR usage, recurring, transition, overage, discount, shortfall, ...
     linear         BOOLEAN a correction is a delta, not a reversal (RULEBOOK §11)
     records        BIGINT  usage records behind it
     quantity       BIGINT  class units, or days
@@ -921,7 +936,7 @@ BOOKED_CHARGE = _table(
     service_id     VARCHAR service
     charge_id      VARCHAR charge
     product_id     VARCHAR product
-    kind           VARCHAR usage, recurring, transition, overage, shortfall, termination_fee
+    kind           VARCHAR usage, recurring, transition, overage, discount, shortfall, ...
     gl_class       VARCHAR the product's GL class when it was booked
     tax_code       VARCHAR the product's tax code when it was booked
     currency       VARCHAR ISO 4217
@@ -948,7 +963,7 @@ BOOKING = _table(
     service_id     VARCHAR service
     charge_id      VARCHAR charge
     product_id     VARCHAR product
-    kind           VARCHAR usage, recurring, transition, overage, shortfall, termination_fee
+    kind           VARCHAR usage, recurring, transition, overage, discount, shortfall, ...
     gl_class       VARCHAR GL class
     tax_code       VARCHAR tax code
     currency       VARCHAR ISO 4217

@@ -50,6 +50,11 @@ def _unused(value: object) -> bool:
     return value is False
 
 
+def _whole_allowance(value: object) -> bool:
+    """The same for allowances that are not prorated."""
+    return value == "none"
+
+
 Money = Annotated[Decimal, BeforeValidator(_no_float)]
 Rate = Annotated[Decimal, BeforeValidator(_no_float), Field(decimal_places=RATE_SCALE)]
 
@@ -318,6 +323,30 @@ class OnceAllowance(Terms):
     days: int = Field(ge=1, le=36_500)
 
 
+class Measure(Terms):
+    """One of several measures of a combined charge: what a usage charge counts, or services.
+
+    ``each`` makes started blocks of so many priced units; ``steps`` are inclusive bounds: up to the
+    first a measure comes to 1, up to the second to 2, beyond the last to one more. Units are those
+    of the measured charge (``per``).
+    """
+
+    charge: str | None = None
+    services: bool = False
+    each: Rate | None = Field(None, gt=0)
+    steps: list[Rate] = []
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Measure:
+        if (self.charge is not None) == self.services:
+            raise ValueError("measure either a charge or services: true")
+        if (self.each is not None) == bool(self.steps):
+            raise ValueError("give either each or steps")
+        if self.steps != sorted(set(self.steps)) or any(step <= 0 for step in self.steps):
+            raise ValueError("steps must rise from above 0")
+        return self
+
+
 class Charge(Terms):
     """A priced item of an offer.
 
@@ -330,6 +359,9 @@ class Charge(Terms):
     ``time_policy`` says what a record that lasts beyond a time window is rated by: its start, or
     split at the border, the default for durations (RT-18).
 
+    ``allowance_proration: days`` grants a service the part of its free units that its days on the
+    offer have in the window, whole class units only; by default any day grants all (ST-22).
+
     ``allowance_rollover`` lets free units that are left be used for so many windows more; ``once``
     grants some only once. First the window's own are used, then those carried over, then the ones
     granted once, then those of share plans (SP-22).
@@ -338,12 +370,15 @@ class Charge(Terms):
     allowances, tiers, least and greatest amounts start anew in each, and each is settled with the
     month that holds its last day. Left out, it is the payer's billing month; usage that draws from
     a share plan has the plan's cycle.
+
+    A charge of kind ``combined`` prices the greatest of its ``measures`` (SP-28): each is what a
+    usage charge of the same offer counts in the window, or its services, in blocks or steps.
     """
 
     id: str
     product: str
     per: str = "count"
-    kind: Literal["usage", "recurring", "transition", "overage"]
+    kind: Literal["usage", "recurring", "transition", "overage", "combined"]
     external_code: str | None = None
     increment: Increment = Increment()
     counts: Literal["quantity", "events", "cost"] = "quantity"
@@ -353,6 +388,7 @@ class Charge(Terms):
     ) = None
     scope: Literal["service", "account"] = "service"
     allowance: Rate = Decimal(0)
+    allowance_proration: Literal["none", "days"] = Field("none", exclude_if=_whole_allowance)
     allowance_rollover: int = Field(0, ge=0, le=120, exclude_if=_absent)
     once: OnceAllowance | None = Field(None, exclude_if=_absent)
     allowance_events: int = Field(0, ge=0)
@@ -364,6 +400,7 @@ class Charge(Terms):
     rounding: RoundingMode = RoundingMode.HALF_UP
     time_policy: Literal["start_time", "split"] | None = None
     surcharges: list[Surcharge] = Field([], max_length=8)
+    measures: list[Measure] = Field([], exclude_if=_absent)
     billing: Literal["advance", "arrears"] = "arrears"
     basis: ProrationBasis = ProrationBasis.ACTUAL
     cycle: CycleTerms | None = Field(None, exclude_if=_absent)
@@ -910,6 +947,49 @@ class _Compiler:
             if charge.kind == "transition" and cycle is not None:
                 raise TermsError((*where, "cycle"), "a transition happens once; remove cycle")
             self._charge(where, charge, offer.id, offer.currency, zones, None, cycle=cycle)
+        for number, charge in enumerate(offer.charges):
+            self._measures((*path, "charges", number), charge, offer)
+
+    def _measures(self, path: tuple[str | int, ...], charge: Charge, offer: Offer) -> None:
+        """Rows of ``charge_measure``: one per measure in blocks, one per bound of one in steps."""
+        if (charge.kind == "combined") != bool(charge.measures):
+            raise TermsError((*path, "measures"), "a combined charge, and no other, has measures")
+        if charge.kind != "combined":
+            return
+        for name in _OF_WHAT_IS_COUNTED:
+            if getattr(charge, name) != Charge.model_fields[name].default:
+                raise TermsError((*path, name), "write it on the charges that are measured")
+        if charge.per != "count":
+            raise TermsError((*path, "per"), "blocks and steps are counted; write per: count")
+        known = {other.id: other for other in offer.charges if other.kind == "usage"}
+        for number, measure in enumerate(charge.measures):
+            where = (*path, "measures", number)
+            size = 1
+            if measure.charge is not None:
+                self._known((*where, "charge"), measure.charge, known, "usage charge of the offer")
+                measured = known[measure.charge]
+                size = self._unit(where, measured.per)
+                if measured.counts == "cost" or measured.pooled:
+                    raise TermsError((*where, "charge"), "measures count use that is priced here")
+                if (measured.cycle or CycleTerms()) != (charge.cycle or CycleTerms()):
+                    raise TermsError((*where, "charge"), "give both charges the same cycle")
+                if measured.scope == "account" and charge.scope != "account":
+                    raise TermsError((*where, "charge"), "it counts accounts; write scope: account")
+            for step, bound in enumerate(measure.steps or [None], 1):
+                self.rows["charge_measure"].append(
+                    {
+                        "charge_id": charge.id,
+                        "measure_no": number + 1,
+                        "step_no": step,
+                        "measured_charge_id": measure.charge,
+                        "each_quantity": 0
+                        if measure.each is None
+                        else _whole((*where, "each"), measure.each * size),
+                        "bound_quantity": None
+                        if bound is None
+                        else _whole((*where, "steps", step - 1), bound * size),
+                    }
+                )
 
     @staticmethod
     def _one_charge(
@@ -970,6 +1050,7 @@ class _Compiler:
                 "increment_subsequent": charge.increment.subsequent,
                 "increment_point": charge.increment.point,
                 "allowance_quantity": _whole((*path, "allowance"), charge.allowance * size),
+                "allowance_by_days": charge.allowance_proration == "days",
                 "allowance_windows": charge.allowance_rollover,
                 "once_quantity": 0
                 if charge.once is None
@@ -994,14 +1075,13 @@ class _Compiler:
                 "transition_after_days": charge.after_days,
             }
         )
-        if charge.kind in ("usage", "overage"):
+        if charge.kind in ("usage", "overage", "combined"):
             self._fallback(path, charge)
         _unique((*path, "surcharges"), (surcharge.id for surcharge in charge.surcharges))
         known_zones = {rule.zone for rule in zones.rules} if zones else set()
         for number, price in enumerate(charge.prices):
             where = (*path, "prices", number)
-            if charge.kind != "usage" and (price.time or price.when or charge.surcharges):
-                raise TermsError(where, "times, conditions and surcharges are for usage")
+            self._fits(where, charge, price)
             if price.zone is not None:
                 self._known((*where, "zone"), price.zone, known_zones, "zone")
             if price.state is not None:
@@ -1009,6 +1089,18 @@ class _Compiler:
             if price.time is not None:
                 self._known((*where, "time"), price.time, self.windows, "time window")
             self._price(where, charge, number, price, size)
+
+    @staticmethod
+    def _fits(path: tuple[str | int, ...], charge: Charge, price: Price) -> None:
+        """Refuse conditions of a price that charges of this kind have no use for."""
+        if charge.kind != "usage" and (price.time or price.when or charge.surcharges):
+            raise TermsError(path, "times, conditions and surcharges are for usage")
+        if charge.kind != "combined":
+            return
+        if price.zone or price.state or price.connect_fee:
+            raise TermsError(path, "zones, states and connect fees are for what is measured")
+        if price.counted != "period":
+            raise TermsError((*path, "counted"), "a combined charge counts its window")
 
     @staticmethod
     def _counting(path: tuple[str | int, ...], charge: Charge, cycle: CycleTerms | None) -> None:
@@ -1026,15 +1118,7 @@ class _Compiler:
             raise TermsError(
                 (*path, "pooled"), "a pool takes sums of quantities per service, nothing else"
             )
-        if charge.allowance_rollover or charge.once is not None:
-            single = charge.scope == "service" and all(p.counted == "period" for p in charge.prices)
-            weekly = cycle is not None and cycle.every == "week"
-            if not (plain and single) or weekly:
-                raise TermsError(
-                    (*path, "allowance_rollover" if charge.allowance_rollover else "once"),
-                    "free units that last are for sums of quantities per service, counted by the "
-                    "month or longer",
-                )
+        _Compiler._lasting(path, charge, cycle, plain=plain)
         if charge.increment.point == "pool_period":
             raise TermsError(
                 (*path, "increment", "point"),
@@ -1065,6 +1149,28 @@ class _Compiler:
                 )
             if price.connect_fee and charge.pooled:
                 raise TermsError((*where, "connect_fee"), "pooled usage pays no connect fee")
+
+    @staticmethod
+    def _lasting(
+        path: tuple[str | int, ...], charge: Charge, cycle: CycleTerms | None, *, plain: bool
+    ) -> None:
+        """Refuse free units by days, or for longer than a window, where nothing tells which."""
+        if charge.allowance_proration == "days" and (
+            charge.scope != "service" or charge.allowance_rollover or charge.once is not None
+        ):
+            raise TermsError(
+                (*path, "allowance_proration"),
+                "days prorate free units of a service that do not last beyond their window",
+            )
+        if charge.allowance_rollover or charge.once is not None:
+            single = charge.scope == "service" and all(p.counted == "period" for p in charge.prices)
+            weekly = cycle is not None and cycle.every == "week"
+            if not (plain and single) or weekly:
+                raise TermsError(
+                    (*path, "allowance_rollover" if charge.allowance_rollover else "once"),
+                    "free units that last are for sums of quantities per service, counted by the "
+                    "month or longer",
+                )
 
     def _fallback(self, path: tuple[str | int, ...], charge: Charge) -> None:
         open_prices = [
@@ -1196,6 +1302,12 @@ class _Compiler:
                 path, f"unknown unit {unknown}; known: {', '.join(sorted(UNIT_SIZES))}"
             ) from None
 
+
+_OF_WHAT_IS_COUNTED = (
+    *("increment", "counts", "aggregation", "pooled", "surcharges", "time_policy"),
+    *("allowance", "allowance_events", "allowance_amount", "allowance_rollover", "once"),
+)
+"""Keys that say how a usage charge counts; one that combines charges counts nothing itself."""
 
 OVERRIDES_A_SCOPE = 100_000_000
 """Priorities of one scope of overrides end where those of the next begin."""

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from iotbill_pipelines.config.alerts import AlertPolicy, SecretMissing, address, read_alert_policy
-from iotbill_pipelines.operations.incidents import find_incidents
+from iotbill_pipelines.operations.incidents import TOLD_ONCE, find_incidents
 from iotbill_pipelines.operations.locks import advisory_lock
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import messages
@@ -215,6 +215,8 @@ def _due(
             continue
         if opened is None or (incident.severity == "block" and opened.severity == "warn"):
             due.append(_Due(incident, "opened", False))
+        elif incident.code in TOLD_ONCE:
+            continue
         elif hours and now - opened.sent_at >= timedelta(hours=hours):
             due.append(_Due(incident, "opened", True))
     return due

@@ -21,7 +21,7 @@ from iotbill_pipelines.config.close import ClosePolicy, read_close_policy
 from iotbill_pipelines.engine.calendars import Month, months_between
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.contract.stage import first_month
-from iotbill_pipelines.engine.cycles import first_day
+from iotbill_pipelines.engine.cycles import USED, first_day
 from iotbill_pipelines.engine.flow import CARRIED, settle_period
 from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import (
@@ -113,7 +113,7 @@ def first_day_of_use(snapshot: Snapshot, period: Month) -> date:
     charges = pq.read_table(snapshot.file("charge"), columns=["cycle", "kind"]).to_pylist()
     accounts = pq.read_table(snapshot.file("account"), columns=["bill_day"])
     return first_day(
-        {row["cycle"] for row in charges if row["kind"] in ("usage", "overage")},
+        {row["cycle"] for row in charges if row["kind"] in USED},
         set(accounts["bill_day"].to_pylist()),
         period,
     )

@@ -63,7 +63,7 @@ def take_over(session: Session, book: ContractBook, catalog: Catalog, now: datet
         copies = {row["contract_id"]: row["terms"] for row in tables["contract_terms"].to_pylist()}
         for row in tables["contract"].to_pylist():
             terms = effective_terms(copies.get(row["contract_id"]), row["own_terms"])
-            for path, rule in check_terms(terms, catalog):
+            for path, rule in check_terms(terms, catalog, line_item=row["service_id"] is not None):
                 raise ContractError(row["contract_id"], f"{'.'.join(map(str, path))}: {rule}")
     except ContractError as error:
         raise ReferenceDataError(str(error)) from None

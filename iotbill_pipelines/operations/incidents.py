@@ -28,6 +28,9 @@ from iotbill_pipelines.storage import statements
 TOLD_ELSEWHERE = ("feeds", "data_quality")
 """Gates whose findings are incidents of their own, file by file and day by day."""
 
+TOLD_ONCE = ("contract_ends", "contract_lapsed")
+"""Reminders by date: each is told on its day and not again, the next day has its own."""
+
 LONGEST_MESSAGE = 600
 _LONGEST_ALERT = timedelta(days=400)
 

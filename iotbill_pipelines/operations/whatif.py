@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.config.catalog import CatalogSource, canonical_json, read_catalog
 from iotbill_pipelines.engine.calendars import Month, months_between
-from iotbill_pipelines.engine.cycles import first_day
+from iotbill_pipelines.engine.cycles import USED, first_day
 from iotbill_pipelines.engine.flow import rate_month, settle_period
 from iotbill_pipelines.engine.mediate import Policies
 from iotbill_pipelines.engine.money import of_minor
@@ -36,14 +36,18 @@ from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.documents import ColumnFormat, Sheet, write_workbook
 from iotbill_pipelines.storage.reference import as_known_at
 
-Cause = Literal["pool", "allowance", "tier", "price", "recurring", "one_time", "commitment"]
+Cause = Literal[
+    "pool", "allowance", "tier", "price", "recurring", "one_time", "discount", "commitment"
+]
 
 _OF_KIND: Mapping[str, Cause] = {
     "usage": "price",
     "overage": "pool",
     "recurring": "recurring",
     "transition": "one_time",
+    "discount": "discount",
     "shortfall": "commitment",
+    "commit_overage": "commitment",
     "termination_fee": "one_time",
 }
 
@@ -146,7 +150,7 @@ class _Usage:
 def _first_day(reference: Mapping[str, pa.Table], catalog: Catalog, period: Month) -> date:
     """The earliest local day whose usage settles in the period under a catalog."""
     rows = compile_catalog(catalog)["charge"].select(["cycle", "kind"]).to_pylist()
-    used = {row["cycle"] for row in rows if row["kind"] in ("usage", "overage")}
+    used = {row["cycle"] for row in rows if row["kind"] in USED}
     return first_day(used, reference["account"]["bill_day"].to_pylist(), period)
 
 

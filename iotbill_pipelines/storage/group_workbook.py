@@ -36,6 +36,7 @@ KINDS: Mapping[str, str] = {
     "usage": "Usage",
     "overage": "Pool overage",
     "transition": "One-time",
+    "discount": "Discount",
 }
 """Kinds of charges in the words of a customer."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published_examples import matches, peer_cases, worked_example, worked_ids
+from published_examples import matches, worked_example, worked_ids
 
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.contract import (
@@ -19,8 +19,6 @@ from iotbill_pipelines.engine.contract import (
     ContractPrice,
     ContractTerms,
     DatedRate,
-    Discount,
-    DiscountableLine,
     EarlyTermination,
     Penalty,
     PenaltyTier,
@@ -33,8 +31,6 @@ from iotbill_pipelines.engine.contract import (
     Suspension,
     alert_dates,
     commitment_windows,
-    discount_lines,
-    draw_commitment,
     evaluate,
     extended_end,
     forecast,
@@ -49,7 +45,6 @@ from iotbill_pipelines.engine.contract import (
 
 Facts = dict[str, Any]
 D = Decimal
-CENT = D("0.01")
 PENALTY = Penalty(product_id="shortfall")
 
 
@@ -334,111 +329,3 @@ def test_worked_example(shared: Path, case_id: str) -> None:
 
 def test_no_worked_example_of_contracts_is_left_out(shared: Path) -> None:
     assert worked_ids(shared, "contract") == set(WORKED)
-
-
-def peer_minimum(case: Facts) -> Facts:
-    definition, usage = case["definition"], case["usage"]
-    if "minimum_cents" in definition:
-        floor = D(definition["minimum_cents"]) * CENT
-        lines = [
-            line(D(cents) * CENT, key=f"{number}")
-            for number, cents in enumerate(
-                [
-                    definition.get("subscription_cents", 0),
-                    usage.get("used_cents", 0),
-                    *usage.get("billed_usage_cents", []),
-                ]
-            )
-        ]
-        start = date(2026, 1, 1)
-        if "proration" in definition:
-            days, whole = (int(part) for part in definition["proration"].split() if part.isdigit())
-            assert whole == 31
-            start = date(2026, 2, 1) - timedelta(days=days)
-        promised = minimum(floor)
-        signed = contract(start, date(2027, 1, 1), 12, commitments=(promised,))
-        window = next(commitment_windows(signed, "min", date(2027, 1, 1)))
-        return {"true_up_cents": int(evaluate(signed, promised, window, lines).penalty / CENT)}
-    lines = [
-        line(definition["subscription"], key="fee"),
-        line(D(definition["per_unit"]) * D(usage["units"])),
-    ]
-    found = shortfall(minimum(definition["minimum"]), *lines)
-    total = sum((one.amount for one in lines), found.penalty)
-    return {"true_up": found.penalty, "invoice_total": total}
-
-
-def peer_overage(case: Facts) -> Facts:
-    definition = case["definition"]
-    drawn = draw_commitment(
-        [(k, D(v) * D(definition["per_unit"][k])) for k, v in case["usage"].items()],
-        D(definition["commit"]),
-        overage_factor=D(definition["overage_factor"]),
-    )
-    parts = [drawn.utilized, *(overage for _, _, overage in drawn.parts)]
-    return {"amount": D(int(drawn.amount)), "parts": [D(int(part)) for part in parts]}
-
-
-def peer_windows(case: Facts) -> Facts:
-    """A commitment of its own for each hour; its price depends on the time of day."""
-    (bucket, inside), outside = (
-        next((k, v) for k, v in case["definition"].items() if k != "else"),
-        case["definition"]["else"],
-    )
-    first, last = bucket.removeprefix("in_bucket_").split("_")
-    totals = {"amount": D(0), "utilized": D(0), "overage": D(0), "true_up": D(0)}
-    for hour, units in case["usage"].items():
-        price = inside if first <= hour[:2] < last else outside
-        rate = D(price["per_unit"])
-        commit = D(price.get("commit", 0)) or D(price.get("commit_units", 0)) * rate
-        drawn = draw_commitment(
-            [(hour, D(units) * rate)],
-            commit,
-            overage_factor=D(price.get("overage_factor", 1)),
-            true_up=price.get("true_up", False),
-        )
-        if not commit:  # no commitment: everything is ordinary use
-            totals["utilized"] += D(int(drawn.overage))
-        else:
-            totals["utilized"] += D(int(drawn.utilized))
-            totals["overage"] += D(int(drawn.overage))
-        totals["true_up"] += D(int(drawn.true_up))
-        totals["amount"] += D(int(drawn.amount))
-    return totals
-
-
-def peer_percent_discount(case: Facts) -> Facts:
-    (found,) = discount_lines(
-        [DiscountableLine("l", "c", D(case["usage"]["price"]))],
-        [Discount(id="d", percent=D(case["definition"]["percent_off"]))],
-        case["definition"]["currency"].upper(),
-    )
-    return {"discount": found.discount, "final": found.amount}
-
-
-def peer_penny(case: Facts) -> Facts:
-    lines = [
-        DiscountableLine(f"{number}", "c", D(cents) * CENT)
-        for number, cents in enumerate(case["usage"]["lines_cents"])
-    ]
-    off = Discount(id="d", amount=D(case["definition"]["discount_cents"]) * CENT)
-    found = discount_lines(lines, [off], "EUR")
-    return {"after_cents": [int(one.amount / CENT) for one in found]}
-
-
-PEERS: dict[str, Callable[[Facts], Facts]] = {
-    "minimum_spend_true_up": peer_minimum,
-    "charge_minimum_true_up": peer_minimum,
-    "commitment_overage_across_features": peer_overage,
-    "window_commitment_time_of_day": peer_windows,
-    "percent_discount_currency_rounding": peer_percent_discount,
-    "penny_allocation": peer_penny,
-}
-
-
-@pytest.mark.parametrize("model", PEERS)
-def test_peer_cases(shared: Path, model: str) -> None:
-    for case in peer_cases(shared, model):
-        found = PEERS[model](case)
-        expected = {k: v for k, v in case["expected"].items() if k != "precise_cents"}
-        assert matches(found, expected), (case["id"], found, expected)

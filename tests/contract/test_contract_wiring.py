@@ -28,6 +28,7 @@ from iotbill_pipelines.engine.schemas import REFERENCE
 from iotbill_pipelines.engine.terms import Product
 from iotbill_pipelines.operations import booking, charges, contracts
 from iotbill_pipelines.operations.explaining import explain_period
+from iotbill_pipelines.operations.report import load_figures
 from iotbill_pipelines.operations.trace import UnknownId
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import reference
@@ -126,6 +127,18 @@ def test_a_shortfall_is_booked_once_and_moves_with_what_comes_late(ws: Workspace
     for month in (1, 2):
         close(ws, month)
     assert shortfalls(ws) == []
+    (cockpit,) = [
+        each for each in load_figures(ws, Month(2026, 2)).statements if each.title == "Commitments"
+    ]
+    # 20.00 in 59 of 90 days: 30.51 at this pace, of 100.00
+    assert cockpit.rows == (
+        (
+            ("C1", "K spend", "2026-01-01 to before 2026-04-01", "EUR", "100", "20", "30.51",
+             "69.49", "100", "", ""),
+            "EUR",
+            (6949,),
+        ),
+    )  # fmt: skip
     (ws.configs / "contracts" / "b.yaml").write_text(
         TEMPLATE.replace("quarterly", "other").replace("VALUE", "999.00")
     )
@@ -278,6 +291,35 @@ def test_the_commented_example_loads_and_signs() -> None:
 
 def test_the_published_schema_is_the_one_of_the_code() -> None:
     assert (ROOT / "docs" / "contract.schema.json").read_text() == contract_schema()
+
+
+def test_discounts_are_booked_beside_their_charges_and_explained(ws: Workspace) -> None:
+    add_service(ws, "S2", date(2026, 1, 1))
+    document = ws.configs / "contracts" / "a.yaml"
+    document.write_text(
+        document.read_text().replace("start: 2026-01-01}", "start: 2026-01-01, terms: {discounts:"
+            " [{id: third, percent: '33.333'}, {id: one, amount: '1.00', charges: [fee]}]}}")
+    )  # fmt: skip
+    close(ws, 1)
+    close(ws, 1)
+    with ws.engine.connect() as connection:
+        booked = connection.execute(
+            sa.text("select service_id, charge_id, product_id, gl_class, amount from booked_charge"
+                    " where kind = 'discount' order by service_id, charge_id")
+        ).fetchall()  # fmt: skip
+    # 33.333 % of 20.00 is 6.67, parted 3.34 and 3.33; then 1.00 off 13.33, of 6.66 and 6.67
+    assert [tuple(row) for row in booked] == [
+        ("S1", "K/one/fee", "subscription", "recurring", D("-0.5000")),
+        ("S1", "K/third/fee", "subscription", "recurring", D("-3.3400")),
+        ("S2", "K/one/fee", "subscription", "recurring", D("-0.5000")),
+        ("S2", "K/third/fee", "subscription", "recurring", D("-3.3300")),
+    ]
+    told = {(e.unit.service_id, e.unit.charge_id): e for e in explain_period(ws, Month(2026, 1))}
+    assert len(told) == 6 and all(each.agrees for each in told.values())
+    words = [step.text for step in told["S1", "K/third/fee"].steps]
+    assert words == [
+        "33.333 % off charges of together EUR 20.00: 6.67", "of 10.00 of this charge 3.34",
+    ]  # fmt: skip
 
 
 def test_contracts_are_told_and_ending_them_is_tried_without_writing(ws: Workspace) -> None:

@@ -173,6 +173,30 @@ def test_linear_prices_scale_linearly() -> None:
     assert hundredfold == {key: 100 * amount for key, amount in once.items()}
 
 
+@pytest.mark.parametrize("seed", seeds(65, 1))
+def test_a_reversal_of_every_record_leaves_nothing_of_it(seed: int) -> None:
+    """Tiers, allowances, increments, pools: what is taken back costs what it cost, exactly."""
+    business = make_business(seed, 200)
+    none, both = deepcopy(business), deepcopy(business)
+    none.usage = []
+    both.usage += [
+        {
+            **row,
+            "quantity": -row["quantity"],
+            "dedup_key": f"{row['dedup_key']} back",
+            "content_hash": f"{row['content_hash']}b",
+            "file_key": row["file_key"] + 1000,
+        }
+        for row in business.usage
+    ]
+    assert any(row[9] for row in charged(business) if row[6])
+
+    def owed(found: Charges) -> Charges:
+        return [row for row in found if row[9]]
+
+    assert owed(charged(both)) == owed(charged(none))
+
+
 def test_chunks_rated_apart_equal_all_at_once() -> None:
     """Records of different keys can be rated in any split; only keys must stay together."""
     business = make_business(70, 300)

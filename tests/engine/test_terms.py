@@ -141,7 +141,14 @@ def test_terms_become_rows_in_class_units() -> None:
     assert transitions == {("NEW", "active"), ("active", "ended")}
 
 
-CHARGE = "offers.0.charges.0"
+CHARGE, MORE = "offers.0.charges.0", "offers.0.charges.4"
+BLOCKS = {"charge": "text", "each": 10}
+
+
+def combined(**terms: object) -> dict[str, object]:
+    """A charge that counts blocks of messages, and what is wrong with it."""
+    plain = {"id": "blocks", "product": "fee", "kind": "combined", "measures": [BLOCKS]}
+    return {**plain, "prices": [{"rate": "5"}], **terms}
 
 
 @pytest.mark.parametrize(
@@ -210,6 +217,44 @@ CHARGE = "offers.0.charges.0"
             "offers.0.charges.4.product",
             "charges 'text' and 'other' both price sms",
         ),
+        (f"{CHARGE}.measures", [BLOCKS], f"{CHARGE}.measures", "a combined charge, and no other"),
+        ("offers.0.charges.4", combined(measures=[]), f"{MORE}.measures", "and no other, has"),
+        ("offers.0.charges.4", combined(per="thousand"), f"{MORE}.per", "write per: count"),
+        ("offers.0.charges.4", combined(allowance=1), f"{MORE}.allowance", "that are measured"),
+        (
+            "offers.0.charges.4",
+            combined(measures=[{"charge": "monthly", "each": 1}]),
+            f"{MORE}.measures.0.charge",
+            "unknown usage charge of the offer 'monthly'; known: mb, text",
+        ),
+        (
+            "offers.0.charges.4",
+            combined(measures=[{"charge": "mb", "each": 1}]),
+            f"{MORE}.measures.0.charge",
+            "priced here",
+        ),
+        (
+            "offers.0.charges.4",
+            combined(cycle={"every": "week"}),
+            f"{MORE}.measures.0.charge",
+            "give both charges the same cycle",
+        ),
+        (
+            "offers.0.charges.4",
+            combined(prices=[{"rate": 1, "zone": "home"}, {"rate": 1}]),
+            f"{MORE}.prices.0",
+            "are for what is measured",
+        ),
+        (
+            "offers.0.charges.1",
+            {
+                **GOOD["offers"][0]["charges"][1],
+                "allowance_rollover": 1,
+                "allowance_proration": "days",
+            },
+            "offers.0.charges.1.allowance_proration",
+            "do not last beyond their window",
+        ),
     ],
 )
 def test_contradictions_name_their_key(path: str, value: object, where: str, rule: str) -> None:
@@ -240,6 +285,9 @@ PRICE = f"{CHARGE}.prices.1"
         (PRICE, {"rate": "0.1234567890123"}, "no more than 12 decimal places"),
         (f"{CHARGE}.increment", {"initial": 0}, "greater than or equal to 1"),
         (f"{CHARGE}.prices", [], "at least 1 item"),
+        (f"{CHARGE}.measures", [{"charge": "text"}], "give either each or steps"),
+        (f"{CHARGE}.measures", [{"each": 1}], "measure either a charge or services"),
+        (f"{CHARGE}.measures", [{**BLOCKS, "each": None, "steps": [2, 1]}], "steps must rise"),
         (f"{CHARGE}.minimun", "1", "Extra inputs are not permitted"),
     ],
 )

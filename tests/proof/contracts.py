@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from iotbill_pipelines.engine.calendars import Month
 
-from .business import Ledger, Settled, business
+from .business import Ledger, Settled, business, catalog, usage_charge, whole
 from .outcome import Case, Check, Entry, Run
 
 D = Decimal
@@ -29,7 +30,11 @@ def _minimum(steps: list[Facts], **changes: Any) -> Facts:
 
 
 def _spent(
-    amounts: list[str], commitment: Facts, month: Month = MONTH, fee: str | None = None
+    amounts: list[str],
+    commitment: Facts,
+    month: Month = MONTH,
+    fee: str | None = None,
+    start: str = "2026-01-01",
 ) -> Settled:
     """An account that uses so much, each amount by a record of its own, under a commitment."""
     use = {"id": "use", "product": "sms", "kind": "usage", "prices": [{"rate": "0.01"}]}
@@ -52,7 +57,7 @@ def _spent(
         catalog={"offers": [{"id": "deal", "name": "Deal", "currency": "EUR", "charges": charges}]},
         services={"S": {"offer": "deal"}},
         usage=usage,
-        contracts={"contracts": [_contract(commitments=[commitment])]},
+        contracts={"contracts": [_contract(start=start, commitments=[commitment])]},
     )
 
 
@@ -232,6 +237,210 @@ def precedence(case: Case) -> list[Check]:
     ]
 
 
+def renewals(case: Case) -> list[Check]:
+    """What a month after the term costs, by the kind of renewal: a contract's price, or none."""
+    facts, want = case["facts"], case["expected"]
+    start, end = (date.fromisoformat(day) for day in facts["term"])
+    months = (end.year - start.year) * 12 + end.month - start.month
+    agreed = {
+        "prices": [{"charge_id": "fee", "rate": "2.00"}],
+        "commitments": [_minimum(_steps("10.00"))],
+        "term_months": months,
+    }
+    checks = []
+    for kind, expected in want[str(end)].items():
+        renewal: Facts = {"kind": kind}
+        if kind == "new_contract":
+            renewal["successor"] = {"currency": "EUR", "term_months": 12}
+        signed = _contract(start=str(start), renewal=renewal, **agreed)
+
+        def settled(month: Month, signed: Facts = signed) -> list[Decimal]:
+            found = _subscribed(month, {"S": {}}, "3.00", signed)
+            return [found.amount(kind="recurring"), found.amount(kind="shortfall")]
+
+        catalogs, whole = [D("3.00"), D(0)], [D("2.00"), D("8.00")]
+        checks.append(Check(f"{kind}: last month", whole, settled(Month.of(end) - 1)))
+        renewed = whole if kind == "auto_renew" else catalogs
+        checks.append(Check(f"{kind}: next month", renewed, settled(Month.of(end))))
+        if kind == "auto_renew":
+            last = Month.of(date.fromisoformat(expected[1])) - 1
+            checks.append(Check("the renewed term's last month", whole, settled(last)))
+    return checks
+
+
+def suspension(case: Case) -> list[Check]:
+    """The month in which a suspended contract's price still holds, and the one after it."""
+    facts, want = case["facts"], case["expected"]
+    end = date.fromordinal(date.fromisoformat(facts["contract_end"]).toordinal() + 1)
+    new_end = date.fromisoformat(want["new_end"])
+    stood = date(end.year - 1, 9, 3)
+    signed = _contract(
+        start=str(end.replace(year=end.year - 1)), term_months=12, suspension_extends_term=True,
+        prices=[{"charge_id": "fee", "rate": "31.00"}],
+    )  # fmt: skip
+    stopped = date.fromordinal(stood.toordinal() + facts["suspended_days"])
+    signed["suspensions"] = [{"start": str(stood), "end": str(stopped)}]
+    found = _subscribed(Month.of(new_end), {"S": {}}, "62.00", signed)
+    days = {
+        row["detail"].rpartition("price ")[2].partition(":")[0]: row["quantity"]
+        for row in found.rows("charge_component")
+    }
+    return [Check("new end", new_end.day, days["K"])]
+
+
+def peer_minimum(case: Case) -> list[Check]:
+    definition, usage, want = case["definition"], case["usage"], case["expected"]
+    if "minimum_cents" in definition:
+        floor = str(D(definition["minimum_cents"]) / 100)
+        cents = [usage.get("used_cents", 0), *usage.get("billed_usage_cents", [])]
+        january, start = Month(2026, 1), "2026-01-01"
+        if "proration" in definition:
+            days, whole = (int(part) for part in definition["proration"].split() if part.isdigit())
+            assert whole == january.days
+            start = str(date.fromordinal(january.end.toordinal() - days))
+        fee = definition.get("subscription_cents")
+        found = _spent(
+            [str(D(amount) / 100) for amount in cents],
+            _minimum(_steps(floor)),
+            january,
+            None if fee is None else str(D(fee) / 100),
+            start,
+        )
+        true_up = found.amount(kind="shortfall")
+        return [Check("true up", D(want["true_up_cents"]) / 100, true_up)]
+    used = D(definition["per_unit"]) * D(usage["units"])
+    terms = _minimum(_steps(definition["minimum"]))
+    found = _spent([str(used)], terms, fee=definition["subscription"])
+    return [
+        Check("true up", D(want["true_up"]), found.amount(kind="shortfall")),
+        Check("invoice", D(want["invoice_total"]), found.amount()),
+    ]
+
+
+def peer_overage(case: Case) -> list[Check]:
+    """The commitment alone, then one feature more each time: what each adds is its part."""
+    definition, want = case["definition"], case["expected"]
+    features = list(case["usage"])
+    terms = _minimum(_steps(definition["commit"]), overage_factor=definition["overage_factor"])
+    charges = [
+        {"id": f"use_{name}", "product": name, "kind": "usage",
+         "prices": [{"rate": definition["per_unit"][name]}]}
+        for name in features
+    ]  # fmt: skip
+    totals = []
+    for count in range(len(features) + 1):
+        found = business(
+            period=str(MONTH),
+            catalog={
+                "usage_classes": dict.fromkeys(features, "count"),
+                "offers": [{"id": "deal", "name": "Deal", "currency": "EUR", "charges": charges}],
+            },
+            services={"S": {"offer": "deal"}},
+            usage=[
+                {"service": "S", "at": str(MONTH.start), "class": name,
+                 "quantity": int(case["usage"][name])}
+                for name in features[:count]
+            ],
+            contracts={"contracts": [_contract(commitments=[terms])]},
+        )  # fmt: skip
+        totals.append(found.amount())
+    parts = [totals[0], *(after - before for before, after in pairwise(totals))]
+    return [
+        Check("amount", D(want["amount"]), totals[-1]),
+        Check("parts", [D(part) for part in want["parts"]], parts),
+    ]
+
+
+def peer_windows(case: Case) -> list[Check]:
+    """A commitment for every hour: a tier of the record that ends where the commitment does."""
+    definition, want = case["definition"], case["expected"]
+    bucket = next(name for name in definition if name != "else")
+    first, last = bucket.removeprefix("in_bucket_").split("_")
+
+    def amount(*, over: bool, true_up: bool) -> Decimal:
+        prices = [
+            _hour(definition[name], over=over, true_up=true_up) | more
+            for name, more in ((bucket, {"time": "in"}), ("else", {}))
+        ]
+        charge = usage_charge(prices=prices)
+        found = business(
+            catalog=catalog([charge], time_windows=[
+                {"id": "in", "starts": f"{first}:00", "ends": f"{last}:00"}]),
+            services={"S": {"offer": "deal"}},
+            usage=[
+                {"service": "S", "at": f"2026-03-02 {hour}", "quantity": whole(units)}
+                for hour, units in case["usage"].items()
+            ],
+        )  # fmt: skip
+        return found.amount()
+
+    everything, utilized = amount(over=True, true_up=True), amount(over=False, true_up=False)
+    overage = amount(over=True, true_up=False) - utilized
+    return [
+        Check("amount", D(want["amount"]), everything),
+        Check("utilized", D(want["utilized"]), utilized),
+        Check("overage", D(want["overage"]), overage),
+        Check("true up", D(want["true_up"]), everything - overage - utilized),
+    ]
+
+
+def _hour(terms: Facts, *, over: bool, true_up: bool) -> Facts:
+    rate = D(terms["per_unit"])
+    units = (
+        D(terms["commit_units"]) if "commit_units" in terms else D(terms.get("commit", 0)) / rate
+    )
+    if not units:
+        return {"rate": rate}
+    beyond = rate * D(terms["overage_factor"]) if over else D(0)
+    tiers = [{"up_to": units, "rate": rate}, {"rate": beyond}]
+    least = {"least": units * rate} if true_up and terms.get("true_up") else {}
+    return {"model": "graduated", "tiers": tiers, "counted": "record", **least}
+
+
+def _discounted(amounts: list[object], discount: Facts, currency: str) -> Settled:
+    """One-time fees of so much, each of a service of its own, under a contract with a discount."""
+    charges = [
+        {"id": f"fee{n}", "product": "subscription", "kind": "recurring", "prices": [{"rate": a}]}
+        for n, a in enumerate(amounts)
+    ]
+    offer = {"id": "deal", "name": "Deal", "currency": currency, "charges": charges}
+    signed = _contract(currency=currency, discounts=[{"id": "off", **discount}])
+    return business(
+        catalog={"offers": [offer]},
+        services={"S": {"offer": "deal"}},
+        contracts={"contracts": [signed]},
+    )
+
+
+def peer_percent_discount(case: Case) -> list[Check]:
+    definition, want = case["definition"], case["expected"]
+    found = _discounted(
+        [case["usage"]["price"]], {"percent": definition["percent_off"]},
+        definition["currency"].upper(),
+    )  # fmt: skip
+    return [
+        Check("discount", D(want["discount"]), -found.amount(kind="discount")),
+        Check("final", D(want["final"]), found.amount()),
+    ]
+
+
+def peer_penny(case: Case) -> list[Check]:
+    lines = [D(cents) / 100 for cents in case["usage"]["lines_cents"]]
+    off = {"amount": D(case["definition"]["discount_cents"]) / 100}
+    found = _discounted(list(lines), off, "EUR")
+    after = [line + found.amount(charge_id=f"K/off/fee{n}") for n, line in enumerate(lines)]
+    return [Check("after", [D(cents) / 100 for cents in case["expected"]["after_cents"]], after)]
+
+
+CONTRACT_PEERS: dict[str, Entry] = {
+    "minimum_spend_true_up": Run(peer_minimum),
+    "charge_minimum_true_up": Run(peer_minimum),
+    "commitment_overage_across_features": Run(peer_overage, policy="overage_factor"),
+    "window_commitment_time_of_day": Run(peer_windows, policy="counted: record"),
+    "percent_discount_currency_rounding": Run(peer_percent_discount),
+    "penny_allocation": Run(peer_penny),
+}
+
 CONTRACTS: dict[str, Entry] = {
     "CT-01": Run(ramp),
     "CT-02": Run(minimum_spend),
@@ -242,5 +451,7 @@ CONTRACTS: dict[str, Entry] = {
     "CT-11": Run(seasonal),
     "CT-12": Run(uplift),
     "CT-16": Run(precedence),
+    "CT-17": Run(renewals),
+    "ST-23": Run(suspension),
 }
 """Worked examples whose figures are charges; the others are dates and forecasts, not billed."""

@@ -216,6 +216,39 @@ def capacity(case: Case) -> list[Check]:
     return [Check("amount", D(case["expected"]["amount"]), total)]
 
 
+def capacity_of_units(case: Case) -> list[Check]:
+    """Peaks of several classes with bounds of their own: the highest step that any is on."""
+    steps, peaks = case["definition"]["tiers"], case["usage"]["peaks"]
+    measured = list(steps[0]["max"])
+    counting = [
+        {"id": f"use_{name}", "product": name, "kind": "usage", "aggregation": "peak",
+         "prices": [{"rate": 0}]}
+        for name in measured
+    ]  # fmt: skip
+    capacity = {
+        "id": "capacity", "product": "subscription", "kind": "combined",
+        "measures": [
+            {"charge": f"use_{name}", "steps": [int(step["max"][name]) for step in steps[:-1]]}
+            for name in measured
+        ],
+        "prices": [{"model": "stairstep", "tiers": [
+            *({"up_to": n, "flat": D(step["price"])} for n, step in enumerate(steps[:-1], 1)),
+            {"flat": D(steps[-1]["price"])},
+        ]}],
+    }  # fmt: skip
+    assert {steps[-1]["max"][name] for name in measured} == {"-1"}, "the last tier has no end"
+    found = business(
+        catalog=catalog([*counting, capacity], usage_classes=dict.fromkeys(measured, "count")),
+        services={"S": {"offer": "deal"}},
+        usage=[
+            {"service": "S", "at": f"2026-03-0{day}", "class": name, "quantity": int(peak) // part}
+            for name, peak in peaks.items()
+            for day, part in ((2, 2), (3, 1), (4, 3))
+        ],
+    )
+    return [Check("amount", D(case["expected"]["amount"]), found.amount())]
+
+
 # -------------------------------------------------------------------------------- durations
 
 
@@ -1016,8 +1049,8 @@ PEERS: dict[str, Entry] = {
     ),
     "recurring_plus_consumable_top_tier": needs(Tier, "block_price", Run(block_tiers("volume"))),
     "recurring_plus_capacity": needs(Charge, "aggregation", Run(capacity, "aggregation: peak")),
-    "capacity_peak_multi_unit": OutOfScope(
-        "one price over the peaks of several usage classes; a charge prices one class"
+    "capacity_peak_multi_unit": needs(
+        Charge, "measures", Run(capacity_of_units, policy="kind: combined")
     ),
     "incremental_rebill": Run(incremental_blocks),
     "idempotent_rerun_rounding": Run(nothing_to_bill),

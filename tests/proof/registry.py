@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from .business import foresee
-from .contracts import CONTRACTS
+from .contracts import CONTRACT_PEERS, CONTRACTS
 from .outcome import Case, Check, Entry, OutOfScope, Run
 from .peers import EXCEPTIONS, PEERS
 from .worked import WORKED, WORKED_EXCEPTIONS
@@ -63,7 +63,7 @@ def _entries() -> tuple[dict[str, Entry], dict[str, Entry]]:
             worked[case_id] = Run(_through(adapter, facts=True))
         for model, adapter in getattr(suite, "PEERS", {}).items():
             peers[model] = Run(_through(adapter, facts=False))
-    return worked | CONTRACTS, peers
+    return worked | CONTRACTS, peers | CONTRACT_PEERS
 
 
 WORKED_BY_ID, PEERS_BY_MODEL = _entries()

@@ -182,3 +182,39 @@ def upgrade(case: Case) -> list[Check]:
         Check("downgraded size", [whole(new["MB"]), whole(old["MB"])], sizes),
         Check("downgraded fee", [D(new["rental"]), D(old["rental"])], less),
     ]
+
+
+_BLOCK = {"devices": "100", "operations": "720000", "MB": "540", "price": "299.00"}
+"""What a block holds, and costs; the case tells the amount, its source the rest."""
+
+
+def blocks(case: Case) -> list[Check]:
+    """One price for blocks of devices, operations and data: the measure that needs most counts."""
+    facts, want = case["facts"], case["expected"]
+    free = [{"rate": 0}]
+    charges = [
+        {"id": "ops", "product": "operation", "kind": "usage", "prices": free},
+        usage_charge(prices=free),
+        {"id": "block", "product": "subscription", "kind": "combined", "scope": "account",
+         "measures": [
+             {"services": True, "each": _BLOCK["devices"]},
+             {"charge": "ops", "each": _BLOCK["operations"]},
+             {"charge": "use", "each": _BLOCK["MB"]},
+         ],
+         "prices": [{"rate": _BLOCK["price"]}]},
+    ]  # fmt: skip
+    devices = facts["devices"]
+    found = business(
+        catalog=catalog(charges, usage_classes={"data": "byte", "operation": "count"}),
+        services={"S": {"offer": "deal", "count": devices}},
+        usage=[
+            {"service": f"S-{number}", "at": "2026-03-05", "class": name, "quantity": part}
+            for name, total in (("operation", facts["operations"]), ("data", whole(facts["MB"])))
+            for number, part in ((1, total // 3), (2, total - total // 3))
+        ],
+    )
+    (row,) = found.rows(charge_id="block")
+    return [
+        Check("blocks", want["blocks"], row["quantity"]),
+        Check("amount", D(want["amount"]), found.amount()),
+    ]

@@ -14,6 +14,7 @@ import pyarrow as pa
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.engine.schemas import TABLES
 from iotbill_pipelines.operations.explaining import Unexplained, Unit, explain_unit, gather
+from iotbill_pipelines.operations.explaining.agreements import measured_again
 from tests.together import Merged
 
 _UNIT = ("usage_period", "level", "account_id", "service_id", "charge_id")
@@ -35,7 +36,8 @@ def retell(merged: Merged, results: Mapping[str, pa.Table]) -> list[Retold]:
     with DuckDbCompute(expected_rows=tables.usage.num_rows) as compute:
         for name, table in (tables.catalog | tables.reference).items():
             compute.load(name, table)
-        for name in ("rated_usage", "usage_aggregate", "pool_settlement", "pool_part"):
+        for name in ("rated_usage", "usage_aggregate", "allowance_lot", "pool_settlement",
+                     "pool_part"):  # fmt: skip
             compute.load(name, results[name].cast(TABLES[name].arrow_schema))
         for month in merged.months:
             mine = [row for row in charges if row["usage_period"] == str(month)]
@@ -44,6 +46,8 @@ def retell(merged: Merged, results: Mapping[str, pa.Table]) -> list[Retold]:
             asked = [{name: row[name] for name in _UNIT} for row in mine]
             compute.load("asked_unit", pa.Table.from_pylist(asked))
             evidence = gather(compute, month, {})
+            if any("/" in row["charge_id"] for row in mine):
+                evidence.agreed = measured_again(compute, month, charges)
             for row, unit in zip(mine, asked, strict=True):
                 retold = owners[merged.owner(row)]
                 what = f"{row['service_id']} {row['charge_id']} {row['usage_period']}"

@@ -22,10 +22,10 @@ from .explained import Retold, retell
 SCENARIOS = sorted(Path(__file__).parent.glob("*.yaml"))
 
 RETOLD = (
-    *("currency", "cycle", "levels", "peer", "rating", "recurring", "time", "transition"),
-    *("tried", "units"),
+    *("allowance", "contract", "currency", "cycle", "first", "levels", "peer", "pool", "rating"),
+    *("recurring", "time", "transition", "tried", "units"),
 )
-"""Scenarios about prices of usage and of time; their charges are computed a second time."""
+"""Scenarios about charges, not about mediation; their charges are computed a second time."""
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,22 @@ difference to what is booked.
 
 - :mod:`.terms` what a contract says; :mod:`.signing` copying a template, co-termination;
 - :mod:`.lifecycle` terms, renewals, suspensions; :mod:`.prices` who prices a charge on which days;
-- :mod:`.discounts`; :mod:`.commitments` windows, shortfalls, penalties; :mod:`.forecast`;
+- :mod:`.discounts` and, as charges, :mod:`.reductions`;
+- :mod:`.commitments` windows, shortfalls, penalties; :mod:`.forecast`;
 - :mod:`.termination` fees and what-if; :mod:`.renewals` the renewal desk.
 """
 
 from iotbill_pipelines.engine.contract.commitments import (
-    CommitDraw,
     CommitLine,
     CommitmentWindow,
+    Excess,
     Excluded,
     Presence,
     Shortfall,
     commitment_windows,
     committed_amount,
-    draw_commitment,
     evaluate,
+    excess_of,
     true_up_adjustment,
 )
 from iotbill_pipelines.engine.contract.discounts import (
@@ -77,7 +78,6 @@ from iotbill_pipelines.engine.contract.terms import (
 
 __all__ = [
     "AccountHistory",
-    "CommitDraw",
     "CommitForecast",
     "CommitLine",
     "Commitment",
@@ -93,6 +93,7 @@ __all__ = [
     "DiscountedLine",
     "EarlyTermination",
     "EligibilityPolicy",
+    "Excess",
     "Excluded",
     "Flag",
     "FlagPolicy",
@@ -116,8 +117,8 @@ __all__ = [
     "commitment_windows",
     "committed_amount",
     "discount_lines",
-    "draw_commitment",
     "evaluate",
+    "excess_of",
     "extended_end",
     "forecast",
     "price_period",

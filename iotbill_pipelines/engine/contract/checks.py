@@ -5,22 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from iotbill_pipelines.engine.contract.terms import Commitment, ContractPrice, ContractTerms
-from iotbill_pipelines.engine.terms import Catalog, Charge, Offer
+from iotbill_pipelines.engine.terms import Catalog, Charge, Offer, SharePlan
 
 Path = tuple[str | int, ...]
 
-_PRICED = ("usage", "recurring", "transition")
 
+def check_terms(
+    terms: ContractTerms, catalog: Catalog, *, line_item: bool = False
+) -> Iterator[tuple[Path, str]]:
+    """Yield (key path inside the terms, rule) for everything the catalog does not bear out.
 
-def check_terms(terms: ContractTerms, catalog: Catalog) -> Iterator[tuple[Path, str]]:
-    """Yield (key path inside the terms, rule) for everything the catalog does not bear out."""
-    charges = {charge.id: (offer, charge) for offer in catalog.offers for charge in offer.charges}
+    ``line_item``: the terms are of a contract of one service.
+    """
+    charges: dict[str, tuple[Offer | SharePlan, Charge]] = {
+        charge.id: (offer, charge) for offer in catalog.offers for charge in offer.charges
+    }
+    charges |= {
+        charge.id: (plan, charge) for plan in catalog.share_plans for _, charge in plan.overages()
+    }
     for number, price in enumerate(terms.prices):
         path: Path = ("prices", number)
         if price.charge_id not in charges:
             yield (*path, "charge_id"), _unknown("charge", price.charge_id, charges)
             continue
         yield from _price(path, price, *charges[price.charge_id], terms.currency, catalog)
+        _, charge = charges[price.charge_id]
+        of_account = charge.kind == "overage" or charge.scope == "account"
+        if line_item and of_account:
+            yield (
+                (*path, "charge_id"),
+                f"charge {charge.id!r} counts the services of an account together; price it in "
+                "a contract of the account",
+            )
     products = {product.id for product in catalog.products}
     for number, commitment in enumerate(terms.commitments):
         path = ("commitments", number)
@@ -31,42 +47,37 @@ def check_terms(terms: ContractTerms, catalog: Catalog) -> Iterator[tuple[Path, 
             ("early_termination", "product_id"),
             _unknown("product", ending.product_id, products),
         )
-    if terms.discounts:
-        yield (
-            ("discounts",),
-            "discounts of contracts are not billed by a close; give the discounted prices under "
-            "prices instead",
-        )
+    for number, discount in enumerate(terms.discounts):
+        for place, charge_id in enumerate(discount.charges):
+            if charge_id not in charges:
+                yield (
+                    ("discounts", number, "charges", place),
+                    _unknown("charge", charge_id, charges),
+                )
     successor = terms.renewal.successor
     if successor is not None:
-        for inner, rule in check_terms(successor, catalog):
+        for inner, rule in check_terms(successor, catalog, line_item=line_item):
             yield ("renewal", "successor", *inner), rule
 
 
 def _price(
     path: Path,
     price: ContractPrice,
-    offer: Offer,
+    owner: Offer | SharePlan,
     charge: Charge,
     currency: str,
     catalog: Catalog,
 ) -> Iterator[tuple[Path, str]]:
-    if charge.kind not in _PRICED:
-        yield (
-            (*path, "charge_id"),
-            f"charge {charge.id!r} is of kind {charge.kind}; a contract prices usage, recurring "
-            "and transition charges",
-        )
     if charge.counts == "cost":
         yield (
             (*path, "charge_id"),
             f"charge {charge.id!r} marks up what records cost; a contract gives rates for units",
         )
-    if offer.currency != currency:
+    if owner.currency != currency:
         yield (
             (*path, "charge_id"),
-            f"charge {charge.id!r} of offer {offer.id!r} is in {offer.currency}, these terms are "
-            f"in {currency}",
+            f"charge {charge.id!r} of {owner.id!r} is in {owner.currency}, these terms are in "
+            f"{currency}",
         )
     zones = {each.zone for each in charge.prices if each.zone is not None}
     if price.zone is not None and price.zone not in zones:

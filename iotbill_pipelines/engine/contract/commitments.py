@@ -8,7 +8,7 @@ booked moves by the difference, up or down (CT-07).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -19,7 +19,13 @@ from iotbill_pipelines.engine.calendars import Month, add_months
 from iotbill_pipelines.engine.contract.lifecycle import ContractTerm, terms_of
 from iotbill_pipelines.engine.contract.prices import plain, ramp_value, step_starts
 from iotbill_pipelines.engine.contract.terms import FLOW_KINDS, Commitment, Contract
-from iotbill_pipelines.engine.money import round_half_up, round_money
+from iotbill_pipelines.engine.money import (
+    apportion,
+    minor_digits,
+    round_half_up,
+    round_money,
+    to_minor,
+)
 from iotbill_pipelines.engine.terms import UNIT_SIZES
 
 
@@ -43,6 +49,7 @@ class CommitLine:
     product_id: str | None = None
     commit_eligible: bool = True
     hardware: bool = False
+    charge_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,11 +81,14 @@ class CommitmentWindow:
     term: ContractTerm
 
 
+_Reason = Literal["not_eligible", "hardware", "outside_window"]
+
+
 @dataclass(frozen=True)
 class Excluded:
     """Charges that did not count, by reason."""
 
-    reason: Literal["not_eligible", "hardware", "outside_window"]
+    reason: _Reason
     lines: int
     amount: Decimal
 
@@ -259,18 +269,14 @@ def true_up_adjustment(shortfall: Shortfall, booked: Decimal) -> Decimal:
 def _sum_lines(
     commitment: Commitment, window: CommitmentWindow, lines: Sequence[CommitLine]
 ) -> tuple[Fraction, tuple[Excluded, ...]]:
-    policy = commitment.eligibility
+    before = commitment.eligibility.discounts == "before"
     total = Fraction(0)
-    out: dict[Literal["not_eligible", "hardware", "outside_window"], list[Decimal]] = {}
+    out: dict[_Reason, list[Decimal]] = {}
     for line in lines:
-        amount = line.amount + (line.discount if policy.discounts == "before" else 0)
-        inside = window.counts_from <= line.day < window.counts_until
-        if not _matches(commitment, line) or not line.commit_eligible:
-            out.setdefault("not_eligible", []).append(amount)
-        elif line.hardware and not policy.include_hardware:
-            out.setdefault("hardware", []).append(amount)
-        elif not inside and not (policy.include_prior_periods and line.day < window.counts_from):
-            out.setdefault("outside_window", []).append(amount)
+        amount = line.amount + (line.discount if before else 0)
+        reason = _left_out(commitment, window, line)
+        if reason is not None:
+            out.setdefault(reason, []).append(amount)
         elif commitment.unit == "quantity":
             total += Fraction(line.quantity, UNIT_SIZES[commitment.per])
         else:
@@ -279,6 +285,28 @@ def _sum_lines(
         Excluded(reason, len(amounts), sum(amounts, Decimal(0)))
         for reason, amounts in sorted(out.items())
     )
+
+
+def _counted_lines(
+    commitment: Commitment, window: CommitmentWindow, lines: Sequence[CommitLine]
+) -> Iterator[CommitLine]:
+    before = commitment.eligibility.discounts == "before"
+    for line in lines:
+        if _left_out(commitment, window, line) is None:
+            yield replace(line, amount=line.amount + line.discount) if before else line
+
+
+def _left_out(commitment: Commitment, window: CommitmentWindow, line: CommitLine) -> _Reason | None:
+    """Return why a charge does not count, or None if it does."""
+    policy = commitment.eligibility
+    if not _matches(commitment, line) or not line.commit_eligible:
+        return "not_eligible"
+    if line.hardware and not policy.include_hardware:
+        return "hardware"
+    inside = window.counts_from <= line.day < window.counts_until
+    if not inside and not (policy.include_prior_periods and line.day < window.counts_from):
+        return "outside_window"
+    return None
 
 
 def _matches(commitment: Commitment, line: CommitLine) -> bool:
@@ -373,39 +401,51 @@ def _show(value: Fraction) -> str:
 
 
 @dataclass(frozen=True)
-class CommitDraw:
-    """Charges drawn from a prepaid commitment, the rest at the overage factor.
+class Excess:
+    """What exceeds a commitment, at the overage factor: the surcharge on its charges.
 
-    ``utilized + overage + true_up`` is ``amount``; ``parts`` are (key, utilized, overage), exact.
+    ``amount`` is rounded once, in the contract's currency; ``parts`` are (charge, exceeding amount,
+    surcharge), the surcharges by largest remainder.
     """
 
-    amount: Fraction
-    utilized: Fraction
-    overage: Fraction
-    true_up: Fraction
-    parts: tuple[tuple[str, Fraction, Fraction], ...]
+    amount: Decimal
+    parts: tuple[tuple[str, Fraction, Decimal], ...]
 
 
-def draw_commitment(
-    charges: Sequence[tuple[str, Decimal]],
-    committed: Decimal,
-    *,
-    overage_factor: Decimal = Decimal(1),
-    true_up: bool = True,
-) -> CommitDraw:
-    """Consume a commitment in charge order; what exceeds it costs ``overage_factor`` as much.
+def excess_of(
+    commitment: Commitment, window: CommitmentWindow, lines: Sequence[CommitLine]
+) -> Excess | None:
+    """Return what the charges of a window owe beyond their price, or None where nothing exceeds.
 
-    The order is part of the terms, so it is the caller's; amounts must not be negative. With
-    ``true_up`` what was not consumed is charged as well.
+    The commitment is drawn by the charges in order of their ids, and by usage periods; a credit
+    gives back what its charge has drawn.
     """
-    left, parts = Fraction(committed), []
-    for key, amount in charges:
-        if amount < 0:
-            raise ValueError(f"charge {key}: {amount} is negative; a credit draws nothing")
-        used = min(left, Fraction(amount))
+    if commitment.overage_factor is None:
+        return None
+    currency = window.term.terms.currency
+    left, _ = committed_amount(commitment, window)
+    counted: dict[str, Fraction] = {}
+    for line in sorted(_counted_lines(commitment, window, lines), key=lambda each: each.key):
+        name = line.charge_id
+        counted[name] = counted.get(name, Fraction(0)) + Fraction(line.amount)
+    over: list[tuple[str, Fraction]] = []
+    for name in sorted(counted):
+        used = min(left, counted[name])
         left -= used
-        parts.append((key, used, (Fraction(amount) - used) * Fraction(overage_factor)))
-    utilized = sum((used for _, used, _ in parts), Fraction(0))
-    overage = sum((over for _, _, over in parts), Fraction(0))
-    unused = left if true_up else Fraction(0)
-    return CommitDraw(utilized + overage + unused, utilized, overage, unused, tuple(parts))
+        if counted[name] > used:
+            over.append((name, counted[name] - used))
+    if not over:
+        return None
+    more = Fraction(commitment.overage_factor) - 1
+    total = round_money(sum((amount for _, amount in over), Fraction(0)) * more, currency)
+    scale = 10 ** minor_digits(currency)
+    parts = apportion(
+        to_minor(total, currency), [amount for _, amount in over], [name for name, _ in over]
+    )
+    return Excess(
+        total,
+        tuple(
+            (name, amount, round_money(Fraction(part, scale), currency))
+            for (name, amount), part in zip(over, parts, strict=True)
+        ),
+    )

@@ -5,7 +5,7 @@ RULEBOOK §4; CT-11, CT-12, CT-16.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
@@ -110,19 +110,23 @@ def price_segments(
     catalog: Sequence[DatedRate] = (),
     zone: str | None = None,
     state: str | None = None,
+    distances: Mapping[str, int] | None = None,
 ) -> tuple[PriceSegment, ...]:
     """Return who prices ``charge_id`` on each day of ``[start, end)``, in order, without gaps.
 
     A line item's contract wins over the account's, that over the catalog, each only on days its
     term is in force and only for charges it prices; of several on one level the one that was signed
-    last. ``zone`` and ``state`` are what the catalog's price is for. Seasons, ramps and renewals of
+    last. ``zone`` and ``state`` are what the catalog's price is for; ``distances`` says for
+    contracts of accounts above how far above, the nearest wins. Seasons, ramps and renewals of
     the winner cut the span further; equal neighbours are one segment, so cutting the span changes
     no price.
     """
     if end <= start:
         return ()
+    away = distances or {}
     ranked = [
-        (contract, list(terms_of(contract, end))) for contract in sorted(contracts, key=precedence)
+        (contract, list(terms_of(contract, end)))
+        for contract in sorted(contracts, key=lambda c: (away.get(c.id, 0), precedence(c)))
     ]
     cuts = {start, end}
     for rate in catalog:

@@ -22,10 +22,13 @@ from iotbill_pipelines.engine.compute import Compute, conform
 from iotbill_pipelines.engine.contract.commitments import (
     CommitLine,
     CommitmentWindow,
+    Excess,
     Presence,
     commitment_windows,
     evaluate,
+    excess_of,
 )
+from iotbill_pipelines.engine.contract.coverage import Coverage
 from iotbill_pipelines.engine.contract.documents import read_contracts
 from iotbill_pipelines.engine.contract.forecast import project
 from iotbill_pipelines.engine.contract.lifecycle import termination_status, terms_of
@@ -37,6 +40,7 @@ from iotbill_pipelines.engine.contract.prices import (
     ramp_value,
     step_starts,
 )
+from iotbill_pipelines.engine.contract.reductions import DISCOUNT, reduce_charges
 from iotbill_pipelines.engine.contract.termination import termination_fee
 from iotbill_pipelines.engine.contract.terms import FLOW_KINDS, Commitment, Contract
 from iotbill_pipelines.engine.money import (
@@ -58,7 +62,11 @@ from iotbill_pipelines.engine.terms import UNIT_SIZES
 LEVELS = {"customer": "retail", "reseller": "wholesale", "vendor": "vendor"}
 """Kind of account -> level of the charges that its contracts make."""
 
-SHORTFALL, TERMINATION_FEE = "shortfall", "termination_fee"
+SHORTFALL, COMMIT_OVERAGE = "shortfall", "commit_overage"
+TERMINATION_FEE = "termination_fee"
+
+KINDS = (DISCOUNT, SHORTFALL, COMMIT_OVERAGE, TERMINATION_FEE)
+"""Kinds of charges that contracts add to those of the catalog."""
 
 _CONTRACT_RATE = pa.schema(
     [
@@ -72,6 +80,7 @@ _CONTRACT_RATE = pa.schema(
 )
 _SCOPE = pa.schema([("account_id", pa.string()), ("service_id", pa.string())])
 _UNIT = Decimal(10) ** RATE_SCALE
+_LINE = ("usage_period", "account_id", "service_id", "charge_id")
 
 
 def known_contracts(compute: Compute) -> tuple[Contract, ...]:
@@ -105,11 +114,11 @@ def define_prices(compute: Compute, start: date, end: date) -> None:
             compute.define("price", drop.format("price"), keep=True)
         wanted = {p.charge_id for contract in priced for p in _all_prices(contract, end)}
         catalog = _catalog_prices(compute, wanted)
-        for account_id, service_id, contracts in _scopes(priced):
+        for scope, contracts in _scopes(priced, Coverage.of(compute)):
             for charge_id in sorted(wanted & {p.charge_id for c in contracts
                                               for p in _all_prices(c, end)}):  # fmt: skip
                 for row in catalog[charge_id]:
-                    rates += _rates((account_id, service_id), contracts, row, (start, end), added)
+                    rates += _rates(scope, contracts, row, (start, end), added)
         _append(compute, "price", [price for price, _ in added.values()])
         _append(compute, "price_tier", [tier for _, tier in added.values()])
     compute.load("contract_rate", pa.Table.from_pylist(rates, schema=_CONTRACT_RATE))
@@ -138,32 +147,40 @@ def _catalog_prices(compute: Compute, charges: Iterable[str]) -> dict[str, list[
     return found
 
 
-def _scopes(contracts: Sequence[Contract]) -> Iterator[tuple[str, str, list[Contract]]]:
-    """Yield (account, service or '', contracts) for accounts, and for services with their own."""
-    of_account: dict[str, list[Contract]] = defaultdict(list)
-    of_service: dict[tuple[str, str], list[Contract]] = defaultdict(list)
+_Distances = dict[Contract, int]
+"""Contracts that may price something, and how far above the account they are."""
+
+
+def _scopes(
+    contracts: Sequence[Contract], coverage: Coverage
+) -> Iterator[tuple[tuple[str, str], _Distances]]:
+    """Yield (account, service or '') with its contracts: accounts, and services with their own."""
+    of_account: dict[str, _Distances] = defaultdict(dict)
+    of_service: dict[tuple[str, str], _Distances] = defaultdict(dict)
     for contract in sorted(contracts, key=precedence):
-        if contract.service_id is None:
-            of_account[contract.account_id].append(contract)
-        else:
-            of_service[contract.account_id, contract.service_id].append(contract)
+        if contract.service_id is not None:
+            of_service[contract.account_id, contract.service_id][contract] = 0
+            continue
+        for account_id in coverage.accounts(contract):
+            of_account[account_id][contract] = coverage.distance(contract, account_id) or 0
     for account_id in sorted(of_account):
-        yield account_id, "", of_account[account_id]
+        yield (account_id, ""), of_account[account_id]
     for account_id, service_id in sorted(of_service):
-        both = [*of_service[account_id, service_id], *of_account[account_id]]
-        yield account_id, service_id, both
+        both = {**of_service[account_id, service_id], **of_account[account_id]}
+        yield (account_id, service_id), both
 
 
 def _rates(
     scope: tuple[str, str],
-    contracts: Sequence[Contract],
+    contracts: _Distances,
     replaced: Mapping[str, Any],
     span: tuple[date, date],
     added: dict[str, tuple[dict[str, object], dict[str, object]]],
 ) -> list[dict[str, object]]:
     segments = price_segments(
-        replaced["charge_id"], *span, contracts=contracts,
+        replaced["charge_id"], *span, contracts=list(contracts),
         zone=replaced["zone"], state=replaced["asked_state"],
+        distances={contract.id: steps for contract, steps in contracts.items()},
     )  # fmt: skip
     rows: list[dict[str, object]] = []
     for segment in segments:
@@ -229,7 +246,7 @@ class _Account:
 
 
 def settle(compute: Compute, period: Month) -> None:
-    """Add shortfalls and early termination fees of ``period`` to its charges.
+    """Add discounts, shortfalls, overage and early termination fees of ``period`` to its charges.
 
     Redefines ``desired_charge``, ``charge_component`` and ``charge_finding``; defines
     ``commitment_status``. A window is charged in the month of its last day under contract, a fee in
@@ -243,6 +260,8 @@ def settle(compute: Compute, period: Month) -> None:
     findings: list[dict[str, object]] = []
     status: list[dict[str, object]] = []
     accounts = _accounts(compute) if contracts else {}
+    if contracts:
+        _discount(compute, contracts, accounts, period)
     open_windows = {
         contract.id: list(windows_in(contract, period))
         for contract in contracts
@@ -266,12 +285,52 @@ def settle(compute: Compute, period: Month) -> None:
             row = _status(contract, commitment, window, account, evidence, period)
             status.append(row)
             if row["closes"]:
-                _add(charges, components, row, account, _shortfall_quantity(commitment, row))
+                quantity = _shortfall_quantity(commitment, row)
+                _add(charges, components, SHORTFALL, row, account, quantity)
+                over = excess_of(
+                    commitment, window, evidence.lines(contract, account.level, window)
+                )
+                if over is not None:
+                    _add_excess(charges, components, row, commitment, over, account)
         fee = _fee(contract, period)
         if fee is not None:
-            _add(charges, components, fee, account, 0)
+            _add(charges, components, TERMINATION_FEE, fee, account, 0)
         findings += _unlike_status(compute, contract, period)
     findings += evidence.findings
+    _append_results(compute, charges, components, findings)
+    compute.load(
+        "commitment_status", pa.Table.from_pylist(status, schema=COMMITMENT_STATUS.arrow_schema)
+    )
+
+
+def _discount(
+    compute: Compute,
+    contracts: Sequence[Contract],
+    accounts: Mapping[str, _Account],
+    period: Month,
+) -> None:
+    """Put discounts beside the charges before commitments are measured over both."""
+    levels = {account.account_id: account.level for account in accounts.values()}
+    charges, components, foreign = reduce_charges(compute, contracts, levels, period)
+    named = {contract.id: contract for contract in contracts}
+    findings = [
+        _finding(
+            period, "discount_currency", named[contract_id],
+            f"has discounts in {named[contract_id].signed_terms.currency}, but its account is "
+            f"charged in {', '.join(sorted(others))} too, which they do not reduce; agree on a "
+            "contract for each currency",
+        )
+        for contract_id, others in sorted(foreign.items())
+    ]  # fmt: skip
+    _append_results(compute, charges, components, findings)
+
+
+def _append_results(
+    compute: Compute,
+    charges: Sequence[Mapping[str, object]],
+    components: Sequence[Mapping[str, object]],
+    findings: Sequence[Mapping[str, object]],
+) -> None:
     for schema, rows in (
         (DESIRED_CHARGE, charges),
         (CHARGE_COMPONENT, components),
@@ -279,12 +338,10 @@ def settle(compute: Compute, period: Month) -> None:
     ):
         if rows:
             more = f"contract_{schema.name}"
-            compute.load(more, pa.Table.from_pylist(rows, schema=schema.arrow_schema))
+            listed = [dict(row) for row in rows]
+            compute.load(more, pa.Table.from_pylist(listed, schema=schema.arrow_schema))
             both = f"select * from {schema.name} union all select * from {more}"
             compute.define(schema.name, conform(both, schema), keep=True)
-    compute.load(
-        "commitment_status", pa.Table.from_pylist(status, schema=COMMITMENT_STATUS.arrow_schema)
-    )
 
 
 def windows_in(contract: Contract, period: Month) -> Iterator[tuple[Commitment, CommitmentWindow]]:
@@ -333,12 +390,27 @@ class _Evidence:
         self._told: dict[str, set[str]] = defaultdict(set)
         if not contracts:
             return
-        scopes = {(contract.account_id, contract.service_id or "") for contract in contracts}
+        self._coverage = Coverage.of(compute)
+        scopes = {
+            (account, contract.service_id or "")
+            for contract in contracts
+            for account in self._coverage.accounts(contract)
+        }
         rows = [
             {"account_id": account, "service_id": service} for account, service in sorted(scopes)
         ]
         compute.load("committed_scope", pa.Table.from_pylist(rows, schema=_SCOPE))
+        terms = {
+            row["charge_id"]: row
+            for row in compute.fetch(
+                "select charge_id, offer_id, usage_class from charge"
+            ).to_pylist()
+        }
         for row in compute.fetch(statement("contract", "commitment_line")).to_pylist():
+            if row["kind"] == DISCOUNT:  # a discount counts as the charge that it reduces
+                row["charge_id"] = row["charge_id"].split("/", 2)[2]
+            known = terms.get(row["charge_id"], {})
+            row |= {name: known.get(name) for name in ("offer_id", "usage_class")}
             self._lines[row["level"], row["account_id"]].append(row)
         if not any(
             commitment.kind not in ("invoice_amount", "usage_class")
@@ -357,7 +429,7 @@ class _Evidence:
         """The contract's charges, each on the last day of its usage period under contract."""
         currency = window.term.terms.currency
         found, foreign = [], set()
-        for row in self._lines[level, contract.account_id]:
+        for row in self._of(contract, self._lines, level):
             if contract.service_id not in (None, row["service_id"]):
                 continue
             if row["currency"] != currency:
@@ -369,10 +441,14 @@ class _Evidence:
                 day = contract_end(window) - timedelta(days=1)
             found.append(
                 CommitLine(
-                    key=f"{row['usage_period']} {row['service_id']} {row['charge_id']}",
+                    key=" ".join(str(row[name]) for name in _LINE),
+                    charge_id=row["charge_id"],
                     day=day,
                     currency=currency,
                     amount=of_minor(row["amount_minor"], currency),
+                    discount=of_minor(-row["amount_minor"], currency)
+                    if row["kind"] == DISCOUNT
+                    else Decimal(0),
                     quantity=int(row["quantity"]),
                     usage_class=row["usage_class"],
                     service_id=row["service_id"] or None,
@@ -393,11 +469,20 @@ class _Evidence:
             )  # fmt: skip
         return found
 
+    def _of(
+        self,
+        contract: Contract,
+        found: Mapping[tuple[str, str], list[dict[str, Any]]],
+        level: str,
+    ) -> Iterator[dict[str, Any]]:
+        for account in self._coverage.accounts(contract):
+            yield from found.get((level, account), [])
+
     def presences(self, contract: Contract, level: str, commitment: Commitment) -> list[Presence]:
         """Services that are there to be counted: active, and suspended ones unless connections."""
         return [
             Presence(row["service_id"], row["from_date"], row["to_date"], row["offer_id"], product)
-            for row in self._presences[level, contract.account_id]
+            for row in self._of(contract, self._presences, level)
             if contract.service_id in (None, row["service_id"])
             if row["core_state"] == "active" or commitment.kind != "connections"
             for product in self._sold(row["offer_id"], commitment)
@@ -520,15 +605,35 @@ def _fee(contract: Contract, period: Month) -> dict[str, Any] | None:
     }
 
 
+def _add_excess(
+    charges: list[dict[str, object]],
+    components: list[dict[str, object]],
+    row: Mapping[str, Any],
+    commitment: Commitment,
+    over: Excess,
+    account: _Account,
+) -> None:
+    """What exceeds a commitment, as a charge beside that of its shortfall."""
+    factor, currency = plain(commitment.overage_factor or Decimal(1)), row["currency"]
+    told = [f"{name}: {_rate(amount)} exceeds, + {part}" for name, amount, part in over.parts]
+    excess = {
+        **row,
+        "charge_id": f"{row['charge_id']}/overage",
+        "penalty_minor": to_minor(over.amount, currency),
+        "detail": "; ".join([f"beyond the commitment at {factor} times the price", *told]),
+    }
+    _add(charges, components, COMMIT_OVERAGE, excess, account, 0)
+
+
 def _add(
     charges: list[dict[str, object]],
     components: list[dict[str, object]],
+    kind: str,
     row: Mapping[str, Any],
     account: _Account,
     quantity: int,
 ) -> None:
     """One charge with one component, which says how it comes about."""
-    kind = SHORTFALL if "commitment_id" in row else TERMINATION_FEE
     shared = {
         "usage_period": row["usage_period"],
         "level": account.level,
@@ -595,6 +700,8 @@ def _finding(period: Month, code: str, contract: Contract, rule: str) -> dict[st
 
 
 __all__ = [
+    "DISCOUNT",
+    "KINDS",
     "LEVELS",
     "SHORTFALL",
     "TERMINATION_FEE",

@@ -191,6 +191,9 @@ class Commitment(Terms):
     multiple; None: once, at the end of the term). Periods follow calendar months (aligned to
     January) or the contract's own anniversaries. What the contract does not cover of a period is
     prorated by days (CT-06). Quantities and ``penalty.unit_price`` are in units of ``per``.
+
+    With ``overage_factor`` the commitment is drawn in order of the charges' ids, and what exceeds
+    it costs so many times its price: the difference is a charge of its own.
     """
 
     id: Annotated[str, Field(pattern=NAME)]
@@ -214,6 +217,7 @@ class Commitment(Terms):
     offers: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
     eligibility: EligibilityPolicy = EligibilityPolicy()
+    overage_factor: Annotated[Money, Field(ge=1)] | None = None
     penalty: Penalty
 
     @model_validator(mode="after")
@@ -241,6 +245,10 @@ class Commitment(Terms):
                 raise ValueError(f"{self.kind} is a level; measure it once a period")
         if self.kind == "invoice_amount" and self.unit != "amount":
             raise ValueError("invoice_amount is money; write unit: amount")
+        if self.overage_factor is not None and (
+            self.kind not in ("usage_class", "invoice_amount") or self.unit != "amount"
+        ):
+            raise ValueError("overage_factor is for usage_class and invoice_amount, in money")
         if self.kind == "usage_class" and not self.usage_classes:
             raise ValueError("name the usage_classes that count")
         return self
@@ -326,9 +334,14 @@ class Renewal(Terms):
 
 
 class Discount(Terms):
-    """A discount of a contract, taken off before commitments are measured (RULEBOOK §4, order)."""
+    """A discount of a contract, taken off before commitments are measured (RULEBOOK §4, order).
 
-    id: str
+    ``percent`` of the account's (or service's) charges of a usage period, or an ``amount`` a month
+    that never turns them into a credit; of ``charges`` only, if any are named. A month that is
+    under contract in part gets the part of its days.
+    """
+
+    id: Annotated[str, Field(pattern=NAME)]
     percent: Annotated[Money, Field(ge=0, le=100)] | None = None
     amount: Money | None = Field(default=None, ge=0)
     charges: tuple[str, ...] = ()
@@ -341,10 +354,15 @@ class Discount(Terms):
 
 
 class ContractTerms(Terms):
-    """The terms of a template or of a signed contract."""
+    """The terms of a template or of a signed contract.
+
+    ``covers: tree`` lets a contract of an account hold for all accounts below it too: its prices
+    where no account in between has its own, its commitments over all of them together.
+    """
 
     currency: str
     term_months: int = Field(ge=1, le=600)
+    covers: Literal["account", "tree"] = "account"
     prices: tuple[ContractPrice, ...] = ()
     seasons: tuple[Season, ...] = ()
     commitments: tuple[Commitment, ...] = ()
@@ -368,6 +386,8 @@ class ContractTerms(Terms):
             twice = sorted({name for name in ids if ids.count(name) > 1})
             if twice:
                 raise ValueError(f"{label} {twice[0]!r} is given twice")
+        if self.covers == "tree" and any(each.amount is not None for each in self.discounts):
+            raise ValueError("an amount is taken off one account; give accounts below their own")
         after = self.renewal.successor
         if after is not None and after.currency != self.currency:
             raise ValueError(
@@ -450,6 +470,8 @@ class Contract(Terms):
     def _shape(self) -> Contract:
         if self.end <= self.start:
             raise ValueError("end must be after start (the interval is half-open)")
+        if self.service_id is not None and self.signed_terms.covers == "tree":
+            raise ValueError("covers: tree is for contracts of accounts, not of a service")
         known = {status.status for status in self.signed_terms.termination_statuses}
         if self.termination_status is not None and self.termination_status not in known:
             raise ValueError(

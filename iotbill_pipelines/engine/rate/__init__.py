@@ -112,19 +112,27 @@ from whole_usage
 
 
 def open_allowances(compute: Compute, carried: pa.Table | None) -> None:
-    """Define ``own_more``: free units of services beyond those that the charge grants (SP-22).
+    """Define ``own_more``: free units of services beyond those that the charge grants (SP-22);
+    negative where it grants them by days.
 
     ``carried`` has the rows of ``allowance_lot`` of the period before; None where nothing was
     settled before. Needs ``usage_window``, ``charge_cycle``, ``account_cycle`` and the day
     intervals.
     """
-    if not _lasting_allowances(compute):
+    parts = []
+    if _lasting_allowances(compute):
+        lots = ALLOWANCE_LOT.arrow_schema.empty_table() if carried is None else carried
+        compute.load("allowance_lot_before", lots)
+        for step in ("allowance_carry", "own_lot"):
+            compute.define(step, statement("rate", step), keep=True)
+        parts.append(statement("rate", "own_more"))
+    by_days = "select charge_id from charge where allowance_by_days limit 1"
+    if compute.fetch(by_days).num_rows:
+        parts.append(statement("rate", "own_part"))
+    if parts:
+        compute.define("own_more", " union all ".join(f"({part})" for part in parts), keep=True)
+    else:
         compute.load("own_more", _OWN_MORE.empty_table())
-        return
-    lots = ALLOWANCE_LOT.arrow_schema.empty_table() if carried is None else carried
-    compute.load("allowance_lot_before", lots)
-    for step in ("allowance_carry", "own_lot", "own_more"):
-        compute.define(step, statement("rate", step), keep=True)
 
 
 def settle_allowances(compute: Compute) -> None:

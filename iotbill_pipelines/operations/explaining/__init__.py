@@ -23,8 +23,10 @@ from iotbill_pipelines.engine import guide
 from iotbill_pipelines.engine.calendars import Month, months_between
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.contract import stage as contract
+from iotbill_pipelines.engine.flow import open_period
 from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import (
+    ALLOWANCE_LOT,
     POOL_PART,
     POOL_SETTLEMENT,
     RATED_USAGE,
@@ -33,6 +35,7 @@ from iotbill_pipelines.engine.schemas import (
 from iotbill_pipelines.operations import charges
 from iotbill_pipelines.operations.explaining.agreements import explain_agreements
 from iotbill_pipelines.operations.explaining.arithmetic import Evidence, explain_unit
+from iotbill_pipelines.operations.explaining.first_use import first_uses, with_activation
 from iotbill_pipelines.operations.explaining.words import Result, Step, Unexplained, Unit
 from iotbill_pipelines.operations.trace import UnknownId
 from iotbill_pipelines.operations.workspace import Workspace
@@ -224,44 +227,165 @@ def _evidence(
         load_snapshot(compute, snapshot)
         table = pa.Table.from_pylist([{name: getattr(u, name) for name in _UNIT} for u in units])
         compute.load("asked_unit", table)
-        for settled in (POOL_SETTLEMENT, POOL_PART, USAGE_AGGREGATE):
+        for settled in (POOL_SETTLEMENT, POOL_PART, USAGE_AGGREGATE, ALLOWANCE_LOT):
             ws.lake.scan(compute, settled, usage_period=str(period))
         begun = compute.fetch("select min(window_start) as day from usage_aggregate")["day"][
             0
         ].as_py()
+        months = {*months_between(Month.of(begun or period.start) - 1, period + 1)}
+        if snapshot.rows.get("first_use"):
+            months |= {*charges.usage_months(ws, period, snapshot)}
         compute.scan(
             RATED_USAGE,
             [
                 file
-                for month in months_between(Month.of(begun or period.start) - 1, period + 1)
+                for month in sorted(months)
                 for file in ws.lake.files(RATED_USAGE, usage_month=str(month))
             ],
         )
-
-        evidence = gather(compute, period, units_of)
+        stay = charges.closed_activations(ws)
+        evidence = gather(compute, period, units_of, stay.to_pylist() if stay is not None else ())
         evidence.agreed = explain_agreements(ws, compute, snapshot, period, units)
         return evidence
 
 
-def gather(compute: Compute, period: Month, units_of: dict[str, str]) -> Evidence:
+_TOLD = """
+select usage_period, level, account_id, service_id, charge_id from asked_unit
+union
+select distinct a.usage_period, a.level, a.account_id, u.service_id, m.measured_charge_id
+from asked_unit as a
+join charge_measure as m on m.charge_id = a.charge_id
+join usage_aggregate as u on u.level = a.level and u.account_id = a.account_id
+  and u.charge_id = m.measured_charge_id and (a.service_id = '' or u.service_id = a.service_id)
+"""
+"""The units asked about, and those that combined charges among them measure."""
+
+_TOLD_SERVICE = """
+select service_id from told_unit
+union
+select o.service_id from asked_unit as a
+join charge_measure as m on m.charge_id = a.charge_id and m.measured_charge_id is null
+join charge as c on c.charge_id = a.charge_id
+join service_offer as o on o.offer_id = c.offer_id and o.level = a.level
+  and o.payer_account_id = a.account_id
+"""
+
+
+_PLANS_THAT_MOVE = """
+select offer_id from offer where plan_change = 'cycle'
+union
+select offer_id from share_seller
+limit 1
+"""
+"""Whether offers count by window (SP-19), or pools open on a day: days alone do not tell then."""
+
+
+def gather(
+    compute: Compute,
+    period: Month,
+    units_of: dict[str, str],
+    closed_activations: Sequence[dict[str, Any]] = (),
+) -> Evidence:
     """Return what is known of the units in relation ``asked_unit``.
 
     Reads the relations of :data:`schemas.REFERENCE` and :data:`schemas.CATALOG`, ``rated_usage``,
-    ``usage_aggregate``, ``pool_settlement`` and ``pool_part``. ``units_of`` names the priced unit
-    of charges.
+    ``usage_aggregate``, ``allowance_lot``, ``pool_settlement`` and ``pool_part``. ``units_of``
+    names the priced unit of charges; ``closed_activations`` are the dates of first use that stay.
     """
     guide.define_day_intervals(compute)
     contract.define_prices(compute, (period - 12).start, (period + 13).end)
+    moving = compute.fetch(_PLANS_THAT_MOVE).num_rows
+    compute.define("told_unit", _TOLD, keep=True)
+    compute.define("told_service", _TOLD_SERVICE, keep=True)
 
     def rows(select: str) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = compute.fetch(select).to_pylist()
         return listed
 
-    asked = "select distinct service_id from asked_unit"
+    asked = "select service_id from told_service"
     pools = rows(
-        "select * from pool_settlement where (level, charge_id) in"
-        " (select level, charge_id from asked_unit)"
+        f"select * from pool_settlement where usage_period = '{period}'"
+        " and (level, charge_id) in (select level, charge_id from asked_unit)"
     )
+    states = _grouped(
+        rows(f"select * from service_state where service_id in ({asked}) order by changed_at"),
+        "service_id",
+    )
+    offers = _paired(
+        rows(
+            "select o.service_id, o.level, o.payer_account_id, o.offer_id, o.valid_from,"
+            # a suspension that has not ended keeps the offer open
+            " case when x.days is null then o.valid_to when x.days > 1000000 then null"
+            " else days_later(o.valid_to, x.days) end as valid_to from service_offer as o"
+            " left join offer_extension as x on x.service_id = o.service_id"
+            " and x.level = o.level and x.valid_from = o.valid_from"
+            f" where o.service_id in ({asked}) order by o.valid_from"
+        ),
+        "service_id",
+        "level",
+    )
+    opening: dict[tuple[str, str, str, date], date] = {}
+    if moving:
+        compute.define("every_price", "select * from contract_price", keep=True)
+        open_period(compute, period)
+        offers = _paired(
+            rows(
+                "select service_id, level, account_id as payer_account_id, offer_id,"
+                " from_date as valid_from, to_date as valid_to from service_offer_interval"
+                f" where service_id in ({asked}) order by from_date"
+            ),
+            "service_id",
+            "level",
+        )
+        compute.define("contract_price", "select * from every_price", keep=True)
+        opening = {
+            (row["level"], row["account_id"], row["charge_id"], row["window_start"]): row[
+                "opens_on"
+            ]
+            for row in rows("select * from share_closed")
+        }
+    waited = "o.service_id in (select service_id from told_service)"
+    activations, billed = first_uses(
+        rows("select * from first_use order by offer_id"),
+        rows("select * from first_use_threshold order by offer_id, usage_class"),
+        states,
+        offers,
+        rows(
+            "select distinct r.* from rated_usage as r join service_offer as o"
+            " on o.service_id = r.service_id and o.level = r.level"
+            f" join first_use as f on f.offer_id = o.offer_id where {waited}"
+        ),
+        {
+            (row["service_id"], row["level"], row["added_date"]): row["active_date"]
+            for row in closed_activations
+        },
+    )
+    for service, activation in activations.items():
+        states[service] = with_activation(states[service], activation)
+    records = rows(
+        "select a.usage_period, r.level, r.account_id, a.service_id, r.charge_id,"
+        " r.service_id as used_by, r.file_key, r.line_no, r.part_no, r.price_id,"
+        " r.pooled, r.session_key, r.quantity, r.rated_quantity, r.event_start,"
+        " r.local_date, w.window_start, w.window_end"
+        " from rated_usage as r"
+        " join charge as c on c.charge_id = r.charge_id"
+        " join told_unit as a on a.level = r.level and a.account_id = r.account_id"
+        " and a.charge_id = r.charge_id and a.service_id ="
+        " case when c.scope = 'account' then '' else r.service_id end"
+        " join (select distinct usage_period, level, account_id, service_id, charge_id,"
+        " window_start, window_end from usage_aggregate) as w"
+        " on w.usage_period = a.usage_period and w.level = a.level"
+        " and w.account_id = a.account_id and w.service_id = a.service_id"
+        " and w.charge_id = a.charge_id and r.local_date >= w.window_start"
+        " and r.local_date < w.window_end"
+    )
+    for row in records:
+        line = (row["file_key"], row["line_no"], row["part_no"], row["level"])
+        if line in billed:
+            row |= {"billed_quantity": billed[line].quantity, "pooled": billed[line].pooled}
+        place = (row["level"], row["account_id"], row["charge_id"], row["window_start"])
+        if row["local_date"] < opening.get(place, row["local_date"]):
+            row["pooled"] = False  # the pool was not sold yet
     return Evidence(
         period=period,
         charges={row["charge_id"]: row for row in rows("select * from charge")},
@@ -291,57 +415,47 @@ def gather(compute: Compute, period: Month, units_of: dict[str, str]) -> Evidenc
             row["account_id"]: row["parent_account_id"]
             for row in rows("select account_id, parent_account_id from account")
         },
-        service_states=_grouped(
-            rows(f"select * from service_state where service_id in ({asked}) order by changed_at"),
-            "service_id",
-        ),
-        service_offers=_paired(
-            rows(
-                "select o.service_id, o.level, o.payer_account_id, o.offer_id, o.valid_from,"
-                # a suspension that has not ended keeps the offer open
-                " case when x.days is null then o.valid_to when x.days > 1000000 then null"
-                " else days_later(o.valid_to, x.days) end as valid_to from service_offer as o"
-                " left join offer_extension as x on x.service_id = o.service_id"
-                " and x.level = o.level and x.valid_from = o.valid_from"
-                f" where o.service_id in ({asked}) order by o.valid_from"
-            ),
-            "service_id",
-            "level",
-        ),
-        records=_records(
-            rows(
-                "select a.usage_period, r.level, r.account_id, a.service_id, r.charge_id,"
-                " r.service_id as used_by, r.file_key, r.line_no, r.part_no, r.price_id,"
-                " r.pooled, r.session_key, r.quantity, r.rated_quantity, r.event_start,"
-                " r.local_date, w.window_start, w.window_end"
-                " from rated_usage as r"
-                " join charge as c on c.charge_id = r.charge_id"
-                " join asked_unit as a on a.level = r.level and a.account_id = r.account_id"
-                " and a.charge_id = r.charge_id and a.service_id ="
-                " case when c.scope = 'account' then '' else r.service_id end"
-                " join (select distinct usage_period, level, account_id, service_id, charge_id,"
-                " window_start, window_end from usage_aggregate) as w"
-                " on w.usage_period = a.usage_period and w.level = a.level"
-                " and w.account_id = a.account_id and w.service_id = a.service_id"
-                " and w.charge_id = a.charge_id and r.local_date >= w.window_start"
-                " and r.local_date < w.window_end"
-            )
-        ),
+        service_states=states,
+        service_offers=offers,
+        records=_records(records),
         pools={(row["level"], row["pool_id"], row["window_start"]): row for row in pools},
         pool_parts=_of_windows(
             rows(
-                "select * from pool_part where (level, charge_id) in"
-                " (select level, charge_id from asked_unit)"
+                f"select * from pool_part where usage_period = '{period}'"
+                " and (level, charge_id) in (select level, charge_id from asked_unit)"
             )
         ),
-        waiting={row["offer_id"]: row["waiting_state"] for row in rows("select * from first_use")},
+        activations=activations,
+        more_allowance=_left_over(
+            rows(
+                "select l.* from allowance_lot as l join told_unit as a on a.level = l.level"
+                " and a.usage_period = l.usage_period and a.account_id = l.account_id"
+                " and a.service_id = l.service_id and a.charge_id = l.charge_id"
+                " where l.kind = 'once' or l.granted_on < l.window_start"
+            )
+        ),
+        measures=_grouped(
+            rows("select * from charge_measure order by measure_no, step_no"), "charge_id"
+        ),
         accounts={row["account_id"]: row for row in rows("select * from account")},
         overrides=rows("select * from price_override"),
         contract_prices=_agreed_days(
             rows(f"select * from contract_price where service_id in ({asked})")
+            + rows(
+                "select account_id, service_id, replaced_price_id, price_id, from_date, to_date"
+                " from contract_rate where service_id = '' and price_id is not null"
+            )
         ),
         units_of=units_of,
     )
+
+
+def _left_over(rows: Sequence[dict[str, Any]]) -> dict[tuple[Unit, date], int]:
+    found: dict[tuple[Unit, date], int] = defaultdict(int)
+    for row in rows:
+        unit = Unit(*(row[name] for name in _UNIT))
+        found[unit, row["window_start"]] += row["quantity"]
+    return dict(found)
 
 
 def _records(rows: Sequence[dict[str, Any]]) -> dict[Unit, list[Any]]:

@@ -1,4 +1,4 @@
-"""Charges of contracts explained: shortfalls and termination fees, from what the ledger holds.
+"""Charges of contracts explained: discounts, shortfalls, fees, from what the ledger holds.
 
 A shortfall is measured again over the booked charges of its window, not over those that a close
 desired: an explanation that ends at another amount than the booked one is a finding.
@@ -18,12 +18,10 @@ from iotbill_pipelines.engine.contract import stage
 from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import CHARGE_COMPONENT, CHARGE_FINDING, DESIRED_CHARGE
 from iotbill_pipelines.operations import charges
-from iotbill_pipelines.operations.explaining.words import Result, Step, Unit
+from iotbill_pipelines.operations.explaining.words import Result, Row, Step, Unit
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
 from iotbill_pipelines.storage.reference import Snapshot
-
-_KINDS = (stage.SHORTFALL, stage.TERMINATION_FEE)
 
 
 def explain_agreements(
@@ -39,10 +37,32 @@ def explain_agreements(
     months = [*charges.committed_months(period, snapshot), period]
     with Session(ws.engine) as session:
         booked = ledger.booked_charges(session, [str(month) for month in months]).to_pylist()
+    ws.lake.scan(compute, DESIRED_CHARGE, name="settled_charge", usage_period=str(period))
+    carried_by = {
+        tuple(row[name] for name in _KEY): row["billing_period"]
+        for row in compute.fetch("settled_charge").to_pylist()
+    }
+    for row in booked:
+        key = tuple(row[name] for name in _KEY)
+        row["billing_period"] = carried_by.get(key, row["usage_period"])
+    found = measured_again(compute, period, booked)
+    return {unit: result for unit, result in found.items() if unit in asked}
+
+
+_KEY = ("usage_period", "level", "account_id", "service_id", "charge_id")
+
+
+def measured_again(compute: Compute, period: Month, charged: Iterable[Row]) -> dict[Unit, Result]:
+    """Return the contracts' own charges of a period, from the other charges in ``charged``.
+
+    Those are rows of ``booked_charge``, with ``billing_period``, of the period and of the earlier
+    ones that windows reach into. ``compute`` holds the reference and catalog relations;
+    ``desired_charge`` and its like are replaced.
+    """
     rows = [
-        row | {"billing_period": row["usage_period"], "linear": True, "price_ids": ""}
-        for row in booked
-        if row["kind"] not in _KINDS
+        {**row, "linear": True, "price_ids": ""}
+        for row in charged
+        if row["kind"] not in stage.KINDS or row["usage_period"] < str(period)
     ]
     of_period = [row for row in rows if row["usage_period"] == str(period)]
     earlier = [row for row in rows if row["usage_period"] < str(period)]
@@ -64,9 +84,8 @@ def explain_agreements(
         unit = Unit(
             str(period), row["level"], row["account_id"], row["service_id"], row["charge_id"]
         )
-        if unit in asked:
-            amount = of_minor(row["amount_minor"], row["currency"])
-            told = [Step(text) for text in row["detail"].split("; ")]
-            steps = [*told[:-1], Step(told[-1].text, f"{row['currency']} {amount}")]
-            results[unit] = Result(steps, row["amount_minor"], row["currency"])
+        amount = of_minor(row["amount_minor"], row["currency"])
+        told = [Step(text) for text in row["detail"].split("; ")]
+        steps = [*told[:-1], Step(told[-1].text, f"{row['currency']} {amount}")]
+        results[unit] = Result(steps, row["amount_minor"], row["currency"])
     return results

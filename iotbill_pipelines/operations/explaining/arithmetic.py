@@ -8,15 +8,21 @@ are added one by one. An explanation that ends at another amount than the ledger
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from fractions import Fraction
 
 from iotbill_pipelines.engine.calendars import Cycle, Month, add_months, clamp_day
 from iotbill_pipelines.engine.money import apportion
+from iotbill_pipelines.operations.explaining.first_use import Activation
 from iotbill_pipelines.operations.explaining.prices import Slice, cost, finished, stepped
-from iotbill_pipelines.operations.explaining.usage import PricedCharge, explain_usage
+from iotbill_pipelines.operations.explaining.usage import (
+    Free,
+    PricedCharge,
+    counted_units,
+    explain_usage,
+)
 from iotbill_pipelines.operations.explaining.words import (
     RATE_UNIT,
     Result,
@@ -74,8 +80,12 @@ class Evidence:
     pools: dict[tuple[str, str, date], Row]
     """Level, pool and window -> the pool as settled."""
     pool_parts: dict[tuple[str, str, date], list[Row]]
-    waiting: dict[str, str] = field(default_factory=dict)
-    """Offer -> state in which its services wait for their first use."""
+    activations: Mapping[str, Activation] = field(default_factory=dict)
+    """Service -> how it became active by first use, or by the end of its window."""
+    more_allowance: dict[tuple[Unit, date], int] = field(default_factory=dict)
+    """(Usage charge, window) -> free units beside those that the charge grants in the window."""
+    measures: dict[str, list[Row]] = field(default_factory=dict)
+    """Combined charge -> its measures and their bounds."""
     agreed: dict[Unit, Result] = field(default_factory=dict)
     """Charges of contracts, with their explanation (:mod:`.agreements`)."""
     contract_prices: dict[tuple[str, str, str], list[Row]] = field(default_factory=dict)
@@ -153,22 +163,19 @@ def explain_unit(evidence: Evidence, unit: Unit) -> Result:
     charge = evidence.charges.get(unit.charge_id)
     if charge is None:
         raise Unexplained(f"the catalog of this charge's snapshot has no charge {unit.charge_id!r}")
-    waiting = evidence.waiting.get(charge["offer_id"] or "")
-    states = {row["state"] for row in evidence.service_states.get(unit.service_id, [])}
-    if waiting in states:
-        raise Unexplained(
-            f"service {unit.service_id} waits for its first use in state {waiting!r}; what it "
-            "uses before is not retold here, `iotbill trace` shows components and records"
-        )
-    match charge["kind"]:
-        case "usage":
-            return _usage(evidence, unit, charge)
-        case "recurring":
-            return _recurring(evidence, unit, charge)
-        case "transition":
-            return _transitions(evidence, unit, charge)
-        case "overage":
-            return _overage(evidence, unit, charge)
+    told = {
+        "usage": _usage,
+        "recurring": _recurring,
+        "transition": _transitions,
+        "overage": _overage,
+        "combined": _combined,
+    }
+    if charge["kind"] in told:
+        result = told[charge["kind"]](evidence, unit, charge)
+        active = evidence.activations.get(unit.service_id)
+        if active is not None:
+            result.steps.insert(0, Step(f"service {unit.service_id} {active.words}"))
+        return result
     raise Unexplained(f"charges of kind {charge['kind']!r} have no explanation")
 
 
@@ -186,7 +193,10 @@ def _usage(evidence: Evidence, unit: Unit, charge: Row) -> Result:
     prices = {price["price_id"]: price for price in evidence.prices.get(unit.charge_id, [])}
     terms = PricedCharge(charge, prices, evidence.tiers, currency, _per(evidence, charge))
     windows = sorted(by_window, key=lambda window: window.start)
-    return _together(windows, [explain_usage(terms, by_window[window]) for window in windows])
+    return _together(
+        windows,
+        [explain_usage(terms, by_window[w], _free(evidence, unit, charge, w)) for w in windows],
+    )
 
 
 def _together(windows: Sequence[Window], results: Sequence[Result]) -> Result:
@@ -199,6 +209,118 @@ def _together(windows: Sequence[Window], results: Sequence[Result]) -> Result:
     total, currency = sum(result.amount_minor for result in results), results[0].currency
     steps.append(Step(f"{len(results)} windows together", in_money(total, currency)))
     return Result(steps, total, currency)
+
+
+def _free(evidence: Evidence, unit: Unit, charge: Row, window: Window) -> Free:
+    """Free units of a service in a window: what was left for it, and its days on the offer."""
+    more = evidence.more_allowance.get((unit, window.start), 0)
+    if not charge["allowance_by_days"]:
+        return Free(more)
+    days = 0
+    for number in range(window.days):
+        day = window.start + timedelta(days=number)
+        offer = evidence.offer_on(unit.service_id, unit.level, day)
+        core = evidence.core_states.get(evidence.state_on(unit.service_id, day) or "")
+        if (
+            offer is not None
+            and (offer["offer_id"], offer["payer_account_id"])
+            == (charge["offer_id"], unit.account_id)
+            and core in ("active", "suspended")
+        ):
+            days += 1
+    return Free(more, days, window.days)
+
+
+def _combined(evidence: Evidence, unit: Unit, charge: Row) -> Result:
+    """What every measure comes to in each window; the greatest is priced, once."""
+    counts: dict[Window, dict[int, int]] = defaultdict(dict)
+    bounds: dict[int, list[Row]] = defaultdict(list)
+    for row in evidence.measures[unit.charge_id]:
+        bounds[row["measure_no"]].append(row)
+    measured = {no: rows[0]["measured_charge_id"] for no, rows in bounds.items()}
+    window = evidence.window(charge, unit.account_id, evidence.period.start)
+    while window.end <= evidence.period.end:
+        for number, charge_id in measured.items():
+            found = (
+                _present(evidence, unit, charge, window)
+                if charge_id is None
+                else _measured(evidence, unit, charge_id, window)
+            )
+            if found is not None:
+                counts[window][number] = found
+        window = evidence.window(charge, unit.account_id, window.end)
+    windows = [window for window in sorted(counts, key=lambda w: w.start) if counts[window]]
+    if not windows:
+        raise Unexplained("nothing that this charge measures is in the lake any more")
+    results = []
+    for window in windows:
+        steps, greatest = [], 0
+        for number, units in sorted(counts[window].items()):
+            reached = _reached(units, bounds[number])
+            greatest = max(greatest, reached)
+            what = measured[number] or "services"
+            steps.append(Step(f"{what}: {units:,} units come to {reached:,}"))
+        steps.append(Step(f"the greatest counts: {greatest:,}"))
+        last = window.end - timedelta(days=1)
+        price = evidence.price_on(unit.charge_id, last, lambda p: p["zone"] is None)
+        price = evidence.agreed_on(unit, price, last)
+        exact = Fraction(0)
+        if price is not None:
+            steps.append(Step(f"priced at the window's end, {price_terms(price)}"))
+            tiers = evidence.tiers[price["price_id"]]
+            exact, told = cost(price, tiers, charge, "count", Slice(0, greatest, greatest))
+            steps += told
+        currency = evidence.offers[charge["offer_id"]]["currency"]
+        results.append(finished(exact, charge, currency, steps))
+    return _together(windows, results)
+
+
+def _reached(units: int, rows: Sequence[Row]) -> int:
+    """Started blocks, or the step that a count is on: bounds are inclusive."""
+    each: int = rows[0]["each_quantity"]
+    if each:
+        return -(-max(0, units) // each)
+    return 0 if units <= 0 else 1 + sum(units > row["bound_quantity"] for row in rows)
+
+
+def _measured(evidence: Evidence, unit: Unit, charge_id: str, window: Window) -> int | None:
+    charge, total, found = evidence.charges[charge_id], 0, False
+    currency = evidence.offers[charge["offer_id"]]["currency"]
+    prices = {price["price_id"]: price for price in evidence.prices.get(charge_id, [])}
+    terms = PricedCharge(charge, prices, evidence.tiers, currency, _per(evidence, charge))
+    for other, records in evidence.records.items():
+        same = (other.level, other.account_id, other.charge_id)
+        if same != (unit.level, unit.account_id, charge_id):
+            continue
+        if unit.service_id not in ("", other.service_id):
+            continue
+        mine = [record for record in records if record["window_start"] == window.start]
+        if mine:
+            free = _free(evidence, other, charge, window)
+            total, found = total + counted_units(terms, mine, free), True
+    return total if found else None
+
+
+def _present(evidence: Evidence, unit: Unit, charge: Row, window: Window) -> int | None:
+    """Services that had the offer and were active on some day of the window."""
+    present = 0
+    for service, level in evidence.service_offers:
+        if level != unit.level or unit.service_id not in ("", service):
+            continue
+        day = window.start
+        while day < window.end:
+            offer = evidence.offer_on(service, level, day)
+            state = evidence.state_on(service, day)
+            if (
+                offer is not None
+                and offer["offer_id"] == charge["offer_id"]
+                and offer["payer_account_id"] == unit.account_id
+                and evidence.core_states.get(state or "") == "active"
+            ):
+                present += 1
+                break
+            day += timedelta(days=1)
+    return present or None
 
 
 # ------------------------------------------------------------------------------ recurring
@@ -539,9 +661,10 @@ def _pool(
         steps.append(Step(f"  in increments and after allowance: {counted(due, charge, per)}"))
     billed = due
     exact = Fraction(0)
-    price = evidence.price_on(
-        charge["charge_id"], pool["window_end"] - timedelta(days=1), lambda p: p["zone"] is None
-    )
+    last = pool["window_end"] - timedelta(days=1)
+    price = evidence.price_on(charge["charge_id"], last, lambda p: p["zone"] is None)
+    owner = Unit(unit.usage_period, unit.level, pool["account_id"], "", unit.charge_id)
+    price = evidence.agreed_on(owner, price, last)
     if price is not None:
         steps.append(Step(f"  priced at the period's end, {price_terms(price)}"))
         tiers = evidence.tiers[price["price_id"]]

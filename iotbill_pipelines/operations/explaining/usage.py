@@ -70,22 +70,34 @@ class _Used:
     first: datetime = _AFTER_ALL
 
 
-def explain_usage(terms: PricedCharge, records: Sequence[Row]) -> Result:
+@dataclass(frozen=True)
+class Free:
+    """Free units of a window beside the charge's own: ``more`` that earlier windows left over or
+    that were granted once; ``days`` of ``of_days`` where the charge grants its own by days."""
+
+    more: int = 0
+    days: int = 1
+    of_days: int = 1
+
+
+def counted_units(terms: PricedCharge, records: Sequence[Row], free: Free) -> int:
+    """Units that a charge counts of its records of one window, after those that are free."""
+    steps: list[Step] = []
+    used, drawn = _by_price(terms.charge, _counted_entries(terms.charge, records, steps), steps)
+    _draw_allowance(used, drawn, terms, free, steps)
+    return sum(part.units - part.free for part in used)
+
+
+def explain_usage(terms: PricedCharge, records: Sequence[Row], free: Free) -> Result:
     """Retell a charge from its rated records of one window; the order of records is no matter."""
     charge = terms.charge
     steps: list[Step] = []
-    for name in ("allowance_windows", "once_quantity"):
-        if charge[name]:
-            raise Unexplained(
-                f"charge {charge['charge_id']} carries allowances over ({name}); "
-                "`iotbill trace` shows its components and records"
-            )
     total = sum(record["quantity"] for record in records)
     lines = len({(r["file_key"], r["line_no"]) for r in records})
     steps.append(Step(f"{lines:,} records of together {total:,} units"))
     entries = _counted_entries(charge, records, steps)
     used, drawn = _by_price(charge, entries, steps)
-    _draw_allowance(used, drawn, charge, steps, terms.per)
+    _draw_allowance(used, drawn, terms, free, steps)
     exact = Fraction(0)
     connections = _connections(terms, entries)
     groups: dict[str, list[_Used]] = defaultdict(list)
@@ -143,13 +155,26 @@ def _counted_entries(charge: Row, records: Sequence[Row], steps: list[Step]) -> 
             # of a duration that is split the whole is rounded once, in its last part
             units += stepped(wholes[line], initial, subsequent) - wholes[line]
         connects = 0
-        if line in free:
+        if line in free or record.get("billed_quantity") == 0:
             units = 0
         elif record["part_no"] == 1 and record["quantity"]:
             connects = -1 if record["quantity"] < 0 else 1
+        if units and "billed_quantity" in record:
+            units = max(0, units - (record["quantity"] - record["billed_quantity"]))
         entries.append(_Entry(record, units, connects))
+    _tell_counting(charge, records, entries, len(free), steps)
+    return entries
+
+
+def _tell_counting(
+    charge: Row, records: Sequence[Row], entries: Sequence[_Entry], free: int, steps: list[Step]
+) -> None:
+    waited = sum(r["quantity"] - r["billed_quantity"] for r in records if "billed_quantity" in r)
+    if waited:
+        steps.append(Step(f"{waited:,} units were used before first use was complete: free"))
     if free:
-        steps.append(Step(f"the first {len(free):,} records are free"))
+        steps.append(Step(f"the first {free:,} records are free"))
+    initial, subsequent = charge["increment_initial"], charge["increment_subsequent"]
     if charge["counts"] != "quantity":
         what = "records themselves" if charge["counts"] == "events" else "costs that records tell"
         steps.append(Step(f"counted are the {what}"))
@@ -158,7 +183,6 @@ def _counted_entries(charge: Row, records: Sequence[Row], steps: list[Step]) -> 
         steps.append(
             Step(f"rounded up by {initial:,}/{subsequent:,} units per record: {after:,} units")
         )
-    return entries
 
 
 def _free_lines(charge: Row, records: Sequence[Row]) -> set[tuple[int, int]]:
@@ -251,13 +275,26 @@ def _one_number(
 def _draw_allowance(
     used: Sequence[_Used],
     drawn: Iterable[tuple[datetime, str, bool, int]],
-    charge: Row,
+    terms: PricedCharge,
+    given: Free,
     steps: list[Step],
-    per: str,
 ) -> None:
-    allowance = charge["allowance_quantity"]
+    charge, per = terms.charge, terms.per
+    own: int = charge["allowance_quantity"] * given.days // given.of_days
+    if own != charge["allowance_quantity"]:
+        whole = counted(charge["allowance_quantity"], charge, per)
+        steps.append(
+            Step(f"of {whole} that are free, {given.days}/{given.of_days} days grant "
+                 f"{counted(own, charge, per)}")
+        )  # fmt: skip
+    allowance = own + given.more
     if not allowance:
         return
+    if given.more:
+        left = counted(given.more, charge, per)
+        steps.append(
+            Step(f"free are {counted(own, charge, per)} of this window and {left} left from before")
+        )
     parts = {(part.price_id, part.pooled): part for part in used}
     if len(used) == 1:
         used[0].free = max(0, min(used[0].units, allowance))

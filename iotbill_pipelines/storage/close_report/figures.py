@@ -319,7 +319,9 @@ REVENUE_LABELS = {
     "usage": "Usage",
     "overage": "Overage of pools",
     "transition": "One-time fees",
+    "discount": "Discounts of contracts",
     "shortfall": "Commitments not met",
+    "commit_overage": "Beyond commitments",
     "termination_fee": "Early termination",
 }
 

@@ -12,16 +12,15 @@ with every_charge as (
   join settled_period as p on e.usage_period < p.usage_period
 )
 select d.usage_period, d.level, d.account_id, coalesce(s.service_id, '') as service_id,
-  d.charge_id, d.product_id, c.offer_id, c.usage_class, d.currency,
+  d.charge_id, d.product_id, d.kind, d.currency,
   coalesce(t.commit_eligible, true) as commit_eligible, coalesce(t.hardware, false) as hardware,
   sum(d.quantity) as quantity, sum(d.amount_minor) as amount_minor
 from every_charge as d
 join (select distinct account_id from committed_scope) as a on a.account_id = d.account_id
 left join (select account_id, service_id from committed_scope where service_id <> '') as s
   on s.account_id = d.account_id and s.service_id = d.service_id
-left join charge as c on c.charge_id = d.charge_id
 left join product as t on t.product_id = d.product_id
-where d.kind not in ('shortfall', 'termination_fee')
+where d.kind not in ('shortfall', 'commit_overage', 'termination_fee')
 group by d.usage_period, d.level, d.account_id, coalesce(s.service_id, ''), d.charge_id,
-  d.product_id, c.offer_id, c.usage_class, d.currency, coalesce(t.commit_eligible, true),
+  d.product_id, d.kind, d.currency, coalesce(t.commit_eligible, true),
   coalesce(t.hardware, false)

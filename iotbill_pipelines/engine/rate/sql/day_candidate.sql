@@ -1,9 +1,9 @@
 -- Prices by condition for what is priced by day alone: the state for recurring charges, nothing for
--- transitions and for the overage of pools.
+-- transitions, combined charges and the overage of pools.
 with asked as (
   select c.charge_id, c.kind, '' as condition_key
   from charge as c
-  where c.kind in ('transition', 'overage')
+  where c.kind in ('transition', 'overage', 'combined')
   union all
   select c.charge_id, c.kind, s.state
   from charge as c

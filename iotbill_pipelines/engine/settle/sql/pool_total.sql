@@ -22,7 +22,8 @@ select e.usage_period, e.window_start, e.window_end, e.level, e.pool_id, e.bucke
          else wide(c.increment_initial)
            + ceil_div(greatest(e.overage - c.increment_initial, 0), c.increment_subsequent)
            * c.increment_subsequent end - c.allowance_quantity) as bigint) as billed_quantity,
-  c.unit_size, c.rounding_mode, c.minimum_minor, c.maximum_minor, i.price_id,
+  c.unit_size, c.rounding_mode, c.minimum_minor, c.maximum_minor,
+  coalesce(k.price_id, i.price_id) as price_id,
   row_number() over (order by e.level, e.pool_id, e.window_start) as slice_no
 from counted as e
 join charge as c on c.charge_id = e.charge_id
@@ -30,3 +31,6 @@ join currency_unit as y on y.currency = e.currency
 -- priced at its end: the price that holds on the last day of the window
 left join price_interval as i on i.charge_id = c.charge_id and i.condition_key = ''
   and i.from_date < e.window_end and i.to_date >= e.window_end
+-- what the contract of the pool's account agreed on
+left join contract_rate as k on k.account_id = e.pool_account_id and k.service_id = ''
+  and k.replaced_price_id = i.price_id and k.from_date < e.window_end and k.to_date >= e.window_end
