@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from iotbill_pipelines.cli import console
+from iotbill_pipelines.config.feeds import feed_path, load_feed
 
 if TYPE_CHECKING:
     from iotbill_pipelines.cli.main import Settings
@@ -32,14 +35,42 @@ def lint(folder: Path, *, as_json: bool) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Card:
+    """How files are read as rate cards: by which feed, for which charges, from which day."""
+
+    feed: str
+    charges: list[str]
+    valid_from: str | None
+
+
 def import_tables(
-    settings: Settings, files: list[Path], into: Path | None, *, check: bool, as_json: bool
+    settings: Settings,
+    files: list[Path],
+    into: Path | None,
+    card: Card | None,
+    *,
+    check: bool,
+    as_json: bool,
 ) -> None:
-    """Import rate tables and say what they hold."""
+    """Import rate tables, or rate cards, and say what they hold."""
     from iotbill_pipelines.operations import catalogs
 
     folder = into or settings.location.configs / "catalog"
-    done = catalogs.import_tables(folder, files, write=not check)
+    if card is None:
+        done = catalogs.import_tables(folder, files, write=not check)
+    else:
+        from iotbill_pipelines.operations.rate_cards import import_cards
+
+        done = import_cards(
+            folder,
+            files,
+            load_feed(feed_path(settings.location.configs / "feeds", card.feed)),
+            dict(map(_pair, card.charges)),
+            datetime.now(UTC).replace(tzinfo=None),
+            valid_from=_day(card.valid_from),
+            write=not check,
+        )
     if as_json:
         console.print_json(done)
         return
@@ -52,6 +83,20 @@ def import_tables(
         console.out.print(f"written: {escape(str(file))}")
     if check:
         console.out.print("nothing was written (--check)")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    usage_class, _, charge = text.partition("=")
+    if not usage_class or not charge:
+        raise ValueError(f"--charge {text!r}: write the usage class and the charge, voice=calls")
+    return usage_class, charge
+
+
+def _day(text: str | None) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise ValueError(f"--valid-from {text!r} is not a day; write it as YYYY-MM-DD") from None
 
 
 def _print_advice(advice: list[Advice]) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from iotbill_pipelines.cli import console
 from iotbill_pipelines.cli.main import EXIT_BLOCKED, EXIT_OK, EXIT_USAGE
-from iotbill_pipelines.config.feeds import load_feed
+from iotbill_pipelines.config.feeds import feed_path, load_feed
 
 if TYPE_CHECKING:
     from iotbill_pipelines.cli.main import Settings
@@ -52,22 +52,13 @@ def _paths(folder: Path, spec: str) -> list[Path]:
     path = Path(spec)
     if path.is_dir():
         return sorted(path.glob("*.yaml"))
-    return [_path(folder, spec)]
+    return [feed_path(folder, spec)]
 
 
 def _shown(file: str) -> str:
     """A path as a user would type it here."""
     here = Path.cwd()
     return str(Path(file).relative_to(here)) if Path(file).is_relative_to(here) else file
-
-
-def _path(folder: Path, spec: str) -> Path:
-    """The file that a user means: a path, or the id of a configured feed."""
-    path = Path(spec)
-    named = folder / f"{spec}.yaml"
-    if path.is_file() or not named.is_file():
-        return path
-    return named
 
 
 def _print_note(note: Note) -> None:
@@ -96,7 +87,7 @@ def test(
     """Print what a feed makes of a sample; return the exit code."""
     from iotbill_pipelines.operations.feed_tools.trying import try_sample
 
-    feed = load_feed(_path(settings.location.configs / "feeds", spec))
+    feed = load_feed(feed_path(settings.location.configs / "feeds", spec))
     trial = try_sample(feed, sample, _moment(received), lines, show)
     if as_json:
         console.print_json(trial)

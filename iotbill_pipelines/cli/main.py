@@ -498,8 +498,24 @@ def catalog_import(
     context: typer.Context,
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="XLSX or CSV files."),
+        typer.Argument(
+            metavar="FILE...", exists=True, dir_okay=False, help="XLSX or CSV files, or rate cards."
+        ),
     ],
+    feed: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", help="The files are rate cards that this feed reads."),
+    ] = None,
+    charges: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--charge", metavar="CLASS=ID", help="Charge that a card's lines of a class price."
+        ),
+    ] = None,
+    valid_from: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="First day of a card's lines that say none."),
+    ] = None,
     into: Annotated[
         Path | None,
         typer.Option(file_okay=False, help="Catalog folder.", show_default="of the configuration"),
@@ -510,13 +526,19 @@ def catalog_import(
     """Take rate tables over into the catalog: typed, checked with all the rest, kept as CSV.
 
     Errors name file, sheet and cell; nothing is written unless the whole catalog holds together.
-    Importing a file of the same name again replaces the rates that it brought.
+    Importing a file of the same name again replaces the rates that it brought. Carriers' own rate
+    cards, of any format, are read through a feed whose target is rate_card_line.
 
-    Example: `iotbill catalog import carrier-rates-2027.xlsx --check`
+    Example: `iotbill catalog import card.xls --feed acme_rates --charge voice=acme_calls --check`
     """
     from iotbill_pipelines.cli import cataloguing
 
-    cataloguing.import_tables(context.obj, files, into, check=check, as_json=json)
+    card = cataloguing.Card(feed, charges or [], valid_from) if feed else None
+    if card is None and (charges or valid_from):
+        raise ValueError(
+            "--charge and --valid-from are for rate cards; name their feed with --feed"
+        )
+    cataloguing.import_tables(context.obj, files, into, card, check=check, as_json=json)
 
 
 @catalog_app.command("history")

@@ -46,6 +46,12 @@ def policy_row(
     }
 
 
+def feed_path(folder: Path, named: str) -> Path:
+    """Return the file that a person means: a path, or the id of a feed of the folder."""
+    path, configured = Path(named), folder / f"{named}.yaml"
+    return path if path.is_file() or not configured.is_file() else configured
+
+
 def load_feed(path: Path) -> FeedSpec:
     """Read one feed and check that it compiles. Raises ConfigError with every problem found."""
     return parse_feed(read_yaml(path))

@@ -3,8 +3,9 @@
     apn = "iot.secure" and not (rat in ("2G", "3G")) or firmware starts "7." and flags has "trial"
 
 Compared are a field and a literal: ``=``, ``!=``, ``in (...)``, for numbers ``<``, ``<=``, ``>``,
-``>=``, for texts ``starts``, for lists of words ``has``; ``is known`` and ``is missing`` ask
-whether the record told the field at all. They combine with ``and``, ``or``, ``not`` and brackets.
+``>=``, for texts ``starts`` (one text, or any of several in brackets), for lists of words ``has``;
+``is known`` and ``is missing`` ask whether the record told the field at all. They combine with
+``and``, ``or``, ``not`` and brackets.
 A missing field equals nothing and differs from everything: every condition is true or false.
 
 Fields are columns of the record and the attributes that the catalog declares with their kind.
@@ -175,7 +176,7 @@ class _Parser:
                 f"or is known, not by {operator!r}"
             )
         self.at += 1
-        if operator == "in":
+        if operator == "in" or (operator == "starts" and self.peek()[1] == "("):
             self.expect("(")
             values = [self.literal(name, kind)]
             while self.took(","):
@@ -252,7 +253,7 @@ def _compared(comparison: _Comparison, attributes: Mapping[str, Kind]) -> exp.Ex
             word = re.escape(str(comparison.values[0]))
             tree = _has(value, f"(^|[^A-Za-z0-9_.-]){word}($|[^A-Za-z0-9_.-])")
         case "starts":
-            tree = _has(value, f"^{re.escape(str(comparison.values[0]))}")
+            tree = _has(value, f"^({'|'.join(re.escape(str(v)) for v in comparison.values)})")
         case operator:
             compare: dict[str, type[exp.Expression]] = {
                 "=": exp.EQ,
