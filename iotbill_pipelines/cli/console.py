@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
@@ -58,6 +58,11 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) 
     for row in listed:
         shown.add_row(*(_cell(value) for value in row))
     out.print(shown)
+
+
+def records(title: str, columns: Sequence[str], found: Iterable[object]) -> None:
+    """Print objects as a table of their attributes ``columns``."""
+    table(title, columns, ([getattr(row, column) for column in columns] for row in found))
 
 
 def findings(found: Iterable[Finding]) -> None:

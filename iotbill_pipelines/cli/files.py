@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from iotbill_pipelines.cli.main import Settings
 
 
-def init(settings: Settings) -> None:
-    """Make or update the workspace and Dagster's instance."""
+def init(settings: Settings, role: str | None) -> None:
+    """Make or update the workspace and Dagster's instance; let a role of the database use it."""
     from iotbill_pipelines.shell.instance import write_instance
+    from iotbill_pipelines.storage import database
 
     with console.opened(settings, migrate=True) as ws:
         write_instance(ws)
+        if role is not None:
+            database.grant(ws.engine, role)
         kind = "your server" if settings.location.database_url else "embedded PostgreSQL"
         console.out.print(f"{ws.home} is ready ({kind}, configuration {ws.configs})")
 

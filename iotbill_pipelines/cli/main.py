@@ -18,6 +18,7 @@ from iotbill_pipelines.cli import (
     dispute,
     gl,
     journal,
+    payments,
     period,
     revenue,
     roaming,
@@ -99,6 +100,7 @@ app.add_typer(alerts_app, name="alerts")
 app.add_typer(period.app, name="period")
 app.add_typer(journal.app, name="journal")
 app.add_typer(gl.app, name="gl")
+app.add_typer(payments.app, name="payments")
 app.add_typer(tax.app, name="tax")
 app.add_typer(revenue.revenue, name="revenue")
 app.add_typer(revenue.commission, name="commission")
@@ -168,7 +170,16 @@ MonthArgument = Annotated[str, typer.Argument(metavar="MONTH", help="As in 2026-
 
 
 @app.command()
-def init(context: typer.Context) -> None:
+def init(
+    context: typer.Context,
+    grant_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROLE",
+            help="Database role that runs everything else: it cannot change what is closed.",
+        ),
+    ] = None,
+) -> None:
     """Make the state folder, its database and Dagster's instance, or bring them up to date.
 
     Safe to repeat. Without --database-url an embedded PostgreSQL is made in the state folder.
@@ -177,7 +188,7 @@ def init(context: typer.Context) -> None:
     """
     from iotbill_pipelines.cli import files
 
-    files.init(context.obj)
+    files.init(context.obj, grant_to)
 
 
 @app.command()

@@ -39,9 +39,7 @@ def deferred(context: typer.Context, month: Month, json: Json = False) -> None:
         console.print_json(found)
         return
     columns = ("kind entity_id product_id currency opening additions releases closing").split()
-    console.table(
-        "Deferred", columns, ([getattr(row, column) for column in columns] for row in found)
-    )
+    console.records("Deferred", columns, found)
     if not found:
         console.out.print(f"nothing is deferred at the end of {month}")
 
@@ -65,9 +63,7 @@ def charge(
         console.print_json(found)
         return
     columns = "accounting_period purpose amount currency version explanation".split()
-    console.table(
-        f"Charge {number}", columns, ([getattr(row, column) for column in columns] for row in found)
-    )
+    console.records(f"Charge {number}", columns, found)
     if not found:
         console.out.print(f"charge {number} was recognised as it was booked")
 

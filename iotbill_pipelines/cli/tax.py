@@ -39,6 +39,34 @@ def lint(context: typer.Context) -> None:
 
 
 @app.command()
+def notes(context: typer.Context, month: Month, json: Json = False) -> None:
+    """Show which issued invoices the tables of now tax otherwise, and by how much.
+
+    Rates, certificates and customers' facts count at each invoice's own date. Nothing is written:
+    the close of MONTH issues a note to each of them.
+
+    Example: `iotbill tax notes 2026-11`
+    """
+    from iotbill_pipelines.cli import console
+    from iotbill_pipelines.engine.calendars import Month as Parsed
+    from iotbill_pipelines.operations import invoicing
+
+    with console.opened(context.obj) as ws:
+        found = invoicing.due_tax_notes(ws, Parsed.parse(month))
+    if json:
+        console.print_json({"notes": found.items, "findings": found.findings})
+        return
+    columns = (
+        "invoice_no account_id tax_point jurisdiction tax rate treatment base amount currency"
+    ).split()
+    console.records(f"Notes that a close of {month} issues", columns, found.items)
+    for problem in found.findings:
+        console.out.print(f"{problem.message}: {problem.what_to_do}")
+    if not found.items:
+        console.out.print("every invoice that can be corrected carries what the tables say")
+
+
+@app.command()
 def totals(context: typer.Context, month: Month, json: Json = False) -> None:
     """Show a month's tax control totals: base and tax per entity, jurisdiction, tax and rate.
 
@@ -54,7 +82,7 @@ def totals(context: typer.Context, month: Month, json: Json = False) -> None:
         console.print_json(found)
         return
     columns = "entity_id jurisdiction tax rate treatment currency base amount".split()
-    console.table("Taxes", columns, ([getattr(row, column) for column in columns] for row in found))
+    console.records("Taxes", columns, found)
     if not found:
         console.out.print(f"no invoice of {month} carries a tax")
 
@@ -65,7 +93,9 @@ def invoice(
     number: Annotated[str, typer.Argument(metavar="INVOICE", help="As in NL01-2026-10-000001.")],
     json: Json = False,
 ) -> None:
-    """Show the taxes of an invoice, line by line, with base and rate.
+    """Show the taxes of an invoice and of notes to it, line by line, with base and rate.
+
+    The number of a note shows that note alone.
 
     Example: `iotbill tax invoice NL01-2026-10-000001`
     """
@@ -78,8 +108,9 @@ def invoice(
         console.print_json(found)
         return
     columns = (
-        "line_no service_id charge_id usage_period jurisdiction tax rate base amount currency note"
+        "document_no line_no service_id charge_id usage_period jurisdiction tax rate base amount "
+        "currency note"
     ).split()
-    console.table(number, columns, ([getattr(row, column) for column in columns] for row in found))
+    console.records(number, columns, found)
     if not found:
         console.out.print(f"{number} carries no tax")

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from iotbill_pipelines.config.documents import parse, read_yaml
-from iotbill_pipelines.engine.terms import Terms
+from iotbill_pipelines.engine.terms import Money, Terms
 
 Share = Annotated[Decimal, Field(ge=0, le=1, allow_inf_nan=False)]
 Verdict = Literal["block", "warn"]
@@ -28,6 +28,16 @@ class FilePolicy(Terms):
 
     quarantined: Verdict = "warn"
     unrecognised: Verdict = "warn"
+
+
+class DraftReview(Terms):
+    """Which accounts stand out against the month before, ahead of their invoices (RULEBOOK §11)."""
+
+    percent: Decimal = Field(Decimal(50), gt=0, allow_inf_nan=False)
+    """Changes of more than so many percent of the month before ..."""
+    at_least: Money = Field(Decimal(100), ge=0)
+    """... and of this amount at least, in the account's own currency."""
+    verdict: Verdict = "warn"
 
 
 class SchedulePolicy(Terms):
@@ -76,6 +86,9 @@ class CorrectionPolicy(Terms):
     look_back_months: int | None = Field(None, ge=1, le=240)
     """Usage periods that are older, counted from the month that is closed, are left as booked: a
     change that reaches them is told, not booked. Left out: there is no limit."""
+    catalog_changes: Literal["propose", "book"] = "propose"
+    """What happens once the configured catalog reaches into booked months: the run that corrects
+    them is proposed to people, or launched."""
 
 
 class ClosePolicy(Terms):
@@ -93,6 +106,9 @@ class ClosePolicy(Terms):
     reference_data: Verdict = "warn"
     data_quality: Verdict = "warn"
     """What a feed-day that breaks its feed's expectations does to the close."""
+    draft_review: DraftReview = DraftReview()
+    sim_counts: Verdict = "warn"
+    """SIMs that vendors bill and nobody pays for, or that are charged without being in use."""
     schedule: SchedulePolicy = SchedulePolicy()
     corrections: CorrectionPolicy = CorrectionPolicy()
 

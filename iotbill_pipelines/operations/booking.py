@@ -6,21 +6,19 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.money import of_minor
-from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
 from iotbill_pipelines.operations import charges, fingerprints
+from iotbill_pipelines.operations.checklist import review_drafts
 from iotbill_pipelines.operations.contracts import contracts_of
 from iotbill_pipelines.operations.corrections import beyond_look_back
+from iotbill_pipelines.operations.differences import book_differences
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.periods import require_close_team
 from iotbill_pipelines.operations.renewals import book_extensions
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
-from iotbill_pipelines.storage import ledger
 from iotbill_pipelines.storage.models import BookedCharge
-from iotbill_pipelines.storage.reference import load_snapshot
 
 PREVIEW_ROWS = 10
 
@@ -30,43 +28,29 @@ def book_charges(ws: Workspace, period: Month) -> StageResult:
 
     A second run books nothing. An entity that closed ``period`` already books what came late in its
     next open period (finding ``booked_later``, info). Finding ``booked`` (block): the ledger's sums
-    differ from what is desired.
+    differ from what is desired. Finding ``draft_review`` (by configs/close.yaml): accounts that
+    stand out against the month before, while no invoice is issued yet.
 
     Raises LedgerError for an entity that is not configured, PeriodError if the period is
     soft-closed and the actor is not of the close team.
     """
     require_close_team(ws, period)
     snapshot = knowledge(ws, period)
-    terms = read_ledger(ws.configs / "ledger")
     scope = booking_scope(ws, period)
     with ws.compute() as compute, Session(ws.engine) as session, session.begin():
-        load_snapshot(compute, snapshot)
-        files = [f for p in scope for f in ws.lake.files(DESIRED_CHARGE, usage_period=str(p))]
-        compute.scan(DESIRED_CHARGE, files)
-        ledger.ensure_entities(session, terms.entities)
-        result = ledger.book(
+        result = book_differences(
+            ws,
             session,
             compute,
             period,
-            [str(p) for p in scope],
-            run_id=ws.run_id,
+            scope,
+            snapshot,
             cause=f"close of {period}",
-            booked_at=ws.clock(),
-            snapshot_id=snapshot.id,
+            action="book",
+            subject=period,
         )
-        if result.count:
-            ledger.audit(
-                session,
-                at=ws.clock(),
-                actor=ws.actor,
-                action="book",
-                subject=str(period),
-                detail={"rows": result.count, "usage_periods": [str(p) for p in scope]},
-                input_hashes={"snapshot": snapshot.id},
-            )
         book_extensions(ws, session, contracts_of(snapshot), period)
-        booked = ledger.booked_charges(session, [str(p) for p in scope])
-        compute.load("booked_charge", booked)
+        outliers = review_drafts(ws, session, period)
         wrong = compute.fetch(_NOT_AS_DESIRED).to_pylist()
     return StageResult(
         rows={"rows booked": result.count, "usage periods": len(scope), **_by_reason(result.rows)},
@@ -77,6 +61,7 @@ def book_charges(ws: Workspace, period: Month) -> StageResult:
         preview=_preview(ws, period),
         findings=_later(result.rows, period)
         + _beyond(ws, period)
+        + outliers
         + [
             Finding(
                 "booked",

@@ -121,7 +121,10 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         "4_book",
         ("desired_charge",),
         ("postgres",),
-        (Gate("booked", "the ledger holds what is desired"),),
+        (
+            Gate("booked", "the ledger holds what is desired"),
+            Gate("draft_review", "no account is billed much more or less than last month"),
+        ),
     ),
     Stage(
         "issue_invoices",
@@ -144,7 +147,10 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         "6_reconcile",
         ("booked_charge",),
         ("duckdb", "postgres", "excel"),
-        (Gate("reconciliation", "every vendor is reconciled or accrued"),),
+        (
+            Gate("reconciliation", "every vendor is reconciled or accrued"),
+            Gate("sim_counts", "SIMs in use = SIMs billed by vendors = SIMs charged"),
+        ),
     ),
     Stage(
         "build_journals",

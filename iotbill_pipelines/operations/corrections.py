@@ -21,14 +21,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
-from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.flow import CARRIED, rate_month, settle_period
 from iotbill_pipelines.engine.mediate import Policies
 from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import (
     CATALOG,
-    DESIRED_CHARGE,
     POOL_PART,
     RATED_USAGE,
     REFERENCE,
@@ -37,6 +35,7 @@ from iotbill_pipelines.engine.schemas import (
 from iotbill_pipelines.engine.terms import compile_catalog
 from iotbill_pipelines.operations import charges, mediation, reach, runs, usage
 from iotbill_pipelines.operations.catalogs import differences, in_force
+from iotbill_pipelines.operations.differences import book_differences, unbooked
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.periods import require_close_team
 from iotbill_pipelines.operations.stages import StageResult
@@ -46,15 +45,16 @@ from iotbill_pipelines.storage.models import CatalogVersion, FeedFile, StageInpu
 from iotbill_pipelines.storage.models import Snapshot as StoredSnapshot
 from iotbill_pipelines.storage.reference import (
     as_known_at,
-    load_snapshot,
     open_snapshot,
 )
 
-Cause = Literal["code", "usage", "inventory", "catalog", "carried"]
-CAUSES: tuple[Cause, ...] = ("code", "usage", "inventory", "catalog", "carried")
+Cause = Literal["unbooked", "code", "usage", "inventory", "catalog", "carried"]
+CAUSES: tuple[Cause, ...] = ("unbooked", "code", "usage", "inventory", "catalog", "carried")
 """What can change a booked period, in the order in which a difference is taken apart.
 
-``carried`` is what the month before left over for it (RULEBOOK §3, rollover)."""
+``unbooked`` is what an earlier correction settled and did not book: units that were not chosen, or
+all of them where it was interrupted. ``carried`` is what the month before left over for it
+(RULEBOOK §3, rollover)."""
 
 KIND = "correction"
 """Kind of the runs that book corrections outside a close."""
@@ -192,6 +192,7 @@ def _touched(
     ws: Workspace, periods: Sequence[Month], present: _Knowledge, wanted: set[Cause]
 ) -> list[Touched]:
     settled, rated = settled_details(ws), _details(ws, usage.STAGE)
+    waiting = unbooked(ws)
     feeds = mediation.read_feeds(ws)
     months = {period: _months_of(ws, period, settled[period]) for period in periods}
     rating = {
@@ -207,6 +208,8 @@ def _touched(
         left = charges.carried_digest(charges.carried_over(ws, period))
         if any(left.get(table.name) != detail.get(table.name) for table in CARRIED):
             causes.add("carried")
+        if period in waiting:
+            causes.add("unbooked")
         causes &= wanted
         if causes:
             found.append(Touched(str(period), tuple(c for c in CAUSES if c in causes)))
@@ -454,13 +457,16 @@ def _steps(
         steps += [] if "usage" in steps else ["usage"]
         steps.sort(key=CAUSES.index)
     for number, cause in enumerate(steps, 1):
-        index = CAUSES.index(cause)
+        known = {known for known in CAUSES if CAUSES.index(known) <= CAUSES.index(cause)}
         tables = {
-            **{name: (present.tables if index >= 2 else then)[name] for name in REFERENCE},
-            **{name: (present.tables if index >= 3 else then)[name] for name in CATALOG},
+            **{
+                name: (present.tables if "inventory" in known else then)[name] for name in REFERENCE
+            },
+            **{name: (present.tables if "catalog" in known else then)[name] for name in CATALOG},
         }
-        lots = carried if index == len(CAUSES) - 1 else stored
-        price(ws, compute, period, tables, months, lots, known_files if index == 0 else None)
+        lots = carried if "carried" in known else stored
+        files = None if "usage" in known else known_files
+        price(ws, compute, period, tables, months, lots, files)
         compute.define(
             f"step_{number}",
             f"select {unit}, cast(sum(records) as bigint) as records,"
@@ -590,6 +596,12 @@ def _text(value: str) -> str:
 def _reasons(ws: Workspace, touched: Touched, present: _Knowledge) -> Iterable[Reason]:
     period = Month.parse(touched.usage_period)
     detail = settled_details(ws)[period]
+    if "unbooked" in touched.causes:
+        yield Reason(
+            touched.usage_period,
+            "unbooked",
+            "corrected for some units only, or by a run that was interrupted",
+        )
     if "carried" in touched.causes:
         yield Reason(touched.usage_period, "carried", f"what {period - 1} leaves over changed")
     if "code" in touched.causes:
@@ -694,41 +706,28 @@ def correct_period(
     require_close_team(ws, accounting)
     snapshot = knowledge(ws, accounting, KIND)
     scope = correction_scope(usage_period, settled)
-    terms = read_ledger(ws.configs / "ledger")
     with runs.stage_lock(ws, accounting):
         charges.settle_again(ws, usage_period, snapshot)
         with ws.compute() as compute, Session(ws.engine) as session, session.begin():
-            load_snapshot(compute, snapshot)
-            for table, periods in ((DESIRED_CHARGE, scope), (POOL_PART, [usage_period])):
-                files = [f for p in periods for f in ws.lake.files(table, usage_period=str(p))]
-                compute.scan(table, files)
+            parts = ws.lake.files(POOL_PART, usage_period=str(usage_period))
+            compute.scan(POOL_PART, parts)
             months = charges.usage_months(ws, usage_period, snapshot)
             rated = [f for m in months for f in ws.lake.files(RATED_USAGE, usage_month=str(m))]
             compute.scan(RATED_USAGE, rated)
-            ledger.ensure_entities(session, terms.entities)
-            result = ledger.book(
+            result = book_differences(
+                ws,
                 session,
                 compute,
                 accounting,
-                [str(p) for p in scope],
-                run_id=ws.run_id,
+                scope,
+                snapshot,
                 cause=_cause(usage_period, selection),
-                booked_at=ws.clock(),
-                snapshot_id=snapshot.id,
+                action="correct",
+                subject=usage_period,
                 units=None
                 if selection.everything
                 else lambda: _selected(compute, scope, selection),
             )
-            if result.count:
-                ledger.audit(
-                    session,
-                    at=ws.clock(),
-                    actor=ws.actor,
-                    action="correct",
-                    subject=str(usage_period),
-                    detail={"rows": result.count, "accounting_period": str(accounting)},
-                    input_hashes={"snapshot": snapshot.id},
-                )
     runs.finish(ws, "succeeded", {"usage_period": str(usage_period), "rows": result.count})
     return StageResult(
         rows={"rows booked": result.count},
@@ -769,17 +768,40 @@ def _selected(compute: DuckDbCompute, scope: Sequence[Month], selection: Selecti
     return compute.fetch("select * from selected_unit")
 
 
-def proposal(ws: Workspace) -> str | None:
-    """Return the command that corrects what the catalog of now changes in booked periods.
+@dataclass(frozen=True)
+class Proposal:
+    """The run that a catalog version calls for: the booked usage periods that it reaches into."""
 
-    None if it reaches into none of them.
+    catalog_digest: str
+    usage_periods: list[str]
+
+    @property
+    def command(self) -> str:
+        """What shows who changes by how much, and books it if told to."""
+        return f"iotbill rerate --since {self.usage_periods[0]}"
+
+    @property
+    def message(self) -> str:
+        return (
+            f"catalog {self.catalog_digest[:12]} reaches into what is booked of "
+            f"{_some(self.usage_periods)}"
+        )
+
+
+def proposal(ws: Workspace) -> Proposal | None:
+    """Return the run that corrects what the catalog of now changes in booked periods.
+
+    None if it reaches into none that a close would still correct.
     """
-    if _settled_catalogs(ws) <= {in_force(ws).digest}:
+    settled = sorted(settled_details(ws))
+    if not settled:
         return None
-    touched = touched_periods(ws, causes=("catalog",))
-    if not touched:
+    digest = in_force(ws).digest
+    if _settled_catalogs(ws) <= {digest} and not unbooked(ws):
         return None
-    return f"iotbill rerate --since {touched[0].usage_period}"
+    examined, _ = charges.within_look_back(ws, settled, settled[-1])
+    touched = _touched(ws, examined, _present(ws), {"catalog", "unbooked"})
+    return Proposal(digest, [one.usage_period for one in touched]) if touched else None
 
 
 def _settled_catalogs(ws: Workspace) -> set[str | None]:

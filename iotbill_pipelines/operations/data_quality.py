@@ -132,7 +132,7 @@ def check_feeds(ws: Workspace, period: Month) -> StageResult:
             {feed_id: expectations(spec) for feed_id, spec in feeds.items()},
             index.parent,
         )
-    findings = [_finding(failure, severity) for failure in failures]
+    findings = [finding_of(failure, severity) for failure in failures]
     # feeds that deliver credits are exempt by their own bounds, checked record by record
     credits = any(spec.bounds.allow_negative for spec in feeds.values())
     broken = check_table(USAGE_RECORD, sample, allow_negative=credits)
@@ -366,20 +366,28 @@ def numbers(day: FeedDay, wanted: Iterable[Expectation]) -> dict[str, int | None
     return found
 
 
-def _finding(failure: Failure, severity: Severity) -> Finding:
+def finding_of(failure: Failure, severity: Severity) -> Finding:
+    """Return what a feed-day that breaks an expectation does to the close, and what to do."""
     value = f"{failure.value:,}"
+    action = (
+        f"look at the day's files and rejected records of {failure.feed_id}, or ask the carrier; "
+        "change expect in its feed if this is normal"
+    )
     if "per_million" in failure.column:
         value = f"{failure.value / 10_000:.2f} %"
     elif failure.column == "volume_percent":
         value = f"{failure.value} %"
     elif failure.column == "missing_files":
         value = f"{failure.value} files"
+        action = (
+            "wait for them and close again, accrue an estimate (`iotbill journal estimate`), or "
+            "waive the gate with a sign-off (`iotbill waive`)"
+        )
     return Finding(
         "data_quality", severity,
         f"{failure.feed_id} {failure.day}: expected {failure.words}; {failure.column} is {value}",
         value,
-        f"look at the day's files and rejected records of {failure.feed_id}, or ask the carrier; "
-        "change expect in its feed if this is normal",
+        action,
     )  # fmt: skip
 
 

@@ -52,14 +52,18 @@ def missing_files(ws: Workspace, now: datetime, since: date | None = None) -> li
     return [
         found
         for feed, delivery in wanted.items()
-        for found in _missing(delivery, names[feed], oldest if feed in known else None, now)
+        for found in missing_of(delivery, names[feed], oldest if feed in known else None, now)
         if found.day >= oldest
     ]
 
 
-def _missing(
+def missing_of(
     delivery: Delivery, names: Iterable[str], known_since: date | None, now: datetime
 ) -> list[Missing]:
+    """Return the days of a promise whose files are due at ``now`` and not among ``names``.
+
+    Without ``delivery.since`` a feed is due from its first file on, or from ``known_since``.
+    """
     came: dict[date, list[int | None]] = {}
     for name in names:
         if told := delivery.day_of(name):

@@ -81,6 +81,11 @@ class Estimate:
     kind: str = "usage"
     tax_code: str = "standard"
 
+    @property
+    def amount_minor(self) -> int:
+        """Minor units of the accrual. Raises ValueError for an average with fractions of one."""
+        return self.days * to_minor(self.per_day, self.currency)
+
 
 def estimate(ws: Workspace, period: Month, given: Estimate) -> Decimal:
     """Record an estimate; the period's next close posts it, and back on the next one's first day.
@@ -113,7 +118,7 @@ def estimate(ws: Workspace, period: Month, given: Estimate) -> Decimal:
             currency=given.currency,
             missing_days=given.days,
             per_day_minor=per_day,
-            amount_minor=given.days * per_day,
+            amount_minor=given.amount_minor,
             reason=given.reason,
             actor=ws.actor,
             recorded_at=ws.clock(),

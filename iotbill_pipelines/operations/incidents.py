@@ -16,10 +16,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.config.alerts import AlertPolicy, AlertSeverity
+from iotbill_pipelines.config.documents import ConfigError
 from iotbill_pipelines.config.sources import load_sources
 from iotbill_pipelines.engine.contract import renewal_pipeline
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.operations import contracts
+from iotbill_pipelines.operations.corrections import proposal
 from iotbill_pipelines.operations.deliveries import Missing, missing_files
 from iotbill_pipelines.operations.renewals import account_histories
 from iotbill_pipelines.operations.workspace import Workspace
@@ -71,6 +73,7 @@ def find_incidents(ws: Workspace, policy: AlertPolicy, now: datetime) -> list[In
         ]
     found += _deliveries(missing_files(ws, now))
     found += _renewals(ws, now)
+    found += _catalog(ws)
     unique = {incident.fingerprint: incident for incident in found}
     return sorted(unique.values(), key=lambda i: (i.severity != "block", i.code, i.subject))
 
@@ -361,6 +364,25 @@ def _renewals(ws: Workspace, now: datetime) -> Iterator[Incident]:
             f"{(row.last_day - today).days} days",
             "renew, replace or end it; what its terms say happens by itself",
             f"iotbill contract show {row.contract_id}",
+        )  # fmt: skip
+
+
+def _catalog(ws: Workspace) -> Iterator[Incident]:
+    """A catalog that changes what is booked, until the run that it calls for went through."""
+    try:
+        proposed = proposal(ws)
+    except ConfigError as error:
+        yield Incident(
+            "catalog", "block", str(ws.configs / "catalog"), _short(str(error)), "",
+            "correct it; nothing can be closed until it is right", "iotbill catalog lint",
+        )  # fmt: skip
+        return
+    if proposed is not None:
+        yield Incident(
+            "catalog_reaches_back", "warn", proposed.catalog_digest, _short(proposed.message),
+            f"{len(proposed.usage_periods)} months",
+            f"see `{proposed.command}` and book it with --yes; or take the change back",
+            proposed.command,
         )  # fmt: skip
 
 

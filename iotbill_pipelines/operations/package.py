@@ -29,6 +29,12 @@ from iotbill_pipelines.engine.flow import CARRIED
 from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
 from iotbill_pipelines.operations import charges, corrections, reach, runs
 from iotbill_pipelines.operations.ingest import reread_usage
+from iotbill_pipelines.operations.report import FIGURES_NAME, read_figures
+from iotbill_pipelines.operations.report_proof import (
+    ADDED_UP,
+    added_up_otherwise,
+    rendered_otherwise,
+)
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import landing, ledger
 from iotbill_pipelines.storage.documents import write_bytes, write_csv
@@ -45,8 +51,21 @@ from iotbill_pipelines.storage.models import Snapshot as StoredSnapshot
 from iotbill_pipelines.storage.reference import open_snapshot
 
 MANIFEST, DIGEST, SIGNATURE = "manifest.json", "manifest.sha256", "manifest.hmac"
-FORMAT = 1
+FORMAT = 2
 JOURNALS = "documents/journals"
+FIGURES = "report/figures.json"
+
+COMPARED: Mapping[str, str] = {
+    "documents/": "held to their hashes, except for the two lines below",
+    JOURNALS: "written again from the database, byte for byte",
+    "documents/close_report.*": f"rendered again from {FIGURES}, byte for byte",
+    FIGURES: f"added up again from ledger/: {'; '.join(ADDED_UP)}. The rest is what stood when the "
+    "report was made (files, gates, claims, forecasts), and held to its hash",
+    "charges/": "computed again from the bytes of the input files, with inputs/, byte for byte",
+    "ledger/": "written again from the database up to the rows named here, byte for byte",
+    "inputs/": "held to their hashes; input files that were landed, to theirs in the archive",
+}
+"""What verifying a package compares each part of it with."""
 
 
 class PackageError(RuntimeError):
@@ -107,6 +126,7 @@ def write_package(
         _write_charges_of_lake(ws, usage_period, sorted(details), folder)
         _keep_carried(ws, usage_period, folder)
     _write_ledger(ws, period, until, folder)
+    _keep_figures(ws, period, folder)
     files = _listing(folder)
     manifest: dict[str, Any] = {
         "format": FORMAT,
@@ -125,6 +145,7 @@ def write_package(
         "gates": _gates(ws, period),
         "signatures": _signatures(ws, period),
         "audit_head": _audit_head(ws),
+        "compared": dict(COMPARED),
         "files": files,
     }
     content = (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
@@ -144,6 +165,24 @@ def write_package(
         )
     size = sum(file["size_bytes"] for file in files.values())
     return Package(folder, digest, len(files), size, key is not None)
+
+
+def _keep_figures(ws: Workspace, period: Month, folder: Path) -> None:
+    """Keep what the report was rendered from, if the ledger still says so."""
+    path = ws.out(period) / FIGURES_NAME
+    figures = read_figures(path.read_bytes()) if path.is_file() else None
+    wrong = (
+        ["its figures are not there"]
+        if figures is None
+        else added_up_otherwise(figures, folder / "ledger")
+    )
+    if wrong:
+        shutil.rmtree(folder)
+        raise PackageError(
+            f"the close report of {period} is not of what is booked now ({'; '.join(wrong[:2])}); "
+            f"run `iotbill close {period}` again"
+        )
+    write_bytes(folder / FIGURES, path.read_bytes())
 
 
 def _signature(content: bytes, key: bytes) -> str:
@@ -257,6 +296,12 @@ _LEDGER: Mapping[str, str] = {
         " where i.accounting_period = :period and i.invoice_id <= :invoice"
         " order by i.invoice_id, l.line_no"
     ),
+    "taxes": (
+        "select document_no, line_no, part_no, item_no, jurisdiction, tax, rate, compound,"
+        " treatment, note, pricing, currency, taxable_minor, base_minor, amount_minor"
+        " from posted_tax where accounting_period = :period and tax_id <= :invoice_tax"
+        " order by tax_id"
+    ),
     "journal_lines": (
         "select j.external_id, l.line_no, j.journal_date, l.role, l.account, l.currency,"
         " l.debit_minor, l.credit_minor, l.functional_currency, l.functional_debit_minor,"
@@ -278,6 +323,7 @@ def _newest_rows(ws: Workspace) -> dict[str, int]:
             for name, key in (
                 ("booked_charge", "id"),
                 ("invoice", "invoice_id"),
+                ("invoice_tax", "tax_id"),
                 ("journal", "journal_id"),
             )
         }
@@ -443,6 +489,7 @@ def verify_package(ws: Workspace, folder: Path, key: bytes | None = None) -> lis
             checks.append(_compared("charges", folder, again, "charges"))
         _write_ledger(ws, Month.parse(manifest["period"]), manifest["newest_rows"], again)
         checks.append(_compared("ledger", folder, again, "ledger"))
+        checks.append(_check_report(folder, again))
         _journals_again(ws, folder, manifest, again)
         checks.append(_compared("journals", folder, again, JOURNALS))
     return checks
@@ -577,6 +624,20 @@ def _charges_again(ws: Workspace, folder: Path, manifest: Mapping[str, Any], aga
             scope = corrections.correction_scope(usage_period, settled)
             rows = compute.fetch(_CHARGES.format(scope=_listed(scope))).to_pylist()
         _write_charges(_charges_path(again, usage_period), rows)
+
+
+def _check_report(folder: Path, again: Path) -> Check:
+    """Render the report again from its figures, and add those up from the ledger's files."""
+    path = folder / FIGURES
+    figures = read_figures(path.read_bytes()) if path.is_file() else None
+    if figures is None:
+        return Check("report", False, f"{FIGURES} is missing, or no figures of a report")
+    wrong = [
+        *rendered_otherwise(figures, folder / "documents", again / "report"),
+        *added_up_otherwise(figures, folder / "ledger"),
+    ]
+    detail = "rendered again byte for byte, its figures added up from the ledger"
+    return Check("report", not wrong, "; ".join(wrong[:5]) or detail)
 
 
 def _journals_again(ws: Workspace, folder: Path, manifest: Mapping[str, Any], again: Path) -> None:

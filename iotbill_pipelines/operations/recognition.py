@@ -6,9 +6,11 @@ Runs before the month's journals are built, in their transaction.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -28,7 +30,7 @@ from iotbill_pipelines.engine.post.terms import LedgerTerms
 from iotbill_pipelines.engine.revenue import RevenueTerms, recognise
 from iotbill_pipelines.engine.terms import CoreState
 from iotbill_pipelines.operations.workspace import Workspace
-from iotbill_pipelines.storage import derived
+from iotbill_pipelines.storage import derived, payments
 from iotbill_pipelines.storage.derived import Desired
 
 _REVENUE = ("deferral", "release", "allocation")
@@ -126,6 +128,9 @@ def _commissions(
     lines = derived.earning_lines(session, period)
     if any(plan.plan.basis == "margin" for plan in terms.plans):
         lines = _with_cost(lines, derived.vendor_costs(session, period), posting)
+    if any(plan.plan.recognised == "collected" for plan in terms.plans):
+        paid = derived.collected_revenue(session, period)
+        lines = [replace(line, collected=_collected(line, paid)) for line in lines]
     services = []
     if any(plan.upfront for plan in terms.plans):
         services = derived.sold_services(
@@ -153,6 +158,14 @@ def _commissions(
         )
         for entry in commissions(terms, lines, services, period)
     ]
+
+
+def _collected(line: EarningLine, paid: Mapping[tuple[Any, ...], int]) -> Decimal:
+    key = (
+        *(str(line.month), line.account_id, line.service_id, line.product_id, line.kind),
+        *(line.gl_class, line.currency, str(line.usage_period), line.is_correction),
+    )
+    return of_minor(paid[key], line.currency)
 
 
 def _with_cost(
@@ -188,6 +201,18 @@ def roll_forward(ws: Workspace, period: Month) -> list[derived.DeferredRow]:
     """Return the month's roll-forward of deferred revenue, prepaid cost and contract assets."""
     with Session(ws.engine) as session:
         return derived.roll_forward(session, period)
+
+
+def read_payments(ws: Workspace, path: Path) -> payments.PaymentsRead:
+    """Keep the payments of a file; commissions on collected amounts follow with the next close."""
+    with Session(ws.engine) as session, session.begin():
+        return payments.read_payments(session, path, actor=ws.actor, at=ws.clock())
+
+
+def open_invoices(ws: Workspace, period: Month) -> list[payments.OpenInvoice]:
+    """Return the invoices up to a month that are not paid to the cent by its end."""
+    with Session(ws.engine) as session:
+        return payments.open_invoices(session, period)
 
 
 @dataclass(frozen=True)

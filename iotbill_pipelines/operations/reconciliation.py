@@ -35,6 +35,7 @@ from iotbill_pipelines.engine.schemas import (
 )
 from iotbill_pipelines.engine.terms import unit_size
 from iotbill_pipelines.operations import catalogs, charges, disputes, fingerprints
+from iotbill_pipelines.operations.checklist import compare_sim_counts
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.runs import code_version
 from iotbill_pipelines.operations.stages import Finding, StageResult
@@ -67,9 +68,10 @@ DEFAULT_DEADLINE_DAYS = 90
 def reconcile_vendors(ws: Workspace, period: Month) -> StageResult:
     """Compare every vendor's invoices for ``period`` with our expected cost (RULEBOOK §10).
 
-    Findings, all of gate ``reconciliation``: an invoice of a vendor that no account is (block);
-    causes that do not add up (block); a variance that nothing explains, many small differences
-    that add up, a vendor without terms in configs/vendors (warn); claims and accruals (info).
+    Counts SIMs too (finding ``sim_counts``). Findings of gate ``reconciliation``: an invoice of a
+    vendor that no account is (block); causes that do not add up (block); a variance that nothing
+    explains, many small differences that add up, a vendor without terms in configs/vendors (warn);
+    claims and accruals (info).
     """
     snapshot = knowledge(ws, period)
     detail = _inputs(ws, period, snapshot)
@@ -84,12 +86,13 @@ def reconcile_vendors(ws: Workspace, period: Month) -> StageResult:
             with ws.engine.begin() as connection:
                 fingerprints.remember(connection, ws, STAGE, period, detail)
     rows, amounts, preview, stored = _summary(ws, period)
+    counts, apart = compare_sim_counts(ws, period)
     return StageResult(
-        rows=rows,
+        rows={**rows, **counts},
         amounts=amounts,
         preview=preview,
         files=files,
-        findings=findings + stored,
+        findings=findings + stored + apart,
         changed=changed,
     )
 

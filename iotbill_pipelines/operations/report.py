@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from iotbill_pipelines.engine.calendars import Month
@@ -55,7 +56,8 @@ WORKBOOK_NAME = "close_report.xlsx"
 _OWN_NAMES = (HTML_NAME, WORKBOOK_NAME)
 DOCS = "data_docs"
 """Pages of the data quality checks; the report leads to their index."""
-_FIGURES_NAME = ".close_report.json"
+FIGURES_NAME = ".close_report.json"
+"""The figures that the report in the same folder was rendered from."""
 
 
 def write_report(ws: Workspace, period: Month) -> StageResult:
@@ -67,19 +69,18 @@ def write_report(ws: Workspace, period: Month) -> StageResult:
     groups = write_group_workbooks(ws, period)
     figures = load_figures(ws, period)
     folder = ws.out(period)
-    page, workbook, last = (folder / n for n in (HTML_NAME, WORKBOOK_NAME, _FIGURES_NAME))
-    digest = _comparable(figures)
+    page, workbook, last = (folder / n for n in (HTML_NAME, WORKBOOK_NAME, FIGURES_NAME))
+    known = read_figures(last.read_bytes()) if last.is_file() else None
     same = (
         page.is_file()
         and workbook.is_file()
-        and last.is_file()
-        and last.read_text("utf-8") == digest
+        and known is not None
+        and _comparable(known) == _comparable(figures)
     )
     if not same:
         last.unlink(missing_ok=True)
-        write_bytes(page, render_html(figures).encode("utf-8"))
-        write_close_workbook(workbook, figures)
-        write_bytes(last, digest.encode("utf-8"))
+        render(figures, folder)
+        write_bytes(last, _FIGURES.dump_json(figures, indent=1))
     return StageResult(
         rows={
             "records in": figures.records.arrived,
@@ -117,11 +118,27 @@ def print_report(ws: Workspace, period: Month, console: Console) -> CloseFigures
     return figures
 
 
+_FIGURES = TypeAdapter(CloseFigures)
+
+
+def read_figures(content: bytes) -> CloseFigures | None:
+    """Return the figures that a report was rendered from; None if another version wrote them."""
+    try:
+        return _FIGURES.validate_json(content)
+    except ValidationError:
+        return None
+
+
+def render(figures: CloseFigures, folder: Path) -> None:
+    """Write the report as HTML and XLSX into a folder: equal figures, equal bytes."""
+    write_bytes(folder / HTML_NAME, render_html(figures).encode("utf-8"))
+    write_close_workbook(folder / WORKBOOK_NAME, figures)
+
+
 def _comparable(figures: CloseFigures) -> str:
     """The figures as text, without what differs although nothing happened."""
-    plain = asdict(figures)
-    del plain["prepared_at"], plain["run_id"]
-    return json.dumps(plain, default=str, sort_keys=True)
+    plain = _FIGURES.dump_python(figures, mode="json", exclude={"prepared_at", "run_id"})
+    return json.dumps(plain, sort_keys=True)
 
 
 # ------------------------------------------------------------------------------------ loading
@@ -168,6 +185,7 @@ def load_figures(ws: Workspace, period: Month) -> CloseFigures:
                     _statement("Margin by vendor", _PARTNER_COLUMNS, rows(_BY_VENDOR), 2),
                     _statement("SIMs that cost more than they earn", _SIM_COLUMNS, rows(_BY_SIM)),
                     _statement("Taxes", _TAX_COLUMNS, rows(_TAXES)),
+                    _statement("Corrected taxes", _TAX_NOTE_COLUMNS, rows(_TAX_NOTES)),
                     _statement("Deferred", _DEFERRED_COLUMNS, rows(_DEFERRED)),
                     _statement("Commissions", _COMMISSION_COLUMNS, rows(_COMMISSIONS)),
                     _commitments(rows(_COMMITMENTS)),
@@ -379,10 +397,19 @@ select t.jurisdiction as label_1, t.tax as label_2,
   trim(trailing '.' from trim(trailing '0' from (t.rate * 100)::text)) || ' %' as label_3,
   replace(t.treatment, '_', ' ') as label_4, t.currency,
   sum(t.base_minor)::bigint as amount_1, sum(t.amount_minor)::bigint as amount_2
-from invoice i join invoice_tax t using (invoice_id)
-where i.accounting_period = :period
+from posted_tax t
+where t.accounting_period = :period
 group by t.jurisdiction, t.tax, t.rate, t.treatment, t.currency
 order by t.jurisdiction, t.tax, t.rate, t.treatment, t.currency
+"""
+
+_TAX_NOTE_COLUMNS = (("Note", "Corrects", "Account"), ("Tax",))
+
+_TAX_NOTES = """
+select n.note_no as label_1, i.invoice_no as label_2, i.account_id as label_3, n.currency,
+  n.tax_minor as amount_1
+from tax_note n join invoice i using (invoice_id)
+where n.accounting_period = :period order by n.note_no
 """
 
 _DEFERRED_COLUMNS = (("What", "Product"), ("Opening", "Added", "Released", "Closing"))

@@ -21,6 +21,9 @@ from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.models import BookedCharge, GateResult, Invoice, Journal, Run
 
+MOST_COUNTS = 3
+"""Counts of a stage that a gate's figure tells; its evidence has all of them."""
+
 _SEVERITY_ORDER = {"block": 0, "warn": 1, "info": 2}
 
 
@@ -111,10 +114,15 @@ def record_gates(ws: Workspace, period: Month, stage: Stage, result: StageResult
                 "gate": gate.code,
                 "outcome": "waived" if waived else "failed" if failing else "passed",
                 "severity": worst.severity if worst else "info",
-                "figure": worst.figure if worst else None,
+                "figure": worst.figure if worst else _figure(result),
                 "message": "\n".join(f.message for f in findings) or gate.title,
                 "what_to_do": "\n".join(dict.fromkeys(f.what_to_do for f in findings)) or None,
-                "evidence": {"stage": stage.name, "findings": [_plain(f) for f in findings]},
+                "evidence": {
+                    "stage": stage.name,
+                    "counts": result.rows,
+                    "amounts": [f"{name}: {code} {sum_}" for name, code, sum_ in result.amounts],
+                    "findings": [_plain(f) for f in findings],
+                },
                 "run_id": ws.run_id,
                 "recorded_at": now,
                 "waived_by": waived.waived_by if waived else None,
@@ -123,6 +131,12 @@ def record_gates(ws: Workspace, period: Month, stage: Stage, result: StageResult
         )
     with ws.engine.begin() as connection:
         connection.execute(sa.insert(GateResult), rows)
+
+
+def _figure(result: StageResult) -> str | None:
+    """What a gate that nothing is wrong with rests on: the first counts of its stage."""
+    told = list(result.rows.items())[:MOST_COUNTS]
+    return ", ".join(f"{count:,} {label}" for label, count in told) or None
 
 
 def _plain(finding: Finding) -> dict[str, str]:

@@ -144,17 +144,27 @@ def _with_status(backfill: PartitionBackfill, status: BulkActionStatus) -> Parti
     job=correct_usage_period,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Notices a catalog that changes what is booked of earlier months, and proposes the "
-    "command that corrects them. Running by default: it launches nothing.",
+    "run that corrects them; it launches the run itself only where `corrections.catalog_changes` "
+    "of configs/close.yaml says `book`.",
 )
 def changed_catalog(
     context: dg.SensorEvaluationContext, workspace: WorkspaceResource
-) -> dg.SkipReason:
-    """Say which command would correct what; a person decides."""
+) -> dg.SensorResult | dg.SkipReason:
+    """Say which command would correct what, for a person to decide; or ask for the runs."""
     from iotbill_pipelines.operations.corrections import proposal
 
     with workspace.open() as ws:
         proposed = proposal(ws)
+        policy = read_close_policy(ws.configs).corrections
     if proposed is None:
         return dg.SkipReason("the catalog changes nothing of what is booked")
-    context.log.info(f"the catalog reaches into booked months; see `{proposed}`")
-    return dg.SkipReason(f"the catalog reaches into booked months: `{proposed}` shows what changes")
+    told = f"{proposed.message}: `{proposed.command}` shows what changes"
+    context.log.info(told)
+    if policy.catalog_changes == "propose":
+        return dg.SkipReason(told)
+    return dg.SensorResult(
+        run_requests=[
+            dg.RunRequest(run_key=f"{proposed.catalog_digest} {period}", partition_key=period)
+            for period in proposed.usage_periods
+        ]
+    )

@@ -1,6 +1,6 @@
 """A stage's result as Dagster shows it: metadata of the asset, outcomes of its checks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -39,16 +39,24 @@ def metadata(result: StageResult) -> dict[str, Any]:
 
 def check_results(stage: Stage, result: StageResult) -> list[dg.AssetCheckResult]:
     """One result per gate: failed by findings of its code, as ERROR if any of them blocks."""
+    counts = {name: dg.MetadataValue.int(number) for name, number in result.rows.items()}
     return [
-        _check(gate.code, gate.title, [f for f in result.findings if stage.gate_of(f) == gate.code])
+        _check(
+            gate.code,
+            gate.title,
+            [f for f in result.findings if stage.gate_of(f) == gate.code],
+            counts,
+        )
         for gate in stage.all_gates
     ]
 
 
-def _check(code: str, title: str, findings: list[Finding]) -> dg.AssetCheckResult:
+def _check(
+    code: str, title: str, findings: list[Finding], counts: Mapping[str, dg.MetadataValue[Any]]
+) -> dg.AssetCheckResult:
     failing = [finding for finding in findings if finding.severity != "info"]
     blocking = any(finding.severity == "block" for finding in failing)
-    shown: dict[str, Any] = {"gate": title}
+    shown: dict[str, Any] = {"gate": title, **counts}
     if findings:
         shown["findings"] = dg.MetadataValue.md(_findings(findings))
     return dg.AssetCheckResult(

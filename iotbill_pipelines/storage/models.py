@@ -572,10 +572,42 @@ class InvoiceLine(Base):
     amount: Mapped[Decimal] = _amount()
 
 
-class InvoiceTax(Base):
-    """One tax of an invoice line, or of a part of it. Append-only, written with the invoice.
+class TaxNote(Base):
+    """A credit or debit of taxes only, to one issued invoice. Append-only.
 
-    A line has several parts where it takes back what earlier invoices charged (RULEBOOK §8).
+    Issued where rates, certificates or facts of the invoice's own date were corrected since.
+    """
+
+    __tablename__ = "tax_note"
+
+    tax_note_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    note_no: Mapped[str] = mapped_column(unique=True, doc="ENTITY-PERIOD-Tnnnnnn")
+    run_id: Mapped[str] = mapped_column(ForeignKey("run.run_id"))
+    invoice_id: Mapped[int] = mapped_column(ForeignKey("invoice.invoice_id"), index=True)
+    entity_id: Mapped[str]
+    accounting_period: Mapped[MonthText]
+    issue_date: Mapped[dt.date]
+    currency: Mapped[Currency]
+    items: Mapped[int] = mapped_column(sa.Integer)
+    tax_minor: Mapped[int]
+    tax: Mapped[Decimal] = _amount("tax_minor")
+    issued_at: Mapped[dt.datetime]
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["entity_id", "accounting_period"], ["period.entity_id", "period.period"]
+        ),
+        *_months("accounting_period"),
+        CheckConstraint("items > 0", name="has_items"),
+        Index(None, "accounting_period", "entity_id"),
+    )
+
+
+class InvoiceTax(Base):
+    """One tax of an invoice line, or of a part of it. Append-only, written with its document.
+
+    A line has several parts where it takes back what earlier invoices charged (RULEBOOK §8), and
+    where a note corrected it (``tax_note_id``).
     ``taxable_minor`` is the part's amount, gross where ``pricing`` is inclusive; ``base_minor`` is
     what ``rate`` was applied to.
     """
@@ -596,6 +628,9 @@ class InvoiceTax(Base):
     note: Mapped[str] = mapped_column(doc="printed: the certificate or the reverse charge")
     pricing: Mapped[str]
     currency: Mapped[Currency]
+    tax_note_id: Mapped[int | None] = mapped_column(
+        ForeignKey("tax_note.tax_note_id"), index=True, doc="the note that added it later"
+    )
     taxable_minor: Mapped[int]
     base_minor: Mapped[int]
     amount_minor: Mapped[int]
@@ -941,6 +976,29 @@ class JournalExport(Base):
         server_default=sa.text("'{}'::text[]"), doc="ids that the ERP answers with"
     )
     exported_at: Mapped[dt.datetime]
+
+
+class Payment(Base):
+    """A payment of an invoice, or what went back of one (negative). Append-only."""
+
+    __tablename__ = "payment"
+
+    payment_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    invoice_id: Mapped[int] = mapped_column(ForeignKey("invoice.invoice_id"))
+    reference: Mapped[str] = mapped_column(doc="the bank's or the ERP's")
+    received_on: Mapped[dt.date]
+    currency: Mapped[Currency]
+    amount_minor: Mapped[int]
+    amount: Mapped[Decimal] = _amount()
+    source: Mapped[str] = mapped_column(doc="name and SHA-256 of the file")
+    actor: Mapped[str]
+    recorded_at: Mapped[dt.datetime]
+
+    __table_args__ = (
+        UniqueConstraint("invoice_id", "reference"),
+        CheckConstraint("amount_minor <> 0", name="pays_something"),
+        CheckConstraint("btrim(reference) <> ''", name="has_a_reference"),
+    )
 
 
 class GlEntry(Base):

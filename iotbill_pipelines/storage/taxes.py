@@ -1,11 +1,16 @@
-"""Taxes of invoices: assessed in the transaction that issues them, and read back (RULEBOOK §8)."""
+"""Taxes of invoices: assessed in the transaction that issues them, corrected by notes, read back.
+
+RULEBOOK §8. An issued invoice is never changed: where its taxes turn out wrong, a note to it
+carries the difference (:func:`issue_tax_notes`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
+from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -17,19 +22,24 @@ from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.money import of_minor, to_minor
 from iotbill_pipelines.engine.tax import (
     Customer,
+    IssuedDocument,
+    Pricing,
     Seller,
     TableTaxEngine,
     TaxableLine,
+    TaxCorrection,
     TaxCustomer,
     TaxDocument,
+    TaxedService,
     TaxEngine,
     TaxItem,
     TaxPart,
     TaxPolicy,
     TaxTerms,
     assess_difference,
+    reassess,
 )
-from iotbill_pipelines.storage import models
+from iotbill_pipelines.storage import ledger, models
 from iotbill_pipelines.storage.bulk import copy_in
 from iotbill_pipelines.storage.ledger import LedgerFinding
 
@@ -62,29 +72,19 @@ def tax_invoices(session: Session, terms: TaxTerms) -> TaxResult:
         return TaxResult(0, {})
     engine = TableTaxEngine(terms.table, terms.policy)
     lines = session.execute(sa.text(_LINES)).mappings()
-    places = {service.service: service for service in terms.services}
+    facts = _Facts(terms)
     charged = _charged(session, terms.policy)
     problems: dict[tuple[str, str], _Untaxed] = {}
     rows: list[dict[str, Any]] = []
     for _, of_invoice in groupby(lines, key=lambda line: line["invoice_id"]):
         members = list(of_invoice)
         head = members[0]
-        tax_point: date = head["issue_date"]
-        facts = terms.customer(head["account_id"], head["customer_group"], tax_point)
-        seller = terms.seller(head["entity_id"])
-        if facts is None or seller is None:
-            who = f"entity {head['entity_id']}" if seller is None else _who(head)
+        units = _units(members)
+        document = facts.document(head, units)
+        if document is None:
+            who = _unknown(terms, head)
             _note(problems, (who, "facts"), f"nothing is known of {who} for taxes", head)
             continue
-        units = _units(members)
-        document = TaxDocument(
-            id=head["invoice_no"],
-            tax_point=tax_point,
-            currency=head["currency"],
-            seller=Seller(seller.entity, seller.country, seller.jurisdictions),
-            customer=_customer(facts, head["account_id"], tax_point),
-            lines=tuple(_taxable(unit, facts, places) for unit in units),
-        )
         rows += _assessed(engine, document, charged, units, problems)
     if problems:
         raise UntaxableError([problem.finding() for _, problem in sorted(problems.items())])
@@ -183,8 +183,43 @@ def _units(lines: Sequence[_Row]) -> list[dict[str, Any]]:
     return [unit for unit in units.values() if unit["amount_minor"]]
 
 
-def _taxable(line: _Row, facts: TaxCustomer, places: _Row) -> TaxableLine:
-    own = places.get(line["service_id"])
+class _Facts:
+    """Builds tax documents: what the tables say of the parties of an invoice, at its date."""
+
+    def __init__(self, terms: TaxTerms) -> None:
+        self.terms = terms
+        self._places: dict[str, list[TaxedService]] = {}
+        for service in terms.services:
+            self._places.setdefault(service.service, []).append(service)
+
+    def document(self, head: _Row, units: Sequence[_Row]) -> TaxDocument | None:
+        """Return an invoice as the engine reads it; None if nothing is known of a party."""
+        on: date = head["issue_date"]
+        customer = self.terms.customer(head["account_id"], head["customer_group"], on)
+        seller = self.terms.seller(head["entity_id"])
+        if customer is None or seller is None:
+            return None
+        return TaxDocument(
+            id=head["invoice_no"],
+            tax_point=on,
+            currency=head["currency"],
+            seller=Seller(seller.entity, seller.country, seller.jurisdictions),
+            customer=_customer(customer, head["account_id"], on),
+            lines=tuple(_taxable(unit, customer, self._place(unit, on)) for unit in units),
+        )
+
+    def _place(self, unit: _Row, on: date) -> TaxedService | None:
+        of_service = self._places.get(unit["service_id"], ())
+        return next((place for place in of_service if place.valid_on(on)), None)
+
+
+def _unknown(terms: TaxTerms, head: _Row) -> str:
+    if terms.seller(head["entity_id"]) is None:
+        return f"entity {head['entity_id']}"
+    return _who(head)
+
+
+def _taxable(line: _Row, facts: TaxCustomer, own: TaxedService | None) -> TaxableLine:
     return TaxableLine(
         key=str(line["line_no"]),
         tax_code=line["tax_code"],
@@ -212,15 +247,16 @@ def _charged(session: Session, policy: TaxPolicy) -> dict[_Unit, list[TaxPart]]:
     for key, part in groupby(
         found, key=lambda row: (_unit_of(row), row["invoice_id"], row["line_no"], row["part_no"])
     ):
-        items = list(part)
-        charged.setdefault(key[0], []).append(
-            TaxPart(
-                amount=of_minor(items[0]["taxable_minor"], items[0]["currency"]),
-                items=tuple(_item(row) for row in items),
-                policy=policy.model_copy(update={"pricing": items[0]["pricing"]}),
-            )
-        )
+        charged.setdefault(key[0], []).append(_part(list(part), policy))
     return charged
+
+
+def _part(items: Sequence[_Row], policy: TaxPolicy) -> TaxPart:
+    return TaxPart(
+        amount=of_minor(items[0]["taxable_minor"], items[0]["currency"]),
+        items=tuple(_item(row) for row in items),
+        policy=policy.model_copy(update={"pricing": items[0]["pricing"]}),
+    )
 
 
 def _item(row: _Row) -> TaxItem:
@@ -260,9 +296,26 @@ def _assessed(
             action,
         )
     return [
+        row
+        for key, parts in taxed.parts.items()
+        for row in _rows(by_line[key]["invoice_id"], int(key), parts, document.currency)
+    ]
+
+
+def _rows(
+    invoice_id: int,
+    line_no: int,
+    parts: Sequence[TaxPart],
+    currency: str,
+    *,
+    after: int = 0,
+    tax_note_id: int | None = None,
+) -> list[dict[str, Any]]:
+    """The rows of a line's parts; ``after`` is the number of its newest part so far."""
+    return [
         {
-            "invoice_id": by_line[key]["invoice_id"],
-            "line_no": by_line[key]["line_no"],
+            "invoice_id": invoice_id,
+            "line_no": line_no,
             "part_no": part_no,
             "item_no": item_no,
             "jurisdiction": item.jurisdiction,
@@ -273,13 +326,13 @@ def _assessed(
             "treatment": item.treatment,
             "note": item.note,
             "pricing": part.policy.pricing,
-            "currency": document.currency,
-            "taxable_minor": to_minor(part.amount, document.currency),
-            "base_minor": to_minor(item.base, document.currency),
-            "amount_minor": to_minor(item.amount, document.currency),
+            "currency": currency,
+            "tax_note_id": tax_note_id,
+            "taxable_minor": to_minor(part.amount, currency),
+            "base_minor": to_minor(item.base, currency),
+            "amount_minor": to_minor(item.amount, currency),
         }
-        for key, parts in taxed.parts.items()
-        for part_no, part in enumerate(parts, 1)
+        for part_no, part in enumerate(parts, after + 1)
         for item_no, item in enumerate(part.items, 1)
     ]
 
@@ -300,6 +353,294 @@ def _write(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     copy_in(session.connection(), "invoice_tax", pa.Table.from_pylist(numbered, schema=schema))
 
 
+# ----------------------------------------------------------------------------------- notes
+
+
+@dataclass(frozen=True)
+class NoteItem:
+    """What a note changes of one tax of an invoice: ``base`` and ``amount`` are differences."""
+
+    note_no: str
+    invoice_no: str
+    account_id: str
+    tax_point: date
+    jurisdiction: str
+    tax: str
+    rate: Decimal
+    treatment: str
+    note: str
+    base: Decimal
+    amount: Decimal
+    currency: str
+
+
+@dataclass(frozen=True)
+class TaxNotes:
+    """Notes that are due: what they change, and what cannot be corrected.
+
+    ``is_complete``: with them every issued invoice carries what the tables say, or is too old.
+    ``notes`` and ``rows`` are rows of ``tax_note`` and ``invoice_tax``.
+    """
+
+    items: list[NoteItem]
+    findings: list[LedgerFinding]
+    is_complete: bool
+    notes: list[dict[str, Any]]
+    rows: list[dict[str, Any]]
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Minor units of tax by currency."""
+        sums: dict[str, int] = {}
+        for note in self.notes:
+            sums[note["currency"]] = sums.get(note["currency"], 0) + note["tax_minor"]
+        return dict(sorted(sums.items()))
+
+
+def due_tax_notes(
+    session: Session, terms: TaxTerms, accounting_period: Month, since: Month | None
+) -> TaxNotes:
+    """Return a note to every invoice that today's tables tax otherwise, each at its own tax point.
+
+    Only invoices that were taxed are looked at. Those of accounting periods before ``since``, and
+    of entities whose period takes no documents, stay as they are. Finding ``tax_notes`` (warn):
+    invoices that stay wrong, or that the tables no longer say how to tax.
+    """
+    if terms.mode == "none":
+        return TaxNotes([], [], True, [], [])
+    heads: dict[str, _Row] = {}
+    due: list[TaxCorrection] = []
+    findings: list[LedgerFinding] = []
+    is_complete = True
+    for each in reassess(_engines(terms), _issued(session, terms, accounting_period, since, heads)):
+        head = heads[each.id]
+        if each.parts and not each.fixed:
+            due.append(each)
+        elif each.parts and since is not None and head["accounting_period"] < str(since):
+            findings.append(_stays(head, each, "too long ago for a close to correct"))
+        elif each.parts:
+            is_complete = False
+            findings.append(_stays(head, each, "waits for the entity's next open period"))
+        findings += [_lost(head, line.message) for line in each.unresolved]
+    rows, notes = _note_rows(session, due, heads, accounting_period)
+    return TaxNotes(_note_items(rows, notes, heads), findings, is_complete, notes, rows)
+
+
+def issue_tax_notes(
+    session: Session,
+    due: TaxNotes,
+    accounting_period: Month,
+    *,
+    run_id: str,
+    issue_date: date,
+    issued_at: datetime,
+) -> None:
+    """Issue notes in the transaction in which they were found due, under the ledger's lock."""
+    if not due.notes:
+        return
+    entities = {note["entity_id"] for note in due.notes}
+    ledger.ensure_periods(session, accounting_period, entities, issued_at)
+    told = {"run_id": run_id, "issue_date": issue_date, "issued_at": issued_at}
+    session.execute(sa.insert(models.TaxNote), [{**note, **told} for note in due.notes])
+    _write(session, due.rows)
+
+
+def _engines(terms: TaxTerms) -> Callable[[Pricing], TaxEngine]:
+    @cache
+    def engine(pricing: Pricing) -> TaxEngine:
+        return TableTaxEngine(terms.table, terms.policy.model_copy(update={"pricing": pricing}))
+
+    return engine
+
+
+_ISSUED = f"""
+select i.invoice_id, i.invoice_no, i.issue_date, i.accounting_period, l.line_no, l.amount_minor,
+  a.customer_group, {_OF_CHARGE},
+  exists (select from period p where p.entity_id = i.entity_id and p.period = :period
+    and p.state in ('in_review', 'closed')) as is_frozen
+from invoice i join invoice_line l using (invoice_id)
+join booked_charge b on b.id = l.booked_charge_id
+left join reference_account a on a.account_id = i.account_id and a.known_to is null
+where i.accounting_period <= :period
+  and exists (select from invoice_tax t where t.invoice_id = i.invoice_id)
+order by i.invoice_id, l.line_no
+"""
+
+_PARTS = """
+select t.invoice_id, t.line_no, t.part_no, t.jurisdiction, t.tax, t.rate, t.compound,
+  t.apply_order, t.treatment, t.note, t.pricing, t.currency, t.taxable_minor, t.base_minor,
+  t.amount_minor
+from invoice_tax t
+order by t.invoice_id, t.line_no, t.part_no, t.item_no
+"""
+
+
+def _issued(
+    session: Session,
+    terms: TaxTerms,
+    accounting_period: Month,
+    since: Month | None,
+    heads: dict[str, _Row],
+) -> Iterator[IssuedDocument]:
+    """The taxed invoices in the order of issue; ``heads`` takes a row of each by its number."""
+    facts = _Facts(terms)
+    values = {"period": str(accounting_period)}
+    charged = _by_line(session.execute(sa.text(_PARTS)).mappings(), terms.policy)
+    lines = session.execute(sa.text(_ISSUED), values).mappings()
+    for invoice_id, of_invoice in groupby(lines, key=lambda line: line["invoice_id"]):
+        members = list(of_invoice)
+        head = members[0]
+        units = _units(members)
+        heads[head["invoice_no"]] = head
+        too_old = since is not None and head["accounting_period"] < str(since)
+        yield IssuedDocument(
+            id=head["invoice_no"],
+            document=facts.document(head, units),
+            units={str(unit["line_no"]): _unit_of(unit) for unit in units},
+            charged={
+                str(unit["line_no"]): charged.get((invoice_id, unit["line_no"]), ())
+                for unit in units
+            },
+            fixed=too_old or head["is_frozen"],
+        )
+
+
+def _by_line(found: Any, policy: TaxPolicy) -> dict[tuple[int, int], list[TaxPart]]:
+    """The parts of each line of each invoice, in order."""
+    lines: dict[tuple[int, int], list[TaxPart]] = {}
+    for key, part in groupby(
+        found, key=lambda row: (row["invoice_id"], row["line_no"], row["part_no"])
+    ):
+        lines.setdefault(key[:2], []).append(_part(list(part), policy))
+    return lines
+
+
+def _note_rows(
+    session: Session,
+    due: Sequence[TaxCorrection],
+    heads: dict[str, _Row],
+    accounting_period: Month,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of ``invoice_tax`` and of ``tax_note`` that carry the corrections."""
+    newest = session.scalar(sa.select(sa.func.max(models.TaxNote.tax_note_id))) or 0
+    held = {
+        entity: int(count)
+        for entity, count in session.execute(
+            sa.select(models.TaxNote.entity_id, sa.func.count())
+            .where(models.TaxNote.accounting_period == str(accounting_period))
+            .group_by(models.TaxNote.entity_id)
+        )
+    }
+    ids = [heads[each.id]["invoice_id"] for each in due]
+    parts = {
+        (row.invoice_id, row.line_no): int(row.newest)
+        for row in session.execute(
+            sa.select(
+                models.InvoiceTax.invoice_id,
+                models.InvoiceTax.line_no,
+                sa.func.max(models.InvoiceTax.part_no).label("newest"),
+            )
+            .where(models.InvoiceTax.invoice_id.in_(ids))
+            .group_by(models.InvoiceTax.invoice_id, models.InvoiceTax.line_no)
+        )
+    }
+    rows: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
+    for tax_note_id, each in enumerate(due, newest + 1):
+        head = heads[each.id]
+        entity = head["entity_id"]
+        held[entity] = held.get(entity, 0) + 1
+        own = [
+            row
+            for key, changes in each.parts.items()
+            for row in _rows(
+                head["invoice_id"],
+                int(key),
+                changes,
+                head["currency"],
+                after=parts.get((head["invoice_id"], int(key)), 0),
+                tax_note_id=tax_note_id,
+            )
+        ]
+        rows += own
+        notes.append(
+            {
+                "tax_note_id": tax_note_id,
+                "note_no": f"{entity}-{accounting_period}-T{held[entity]:06}",
+                "invoice_id": head["invoice_id"],
+                "entity_id": entity,
+                "accounting_period": str(accounting_period),
+                "currency": head["currency"],
+                "items": len(own),
+                "tax_minor": sum(row["amount_minor"] for row in own),
+            }
+        )
+    return rows, notes
+
+
+def _note_items(
+    rows: Sequence[dict[str, Any]], notes: Sequence[dict[str, Any]], heads: dict[str, _Row]
+) -> list[NoteItem]:
+    """The rows of notes summed by tax, in the order of the notes."""
+    numbers = {note["tax_note_id"]: note["note_no"] for note in notes}
+    by_invoice = {head["invoice_id"]: head for head in heads.values()}
+    sums: dict[tuple[Any, ...], list[int]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in _NOTE_KEY)
+        held = sums.setdefault(key, [0, 0])
+        held[0] += row["base_minor"]
+        held[1] += row["amount_minor"]
+    found = []
+    for key, (base, amount) in sums.items():
+        row = dict(zip(_NOTE_KEY, key, strict=True))
+        head = by_invoice[row["invoice_id"]]
+        if base or amount:
+            found.append(
+                NoteItem(
+                    note_no=numbers[row["tax_note_id"]],
+                    invoice_no=head["invoice_no"],
+                    account_id=head["account_id"],
+                    tax_point=head["issue_date"],
+                    jurisdiction=row["jurisdiction"],
+                    tax=row["tax"],
+                    rate=_short(row["rate"]),
+                    treatment=row["treatment"],
+                    note=row["note"],
+                    base=of_minor(base, row["currency"]),
+                    amount=of_minor(amount, row["currency"]),
+                    currency=row["currency"],
+                )
+            )
+    return found
+
+
+_NOTE_KEY = "tax_note_id invoice_id jurisdiction tax rate treatment note currency".split()
+
+
+def _stays(head: _Row, each: TaxCorrection, why: str) -> LedgerFinding:
+    return LedgerFinding(
+        "tax_notes",
+        "warn",
+        f"{head['invoice_no']} of {_who(head)} is taxed otherwise by today's tables, and {why}",
+        f"{head['currency']} {each.tax}",
+        "raise corrections.look_back_months of configs/close.yaml, or close the next period",
+    )
+
+
+def _lost(head: _Row, message: str) -> LedgerFinding:
+    return LedgerFinding(
+        "tax_notes",
+        "warn",
+        f"{head['invoice_no']} of {_who(head)}, dated {head['issue_date']}: {message}; what was "
+        "charged stays",
+        head["invoice_no"],
+        "keep rows of configs/tax that were right on an invoice's date; end them with valid_to",
+    )
+
+
+# --------------------------------------------------------------------------------- reading
+
+
 @dataclass(frozen=True)
 class TaxTotalRow:
     """A control total of a period: base and tax of one rate, in the currency's own unit."""
@@ -315,13 +656,12 @@ class TaxTotalRow:
 
 
 def tax_totals(session: Session, accounting_period: Month) -> list[TaxTotalRow]:
-    """Return the tax control totals of a period's invoices (RULEBOOK §11), as declared."""
+    """Return the tax control totals of a period's invoices and notes (RULEBOOK §11)."""
     rows = session.execute(
         sa.text(
-            "select i.entity_id, t.jurisdiction, t.tax, t.rate, t.treatment, t.currency, "
-            "sum(t.base_minor)::bigint as base_minor, sum(t.amount_minor)::bigint as amount_minor "
-            "from invoice i join invoice_tax t using (invoice_id) "
-            "where i.accounting_period = :period "
+            "select entity_id, jurisdiction, tax, rate, treatment, currency, "
+            "sum(base_minor)::bigint as base_minor, sum(amount_minor)::bigint as amount_minor "
+            "from posted_tax where accounting_period = :period "
             "group by 1, 2, 3, 4, 5, 6 order by 1, 2, 3, 4, 5, 6"
         ),
         {"period": str(accounting_period)},
@@ -348,8 +688,12 @@ def _short(rate: Decimal) -> Decimal:
 
 @dataclass(frozen=True)
 class InvoiceTaxLine:
-    """A tax of an invoice line, with its arithmetic: ``rate`` of ``base`` = ``amount``."""
+    """A tax of an invoice line, with its arithmetic: ``rate`` of ``base`` = ``amount``.
 
+    ``document_no`` is the invoice's number, or that of the note that corrected it.
+    """
+
+    document_no: str
     line_no: int
     service_id: str
     charge_id: str
@@ -366,15 +710,20 @@ class InvoiceTaxLine:
 
 
 def invoice_taxes(session: Session, invoice_no: str) -> list[InvoiceTaxLine]:
-    """Return an invoice's taxes in the order of its lines; none if it has none."""
+    """Return an invoice's taxes in the order of its lines, then those of notes to it.
+
+    ``invoice_no`` may be a note's number, which gives that note's alone; none if there are none.
+    """
     rows = session.execute(
         sa.text(
-            "select t.line_no, b.service_id, b.charge_id, b.usage_period, t.jurisdiction, t.tax, "
-            "t.rate, t.compound, t.treatment, t.note, t.base_minor, t.amount_minor, t.currency "
-            "from invoice i join invoice_tax t using (invoice_id) "
+            "select t.document_no, t.line_no, b.service_id, b.charge_id, b.usage_period, "
+            "t.jurisdiction, t.tax, t.rate, t.compound, t.treatment, t.note, t.base_minor, "
+            "t.amount_minor, t.currency "
+            "from invoice i join posted_tax t using (invoice_id) "
             "join invoice_line l using (invoice_id, line_no) "
             "join booked_charge b on b.id = l.booked_charge_id "
-            "where i.invoice_no = :number order by t.line_no, t.part_no, t.item_no"
+            "where i.invoice_no = :number or t.document_no = :number "
+            "order by coalesce(t.tax_note_id, 0), t.line_no, t.part_no, t.item_no"
         ),
         {"number": invoice_no},
     ).mappings()
@@ -390,5 +739,6 @@ def invoice_taxes(session: Session, invoice_no: str) -> list[InvoiceTaxLine]:
 
 
 _TAX_LINE = (
-    "line_no service_id charge_id usage_period jurisdiction tax compound treatment note currency"
+    "document_no line_no service_id charge_id usage_period jurisdiction tax compound treatment "
+    "note currency"
 ).split()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from iotbill_pipelines.operations import runs
+from iotbill_pipelines.operations.erp import lint
 from iotbill_pipelines.operations.invoicing import issue_invoices
 from iotbill_pipelines.operations.journals import build_journals, export_journals
 from iotbill_pipelines.operations.package import (
@@ -19,6 +21,7 @@ from iotbill_pipelines.operations.package import (
 )
 from iotbill_pipelines.operations.report import write_report
 from iotbill_pipelines.operations.workspace import Workspace
+from tests.conftest import ROOT
 from tests.telling.conftest import PERIOD
 
 KEY = b"a secret"
@@ -28,8 +31,12 @@ KEY = b"a secret"
 def packaged(booked: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.raises(PackageError, match="no close of 2026-10 ran through"):
         write_package(booked, PERIOD)
+    # the ledger whose journals are vouchers: it keeps the rules of Dynamics 365 for a whole month
+    dynamics = ROOT / "configs" / "examples" / "d365_fo" / "ledger.yaml"
+    shutil.copy(dynamics, booked.configs / "ledger" / "ledger.yaml")
     for stage in (issue_invoices, build_journals, export_journals, write_report):
-        stage(booked, PERIOD)
+        assert not stage(booked, PERIOD).blocking
+    assert lint(booked, PERIOD, "d365_fo") == []
     runs.finish(booked, "succeeded", None)
     folder = tmp_path_factory.mktemp("archive") / "close"
     made = write_package(booked, PERIOD, folder, KEY)
@@ -46,7 +53,7 @@ def test_a_package_computed_again_is_the_same_byte_for_byte(
 ) -> None:
     checks = verify_package(replace(booked, run_id="other"), packaged, KEY)
     assert all(check.passed for check in checks), checks
-    assert [check.check for check in checks][-3:] == ["charges", "ledger", "journals"]
+    assert [check.check for check in checks][-4:] == ["charges", "ledger", "report", "journals"]
     manifest = json.loads((packaged / MANIFEST).read_text())
     assert len(manifest["input_files"]) > 50
     assert {row["reason"] for row in manifest["control_totals"]["booked"]} == {"initial"}
@@ -60,7 +67,19 @@ def test_whatever_is_changed_is_found(booked: Workspace, packaged: Path) -> None
     invoices.write_bytes(content.replace(b"EUR", b"USD", 1))
     found = verdicts(booked, packaged)
     assert (found["files"], found["ledger"], found["journals"]) == (False, False, True)
+    assert not found["report"]  # whose figures no longer follow from the ledger's files
     invoices.write_bytes(content)
+
+    for name, old, new in (
+        ("documents/close_report.html", b"EUR", b"USD"),
+        ("report/figures.json", b'"total_minor": ', b'"total_minor": 1'),
+    ):
+        content = (packaged / name).read_bytes()
+        assert old in content
+        (packaged / name).write_bytes(content.replace(old, new, 1))
+        found = verdicts(booked, packaged)
+        assert (found["files"], found["report"], found["ledger"]) == (False, False, True)
+        (packaged / name).write_bytes(content)
 
     sealed = (packaged / MANIFEST).read_bytes()
     (packaged / MANIFEST).write_bytes(sealed.replace(b'"rejected": 0', b'"rejected": 1', 1))

@@ -10,11 +10,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import dagster as dg
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from iotbill_pipelines.config.alerts import read_alert_policy
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.schemas import REFERENCE
 from iotbill_pipelines.operations import corrections, runs
@@ -28,9 +30,12 @@ from iotbill_pipelines.operations.corrections import (
     proposal,
     touched_periods,
 )
+from iotbill_pipelines.operations.incidents import Incident, find_incidents
 from iotbill_pipelines.operations.ingest import ingest, land
 from iotbill_pipelines.operations.usage import rate_usage
 from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.shell.correcting import changed_catalog
+from iotbill_pipelines.shell.resources import WorkspaceResource
 from iotbill_pipelines.storage import reference
 from iotbill_pipelines.storage.landing import open_archived
 from tests.telling.conftest import PERIOD
@@ -63,6 +68,23 @@ def rerun(ws: Workspace) -> Workspace:
     return replace(ws, run_id=f"run-{datetime.now(UTC).timestamp()}")
 
 
+def noticed(ws: Workspace) -> dg.SensorResult | dg.SkipReason:
+    """What the sensor says in one tick."""
+    resource = WorkspaceResource(
+        home=str(ws.home), configs=str(ws.configs), database_url=ws.database_url
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance, resources={"workspace": resource})
+        result = changed_catalog(context)
+    assert isinstance(result, (dg.SensorResult, dg.SkipReason))
+    return result
+
+
+def find_incidents_of(ws: Workspace) -> list[Incident]:
+    found = find_incidents(ws, read_alert_policy(ws.configs), ws.clock())
+    return [incident for incident in found if incident.code == "catalog_reaches_back"]
+
+
 def test_nothing_changed_touches_nothing(booked: Workspace) -> None:
     assert touched_periods(booked) == []
     found = plan(booked, PERIOD)
@@ -73,6 +95,8 @@ def test_nothing_changed_touches_nothing(booked: Workspace) -> None:
         0,
     )
     assert proposal(booked) is None
+    assert isinstance(noticed(booked), dg.SkipReason)
+    assert find_incidents_of(booked) == []
 
 
 def test_a_sim_sold_later_and_a_price_of_later_touch_no_earlier_month(booked: Workspace) -> None:
@@ -105,7 +129,14 @@ def test_a_corrected_rate_is_shown_then_booked_for_one_account_then_for_all(
 ) -> None:
     before = booked_sums(booked)
     change(booked, "retail.yaml", "{rate: 0.140, zone: near}", "{rate: 0.240, zone: near}")
-    assert proposal(booked) == f"iotbill rerate --since {PERIOD}"
+    proposed = proposal(booked)
+    assert proposed is not None and proposed.command == f"iotbill rerate --since {PERIOD}"
+    assert proposed.usage_periods == [str(PERIOD)]
+    told = noticed(booked)
+    assert isinstance(told, dg.SkipReason)
+    assert f"`iotbill rerate --since {PERIOD}`" in (told.skip_message or "")
+    (incident,) = find_incidents_of(booked)
+    assert (incident.severity, incident.evidence) == ("warn", proposed.command)
     found = plan(booked, PERIOD)
     assert [t.causes for t in found.touched] == [("catalog",)]
     assert found.periods == [str(PERIOD)]
@@ -127,7 +158,17 @@ def test_a_corrected_rate_is_shown_then_booked_for_one_account_then_for_all(
     changed = after["retail", accounts[0]] - before["retail", accounts[0]]
     assert changed * CENT == total[2]
 
+    policy = booked.configs / "close.yaml"
+    policy.write_text(policy.read_text().replace("changes: propose", "changes: book"))
+    asked = noticed(booked)
+    assert isinstance(asked, dg.SensorResult)
+    (request,) = asked.run_requests or []
+    assert request.partition_key == str(PERIOD) and proposed.catalog_digest in request.run_key
+
     rest = plan(booked, PERIOD)
+    assert [t.causes for t in rest.touched] == [("unbooked",)]
+    assert {c.account_id for c in rest.corrections} == set(accounts[1:])
+    assert all(set(c.causes) == {"unbooked"} for c in rest.corrections)
     assert accounts[0] not in {c.account_id for c in rest.corrections}
     correct_period(rerun(booked), PERIOD, Selection(price="payg_data"))
     expected = sum(c.difference for c in found.corrections)

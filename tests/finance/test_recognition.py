@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -33,9 +34,11 @@ from iotbill_pipelines.engine.revenue import (
 )
 from iotbill_pipelines.operations import recognition
 from iotbill_pipelines.operations.workspace import Workspace
-from iotbill_pipelines.storage import ledger
+from iotbill_pipelines.storage import ledger, taxes
+from iotbill_pipelines.storage.ledger import LedgerError
+from iotbill_pipelines.storage.payments import PaymentsRead, collected
 from tests.conftest import ROOT
-from tests.finance.test_taxed_invoices import saying
+from tests.finance.test_taxed_invoices import TAXES, saying
 from tests.storage.books import NOVEMBER, NOW, OCTOBER, Books, Charge
 
 D = Decimal
@@ -193,7 +196,12 @@ BROKEN = [
         'account: "group:fleet"',
         "'group:fleet' earns for 'P-NORTH' in some of the same months",
     ),
-    ("commissions.yaml", "basis: revenue ", "recognised: collected ", "are not read; use recogn"),
+    (
+        "commissions.yaml",
+        "recognised: invoiced ",
+        "recognised: paid ",
+        "use 'invoiced' or 'collected'",
+    ),
 ]
 
 
@@ -246,7 +254,9 @@ def closing(books: Books, folder: Path) -> tuple[Workspace, Callable[[Month], Bo
     (configs / "commissions.yaml").write_text(COMMISSIONS)
     ws = cast(
         Workspace,
-        SimpleNamespace(configs=configs, run_id="run", clock=lambda: NOW, engine=books.engine),
+        SimpleNamespace(
+            configs=configs, run_id="run", clock=lambda: NOW, engine=books.engine, actor="ann"
+        ),
     )
     terms = read_ledger(ROOT / "configs" / "ledger")
 
@@ -349,6 +359,56 @@ def test_derived_entries_are_booked_by_difference_and_posted(
         ledger.set_period_state(session, "NL01", NOVEMBER, "in_review", actor="x", at=NOW)
         ledger.set_period_state(session, "NL01", NOVEMBER, "closed", actor="x", at=NOW)
         assert recognition.book_derived(ws, session, NOVEMBER, terms) == {}
+
+
+COLLECTED = COMMISSIONS.replace("basis: margin,", "basis: revenue, recognised: collected,")
+
+
+def test_partners_earn_as_far_as_their_customers_have_paid(
+    books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws, close = closing(books, tmp_path)
+    (ws.configs / "revenue.yaml").unlink()
+    (ws.configs / "commissions.yaml").write_text(COLLECTED)
+    books.book(Charge(amount_minor=1000), Charge("S2", 500), Charge("S3", -100))
+    with Session(books.engine) as session, session.begin():
+        ledger.issue_invoices(
+            session, OCTOBER, run_id="run", issue_date=date(2026, 10, 31), issued_at=NOW
+        )
+        taxes.tax_invoices(session, TAXES)  # 19 % of 14.00 are 2.66
+    assert close(OCTOBER) == {}
+
+    def read(*rows: str) -> PaymentsRead:
+        file = tmp_path / "payments.csv"
+        file.write_text("\n".join(("invoice,reference,received_on,amount,currency", *rows)) + "\n")
+        return recognition.read_payments(ws, file)
+
+    half = "NL01-2026-10-000001,B-1,2026-11-04,8.33,EUR"
+    assert read(half) == PaymentsRead(1, 0)
+    assert read(half) == PaymentsRead(0, 1)
+    with Session(books.engine) as session:
+        assert collected(session, OCTOBER) == {1: 0, 2: 0, 3: 0}  # it came in November
+        assert collected(session, NOVEMBER) == {1: 500, 2: 250, 3: -50}
+    assert close(NOVEMBER) == {("commission", "EUR"): 70}
+    say = saying(books, tmp_path, monkeypatch)
+    assert json.loads(say("payments", "open", "2026-11", "--json"))[0]["open"] == "8.33"
+
+    december = Month(2026, 12)
+    read(half, "NL01-2026-10-000001,B-2,2026-12-01,9.00,EUR")  # more than is due
+    assert close(december) == {("commission", "EUR"): 70}
+    read("NL01-2026-10-000001,B-2 back,2027-01-02,-9.00,EUR")
+    assert close(Month(2027, 1)) == {("commission", "EUR"): -70}
+    assert "append-only" in books.refused("delete from payment")
+
+    for row, said in (
+        ("X-1,B-9,2026-12-01,1.00,EUR", "payments.csv:2: 'X-1' is no invoice here"),
+        (half.replace("EUR", "USD"), "is in EUR, not USD"),
+        (half.replace("8.33", "8.34"), "B-1 paid 8.3300 of NL01-2026-10-000001"),
+        (half.replace("8.33", "8.333"), "payments.csv:2: .*8.333"),
+        (half.replace("8.33", "much"), "amount"),
+    ):
+        with pytest.raises((LedgerError, ConfigError), match=said):
+            read(row)
 
 
 def _reconciled(books: Books, *, expected: int, invoiced: int, disputed: int) -> None:

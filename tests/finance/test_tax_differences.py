@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from iotbill_pipelines.engine.tax import (
     Customer,
+    IssuedDocument,
     Jurisdiction,
+    Pricing,
     Seller,
     TableTaxEngine,
     TaxableLine,
@@ -20,6 +23,7 @@ from iotbill_pipelines.engine.tax import (
     TaxRate,
     TaxTable,
     assess_difference,
+    reassess,
 )
 
 TABLE = TaxTable(
@@ -95,3 +99,68 @@ def test_taking_everything_back_takes_back_every_cent_of_tax(changes: list[int],
             key = (item.tax, item.rate)
             by_tax[key] = by_tax.get(key, Decimal(0)) + item.amount
     assert set(by_tax.values()) <= {Decimal(0)}
+
+
+OTHER = TABLE.model_copy(
+    update={
+        "rates": (
+            TABLE.rates[0].model_copy(update={"rate": Decimal("0.06")}),
+            TABLE.rates[1].model_copy(update={"valid_to": date(2026, 4, 1)}),
+            TABLE.rates[2].model_copy(update={"valid_from": date(2026, 4, 1)}),
+        )
+    }
+)
+TABLES = {"told": TABLE, "corrected": OTHER}
+Ledger = list[tuple[TaxDocument, list[TaxPart]]]
+
+
+def engine_of(name: str) -> Callable[[Pricing], TableTaxEngine]:
+    return lambda how: TableTaxEngine(TABLES[name], TaxPolicy(pricing=how))
+
+
+def corrected(ledger: Ledger, name: str) -> int:
+    """Book what reassessing says; return how many invoices it changed."""
+    issued = [
+        IssuedDocument(str(n), document, {"1": "unit"}, {"1": tuple(parts)})
+        for n, (document, parts) in enumerate(ledger)
+    ]
+    found = list(reassess(engine_of(name), issued))
+    for each in found:
+        ledger[int(each.id)][1].extend(each.parts["1"])
+    return len(found)
+
+
+def by_tax(ledger: Ledger) -> dict[tuple[object, ...], Decimal]:
+    sums: dict[tuple[object, ...], Decimal] = {}
+    for _, parts in ledger:
+        for part in parts:
+            for item in part.items:
+                key = (item.tax, item.rate)
+                sums[key] = sums.get(key, Decimal(0)) + item.amount
+    return {key: amount for key, amount in sums.items() if amount}
+
+
+tables = st.lists(st.sampled_from(["told", "corrected", ""]), min_size=6, max_size=6)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.integers(-100_000, 100_000), min_size=1, max_size=6), tables, pricing)
+def test_tables_may_change_at_any_time_and_the_last_ones_decide(
+    changes: list[int], told: list[str], how: Pricing
+) -> None:
+    ledger: Ledger = []
+    scratch: Ledger = []
+    table = "told"
+    for month, (change, corrects) in enumerate(zip(changes, told, strict=False), 1):
+        if corrects:
+            table = corrects
+            corrected(ledger, table)
+            assert corrected(ledger, table) == 0
+        day = document(date(2026, month + 1, 28), change)
+        for books, name in ((ledger, table), (scratch, "corrected")):
+            before = [part for _, parts in books for part in parts]
+            found = assess_difference(engine_of(name)(how), day, {"1": before})
+            books.append((day, list(found.parts["1"])))
+    corrected(ledger, "corrected")
+    assert by_tax(ledger) == by_tax(scratch)
+    assert corrected(ledger, "corrected") == 0

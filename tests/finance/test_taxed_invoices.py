@@ -24,12 +24,14 @@ from iotbill_pipelines.engine.tax import (
     Jurisdiction,
     ReverseCharge,
     TaxCustomer,
+    TaxedService,
     TaxPolicy,
     TaxRate,
     TaxSeller,
     TaxTerms,
 )
 from iotbill_pipelines.storage import ledger, taxes
+from iotbill_pipelines.storage.taxes import TaxNotes
 from tests.conftest import ROOT
 from tests.storage.books import NOVEMBER, NOW, OCTOBER, TERMS, Books, Charge
 
@@ -329,3 +331,154 @@ def test_taxes_of_an_issued_invoice_do_not_change(books: Books) -> None:
         " compound, apply_order, treatment, note, pricing, currency, 1, 1, 1 from invoice_tax"
     )
     assert "is issued" in said
+
+
+def notes(books: Books, terms: TaxTerms, period: Month, since: Month | None = None) -> TaxNotes:
+    with Session(books.engine) as session, session.begin():
+        due = taxes.due_tax_notes(session, terms, period, since)
+        taxes.issue_tax_notes(
+            session, due, period, run_id="run", issue_date=period.last_day, issued_at=NOW
+        )
+        return due
+
+
+def close_period(books: Books, period: Month) -> None:
+    for state in ("soft_closed", "in_review", "closed"):
+        with Session(books.engine) as session, session.begin():
+            ledger.set_period_state(session, "NL01", period, state, actor="t", at=NOW)
+
+
+RIGHT_RATE = but(rates=(rate("NL", "VAT", "0.21"), *TAXES.rates[2:]))
+
+
+def test_a_corrected_rate_corrects_issued_invoices_by_notes_and_journals(
+    books: Books, tmp_path: Path
+) -> None:
+    books.book(Charge(amount_minor=1001), Charge("S2", 333, account_id="B"))
+    invoice(books)
+    books.post(terms=TAX_JOURNALS)
+    books.export(tmp_path, terms=TAX_JOURNALS)
+    close_period(books, OCTOBER)
+    assert notes(books, TAXES, NOVEMBER).notes == []  # 21 % from 10 November on, as it was
+
+    found = notes(books, RIGHT_RATE, NOVEMBER)
+    assert [(n["note_no"], n["tax_minor"]) for n in found.notes] == [
+        ("NL01-2026-11-T000001", 20),
+        ("NL01-2026-11-T000002", 7),
+    ]
+    assert [(i.invoice_no, i.rate, i.base, i.amount) for i in found.items[:2]] == [
+        ("NL01-2026-10-000001", Decimal("0.19"), Decimal("-10.01"), Decimal("-1.90")),
+        ("NL01-2026-10-000001", Decimal("0.21"), Decimal("10.01"), Decimal("2.10")),
+    ]
+    assert notes(books, RIGHT_RATE, NOVEMBER).notes == []
+    assert books.findings(NOVEMBER) != []  # not posted yet
+    assert books.post(NOVEMBER, TAX_JOURNALS).built == ["NL01-2026-11-TAX-001"]
+    assert journal(books, "NL01-2026-11-TAX-001") == [
+        ("1200", 20, 0),
+        ("1200", 7, 0),
+        ("2200", 0, 27),
+    ]
+    assert books.findings(OCTOBER) == books.findings(NOVEMBER) == []
+    with Session(books.engine) as session:
+        assert [(t.rate, t.amount) for t in taxes.tax_totals(session, NOVEMBER)] == [
+            (Decimal("0.19"), Decimal("-2.53")),
+            (Decimal("0.21"), Decimal("2.80")),
+        ]
+        of_invoice = taxes.invoice_taxes(session, "NL01-2026-10-000002")
+        assert sum(line.amount for line in of_invoice) == Decimal("0.70")
+        of_note = taxes.invoice_taxes(session, "NL01-2026-11-T000002")
+    assert {line.document_no for line in of_note} == {"NL01-2026-11-T000002"}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_was_taken_back_of_an_invoice_is_corrected_with_it(books: Books, when: str) -> None:
+    charge = Charge(amount_minor=1000)
+    books.book(charge)
+    invoice(books)
+    if when == "before":
+        notes(books, RIGHT_RATE, NOVEMBER)
+    books.book(charge.but(amount_minor=600), period=NOVEMBER)
+    invoice(books, RIGHT_RATE, NOVEMBER)
+    if when == "after":
+        assert len(notes(books, RIGHT_RATE, NOVEMBER).notes) == 2
+    assert notes(books, RIGHT_RATE, NOVEMBER).notes == []
+    assert books.rows(
+        "select rate::numeric(4, 2)::text, sum(taxable_minor)::int, sum(amount_minor)::int"
+        " from invoice_tax group by 1 order by 1"
+    ) == [("0.19", 0, 0), ("0.21", 600, 126)]
+    back = notes(books, TAXES, NOVEMBER)  # the old table was right after all
+    assert sum(note["tax_minor"] for note in back.notes) == -12
+
+
+def test_a_certificate_that_came_late_and_a_place_that_changed(books: Books) -> None:
+    books.book(Charge(amount_minor=10_000), Charge("S2", 10_000))
+    here = but(customers=(TaxCustomer(account="*", country="US", jurisdictions=("KING",)),))
+    invoice(books, here)
+    certified = here.model_copy(
+        update={
+            "certificates": (
+                ExemptionCertificate(
+                    number="X-1", customer_id="A", taxes=("sales",), valid_from=date(2026, 10, 1)
+                ),
+            )
+        }
+    )
+    found = notes(books, certified, OCTOBER)  # the month is open still
+    assert [(i.tax, i.treatment, i.base, i.amount) for i in found.items if i.tax == "sales"] == [
+        ("sales", "taxed", Decimal("-200.00"), Decimal("-13.00")),
+        ("sales", "exempt", Decimal("200.00"), Decimal("0.00")),
+    ]
+    renamed = certified.model_copy(
+        update={"certificates": (certified.certificates[0].model_copy(update={"number": "X-2"}),)}
+    )
+    assert notes(books, renamed, OCTOBER).notes == []
+    moved = TaxedService(service="S2", primary_use=("WA",), valid_from=date(2026, 11, 1))
+    assert notes(books, certified.model_copy(update={"services": (moved,)}), OCTOBER).notes == []
+    before = moved.model_copy(update={"valid_from": date(2026, 10, 1)})
+    (note,) = notes(books, certified.model_copy(update={"services": (before,)}), OCTOBER).notes
+    assert note["tax_minor"] == -360
+    assert "TAX" in "".join(books.post(terms=TAX_JOURNALS).built)
+    assert books.findings() == []
+
+
+def test_prices_that_include_tax_keep_what_is_due_and_move_revenue(books: Books) -> None:
+    books.book(Charge(amount_minor=999))
+    invoice(books, but(policy=TaxPolicy(pricing="inclusive")))
+    books.post(terms=TAX_JOURNALS)
+    # what was agreed on stays agreed on: the policy of today is of no consequence
+    (note,) = notes(books, RIGHT_RATE, OCTOBER).notes
+    assert note["tax_minor"] == 173 - 160
+    books.post(terms=TAX_JOURNALS)
+    assert journal(books, "NL01-2026-10-TAX_INCL-001") == [("4100", 173, 0), ("2200", 0, 173)]
+    assert books.findings() == []
+
+
+def test_what_cannot_or_may_not_be_corrected_is_told(books: Books) -> None:
+    books.book(Charge(amount_minor=1000))
+    invoice(books)
+    gone = but(customers=(TaxCustomer(account="B", country="NL", jurisdictions=("NL",)),))
+    (found,) = notes(books, gone, NOVEMBER).findings
+    assert "nothing is known of its customer" in found.message and found.severity == "warn"
+    (found,) = notes(books, but(rates=TAXES.rates[1:]), NOVEMBER).findings
+    assert "no rate of tax code 'standard' in NL on 2026-10-31" in found.message
+    old = notes(books, RIGHT_RATE, NOVEMBER, since=NOVEMBER)
+    assert old.notes == [] and old.is_complete
+    assert old.findings[0].figure == "EUR 0.20"
+    close_period(books, OCTOBER)
+    waiting = notes(books, RIGHT_RATE, OCTOBER)
+    assert waiting.notes == [] and not waiting.is_complete
+    assert len(notes(books, RIGHT_RATE, NOVEMBER).notes) == 1
+    assert "UPDATE refused" in books.refused("update tax_note set tax_minor = 0")
+    said = books.refused(
+        "insert into tax_note (tax_note_id, note_no, run_id, invoice_id, entity_id,"
+        " accounting_period, issue_date, currency, items, tax_minor, issued_at)"
+        " select 9, 'X', run_id, invoice_id, entity_id, '2026-10', issue_date, currency, 1, 1,"
+        " issued_at from tax_note"
+    )
+    assert "is closed: tax_note takes no new rows" in said
+
+
+def test_invoices_that_were_issued_without_taxes_stay_without(books: Books) -> None:
+    books.book(Charge(amount_minor=1000))
+    books.invoice()
+    assert notes(books, TAXES, NOVEMBER).notes == []

@@ -357,6 +357,32 @@ def test_what_balances_only_together_and_is_too_long_is_told(terms: LedgerTerms)
     assert "unit: account" in problem.what_to_do
 
 
+def test_the_ledger_for_dynamics_is_the_shipped_one_in_vouchers_of_an_account(
+    tmp_path: Path, terms: LedgerTerms
+) -> None:
+    folder = tmp_path / "ledger"
+    shutil.copytree(ROOT / "configs" / "ledger", folder)
+    example = ROOT / "configs" / "examples" / "d365_fo" / "ledger.yaml"
+    shutil.copy(example, folder / "ledger.yaml")
+    dynamics = read_ledger(folder)
+    assert {journal.unit for journal in dynamics.journals} == {"account"}
+    assert dynamics.exports == ["d365_fo", "journal_xlsx"]
+    whole = [journal.model_copy(update={"unit": "journal"}) for journal in dynamics.journals]
+    same = {"journals": whole, "exports": terms.exports}
+    assert dynamics.model_copy(update=same) == terms
+    cells = [
+        cell(4 * n + k, 100 + k, unit=f"C{n:04}", account_id=f"C{n:04}", product_id=f"p{k}")
+        for n in range(700)
+        for k in range(4)
+    ]
+    (draft,), _ = build_journals(cells, dynamics.journals[0], OCTOBER, dynamics)
+    journal, target = posted(draft), dynamics.target("d365_fo")
+    assert lint(journal, target, dynamics) == []
+    parts = documents(journal, target, dynamics)
+    assert {len(part.lines) for part in parts} == {10}
+    assert {sum(x.debit_minor - x.credit_minor for x in part.lines) for part in parts} == {0}
+
+
 # ------------------------------------------------------------------------------ the linter
 
 

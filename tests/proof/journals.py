@@ -34,6 +34,7 @@ from iotbill_pipelines.engine.tax import (
     TaxRate,
     TaxTable,
 )
+from iotbill_pipelines.operations.erp import Estimate
 from iotbill_pipelines.storage.gl_balances import AccountTie
 
 from .outcome import Case, Check
@@ -242,6 +243,29 @@ def _posted(draft: JournalDraft) -> PostedJournal:
         draft.memo,
         draft.lines,
     )
+
+
+def estimate(case: Case) -> list[Check]:
+    """Missing days accrued at their average, and what posts that back."""
+    facts, want = case["facts"], case["expected"]
+    given = Estimate(
+        entity_id="NL01",
+        level="retail",
+        account_id="C1",
+        product_id="data",
+        gl_class="usage",
+        currency="EUR",
+        days=facts["missing_days"],
+        per_day=D(facts["trailing_7d_avg_revenue_per_day"]),
+        reason="files are missing",
+    )
+    (draft,) = _drafts("estimated", [_cell(1, D(given.amount_minor).scaleb(-2))])
+    accrued, back = _nets(draft.lines), _nets(reversed_lines(draft.lines))
+    cancels = {account: -amount for account, amount in accrued.items()} == back
+    return [
+        Check("accrual", D(want["accrual"]), max(accrued.values())),
+        Check("reverses " + want["reverses"], True, cancels and _type("estimated").reverses),
+    ]
 
 
 def tie_out(case: Case) -> list[Check]:

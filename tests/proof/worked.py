@@ -16,7 +16,7 @@ from iotbill_pipelines.engine.reconcile import VendorTerms
 from iotbill_pipelines.engine.terms import Charge, Offer, Price
 from tests.reconcile.market import Market
 
-from . import journals, sharing
+from . import gates, journals, sharing
 from .business import (
     MEGA,
     PERIOD,
@@ -1174,14 +1174,14 @@ def wrong_price(case: Case) -> list[Check]:
 # --------------------------------------------------------------------------------- registry
 
 _FEEDS = OutOfScope("fields and totals of a file, not an amount of a charge")
-_CLOSE = OutOfScope("a gate of the close, not an amount of a charge")
 
 WORKED: dict[str, Entry] = {
     "bill_on_first_use": needs(Offer, "first_use", Run(first_use)),
     "close.rerate_delta": Run(rerate_delta),
     "close.rerate_volume_tier": Run(rerate_volume),
     "close.rerate_with_pool_reattribution": Run(reattribution),
-    "close": _CLOSE,
+    "close.cutoff_watermark": Run(gates.completeness),
+    "close.accrual_estimate": Run(journals.estimate),
     "close.tie_out": Run(journals.tie_out),
     "journal.invoice": Run(journals.invoice),
     "journal.unbilled_accrual": Run(journals.unbilled),

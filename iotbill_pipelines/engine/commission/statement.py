@@ -23,7 +23,7 @@ class EarningLine:
     """Invoiced charges of an account, service and month of invoicing, before tax.
 
     ``usage_period`` is what they are for; earlier than ``month`` for a correction. ``first_month``
-    is the service's first month with charges.
+    is the service's first month with charges; ``collected`` what was paid of ``revenue`` by now.
     """
 
     month: Month
@@ -39,6 +39,7 @@ class EarningLine:
     is_correction: bool
     revenue: Decimal
     cost: Decimal = Decimal(0)
+    collected: Decimal | None = None
 
     @property
     def key(self) -> str:
@@ -151,7 +152,12 @@ def _line(
     if line.is_correction and promise.plan.tiers:
         percent = percents.get((partner_id, line.usage_period, line.currency))
     return CommissionLine(
-        key=line.key, revenue=line.revenue, cost=line.cost, age_month=max(age, 1), percent=percent
+        key=line.key,
+        revenue=line.revenue,
+        cost=line.cost,
+        collected=line.collected,
+        age_month=max(age, 1),
+        percent=percent,
     )
 
 

@@ -184,11 +184,6 @@ def check_commissions(terms: CommissionTerms) -> Iterator[TermsError]:
                     f"{plan.partner!r} has plan {other.plan.id} {other.plan.version} in some of "
                     "the same months; end it with valid_to",
                 )
-        if plan.plan.recognised == "collected":
-            yield TermsError(
-                ("plans", position, "plan", "recognised"),
-                "payments of single invoices are not read; use recognised: invoiced",
-            )
     yield from _wrong_customers(terms, ids)
     try:
         for partner in terms.partners:

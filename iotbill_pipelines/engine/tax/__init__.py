@@ -18,6 +18,12 @@ from iotbill_pipelines.engine.tax.documents import (
     control_totals,
 )
 from iotbill_pipelines.engine.tax.engine import TableTaxEngine, TaxEngine, credit_note
+from iotbill_pipelines.engine.tax.reassess import (
+    IssuedDocument,
+    Pricing,
+    TaxCorrection,
+    reassess,
+)
 from iotbill_pipelines.engine.tax.terms import (
     ExemptionCertificate,
     Jurisdiction,
@@ -37,11 +43,14 @@ __all__ = [
     "Assessment",
     "Customer",
     "ExemptionCertificate",
+    "IssuedDocument",
     "Jurisdiction",
+    "Pricing",
     "ReverseCharge",
     "Seller",
     "Sourcing",
     "TableTaxEngine",
+    "TaxCorrection",
     "TaxCustomer",
     "TaxDocument",
     "TaxEngine",
@@ -62,4 +71,5 @@ __all__ = [
     "check_tax",
     "control_totals",
     "credit_note",
+    "reassess",
 ]

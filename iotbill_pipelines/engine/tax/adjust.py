@@ -35,6 +35,12 @@ class TaxPart:
         return sum((item.amount for item in self.items), Decimal(0))
 
     @property
+    def negated(self) -> TaxPart:
+        """What takes the part back."""
+        items = tuple(replace(i, base=-i.base, amount=-i.amount) for i in self.items)
+        return replace(self, amount=-self.amount, items=items)
+
+    @property
     def taxes(self) -> tuple[object, ...]:
         """What makes parts of one set: their taxes without amounts, inside prices or not."""
         zero = Decimal(0)
@@ -58,7 +64,7 @@ def assess_difference(
     ``charged`` maps a line's key to the parts that earlier documents taxed of the same unit, oldest
     first. Lines without such parts are taxed as the engine says.
     """
-    layers = {key: _layers(parts) for key, parts in charged.items() if parts}
+    layers = {key: layers_of(parts) for key, parts in charged.items() if parts}
     less = {
         line.key: _taken(line.amount, layers[line.key])
         for line in document.lines
@@ -95,7 +101,7 @@ def assess_difference(
     return TaxedParts(parts, fresh.unresolved)
 
 
-def _layers(parts: Sequence[TaxPart]) -> list[TaxPart]:
+def layers_of(parts: Sequence[TaxPart]) -> list[TaxPart]:
     """Sum the parts of each set of taxes, in the order in which the sets appeared."""
     layers: dict[tuple[object, ...], TaxPart] = {}
     for part in parts:

@@ -101,7 +101,7 @@ class UntaxedLine:
     """A line that could not be taxed, and so must not be invoiced yet."""
 
     key: str
-    reason: Literal["no_place", "unknown_jurisdiction", "no_rate"]
+    reason: Literal["no_place", "unknown_jurisdiction", "no_rate", "no_facts"]
     message: str
 
 

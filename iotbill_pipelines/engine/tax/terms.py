@@ -207,11 +207,25 @@ class TaxCustomer(Terms):
 
 
 class TaxedService(Terms):
-    """Where a service is used or was shipped to, if not where its account says (TX-09)."""
+    """Where a service is used or was shipped to, if not where its account says (TX-09).
+
+    In ``[valid_from, valid_to)`` by tax point: a device that moves has a row for each place.
+    """
 
     service: str = Field(min_length=1)
     primary_use: tuple[str, ...] = ()
     ship_to: tuple[str, ...] = ()
+    valid_from: date = date(1970, 1, 1)
+    valid_to: date | None = None
+
+    @model_validator(mode="after")
+    def _order(self) -> TaxedService:
+        if self.valid_to is not None and self.valid_to <= self.valid_from:
+            raise ValueError("valid_to must be after valid_from (the interval is half-open)")
+        return self
+
+    def valid_on(self, day: date) -> bool:
+        return self.valid_from <= day and (self.valid_to is None or day < self.valid_to)
 
 
 class TaxTerms(Terms):
@@ -281,19 +295,26 @@ def _repeated_facts(terms: TaxTerms) -> Iterator[TermsError]:
     for position, seller in enumerate(terms.sellers):
         if terms.seller(seller.entity) is not seller:
             yield TermsError(("sellers", position), f"{seller.entity!r} is given twice")
+    by_service: dict[str, list[TaxedService]] = {}
     for position, service in enumerate(terms.services):
-        if any(other.service == service.service for other in terms.services[:position]):
-            yield TermsError(("services", position), f"{service.service!r} is given twice")
+        others = by_service.setdefault(service.service, [])
+        if any(_overlap(other, service) for other in others):
+            yield TermsError(
+                ("services", position),
+                f"{service.service!r} has other places for some of the same days; end one of them "
+                "with valid_to",
+            )
+        others.append(service)
     by_account: dict[str, list[TaxCustomer]] = {}
     for position, customer in enumerate(terms.customers):
-        others = by_account.setdefault(customer.account, [])
-        if any(_overlap(other, customer) for other in others):
+        held = by_account.setdefault(customer.account, [])
+        if any(_overlap(other, customer) for other in held):
             yield TermsError(
                 ("customers", position),
                 f"{customer.account!r} has other facts for some of the same days; end one of them "
                 "with valid_to",
             )
-        others.append(customer)
+        held.append(customer)
 
 
 def _named_places(terms: TaxTerms) -> Iterator[tuple[tuple[str | int, ...], tuple[str, ...]]]:
@@ -308,7 +329,7 @@ def _named_places(terms: TaxTerms) -> Iterator[tuple[tuple[str | int, ...], tupl
                 yield (key, position, name), getattr(row, name)
 
 
-def _overlap(one: TaxCustomer, other: TaxCustomer) -> bool:
+def _overlap(one: TaxCustomer | TaxedService, other: TaxCustomer | TaxedService) -> bool:
     return (one.valid_to is None or other.valid_from < one.valid_to) and (
         other.valid_to is None or one.valid_from < other.valid_to
     )

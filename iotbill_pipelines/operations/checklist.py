@@ -1,0 +1,151 @@
+"""Items of the close checklist that compare what other stages left (RULEBOOK §11).
+
+Read from the ledger and from reference data as it is known now; nothing is written.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from iotbill_pipelines.config.catalog import read_catalog
+from iotbill_pipelines.config.close import DraftReview, read_close_policy
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.money import of_minor, to_minor
+from iotbill_pipelines.engine.terms import CoreState
+from iotbill_pipelines.operations.stages import Finding
+from iotbill_pipelines.operations.workspace import Workspace
+
+MOST_NAMED = 10
+"""Accounts or services that a message names; the figure counts all."""
+
+
+# ---------------------------------------------------------------------------- draft review
+
+_DRAFTS = """
+select account_id, currency,
+  coalesce(sum(amount_minor) filter (where billing_period = :period), 0)::bigint as this_minor,
+  coalesce(sum(amount_minor) filter (where billing_period = :before), 0)::bigint as last_minor
+from booked_charge where level = 'retail' and billing_period in (:period, :before)
+group by account_id, currency
+having count(*) filter (where billing_period = :before) > 0
+order by account_id, currency
+"""
+
+
+def review_drafts(ws: Workspace, session: Session, period: Month) -> list[Finding]:
+    """Compare what each account is billed with the month before, before invoices are issued.
+
+    Finding ``draft_review`` (by configs/close.yaml) names those that changed by more than the
+    policy's percentage and least amount, the greatest first. Accounts that were billed nothing the
+    month before are not compared.
+    """
+    policy = read_close_policy(ws.configs).draft_review
+    rows = session.execute(
+        sa.text(_DRAFTS), {"period": str(period), "before": str(period - 1)}
+    ).all()
+    outliers = [row for row in rows if _is_outlier(row, policy)]
+    if not outliers:
+        return []
+    outliers.sort(key=lambda row: (-abs(row.this_minor - row.last_minor), row.account_id))
+    named = "; ".join(
+        f"{row.account_id} {row.currency} {of_minor(row.last_minor, row.currency)} -> "
+        f"{of_minor(row.this_minor, row.currency)}"
+        for row in outliers[:MOST_NAMED]
+    )
+    return [
+        Finding(
+            "draft_review",
+            policy.verdict,
+            f"{len(outliers)} of {len(rows)} accounts are billed more than {policy.percent} % more "
+            f"or less than in {period - 1}: {named}",
+            f"{len(outliers)} accounts",
+            f"see why (`iotbill flux {period}`, `iotbill explain`); correct it and close again, or "
+            "waive the gate (`iotbill waive`)",
+        )
+    ]
+
+
+def _is_outlier(row: sa.Row[tuple[str, str, int, int]], policy: DraftReview) -> bool:
+    change = abs(row.this_minor - row.last_minor)
+    if change < to_minor(policy.at_least, row.currency):
+        return False
+    return bool(change * 100 > policy.percent * abs(row.last_minor))
+
+
+# ------------------------------------------------------------------------------ SIM counts
+
+# A service is in use if a state in :active held on any day of the month. One-time fees may come
+# before and after; services without any state are not compared with inventory.
+_COUNTS = """
+with history as (
+  select service_id, state, changed_at,
+    lead(changed_at) over (partition by service_id order by changed_at) as until
+  from reference_service_state where known_to is null
+), active as (
+  select distinct service_id from history
+  where state = any (:active) and changed_at < :end and coalesce(until, :end) > :start
+), billed as (
+  select service_id from booked_charge
+  where level = 'retail' and usage_period = :period and service_id <> ''
+    and kind in ('recurring', 'usage', 'overage')
+  group by service_id having sum(amount_minor) <> 0 or sum(records) > 0
+), vendor as (
+  select distinct l.service_id from vendor_reconciliation_line l
+  join vendor_reconciliation r using (reconciliation_id)
+  where r.accounting_period = :period and l.usage_period = :period
+    and l.invoiced_minor <> 0 and l.service_id is not null
+)
+select (select count(*) from active) as active, (select count(*) from billed) as billed,
+  (select count(*) from vendor) as vendor,
+  (select array_agg(service_id order by service_id) from (
+    select service_id from vendor except select service_id from billed) x) as unbilled,
+  (select array_agg(service_id order by service_id) from (
+    select service_id from billed intersect select service_id from history
+    except select service_id from active) x) as inactive,
+  exists (select from vendor_reconciliation
+          where accounting_period = :period and status <> 'accrued') as has_invoices
+"""
+
+
+def compare_sim_counts(ws: Workspace, period: Month) -> tuple[dict[str, int], list[Finding]]:
+    """Count the SIMs of inventory, of vendors' invoices and of our own charges (RULEBOOK §11).
+
+    Finding ``sim_counts`` (by configs/close.yaml): SIMs that a vendor bills and nobody pays for, or
+    that are charged without having been active.
+    """
+    policy = read_close_policy(ws.configs)
+    catalog = read_catalog(ws.configs / "catalog").catalog
+    in_use = (CoreState.ACTIVE, CoreState.SUSPENDED)
+    values = {
+        "active": [state.state for state in catalog.states if state.core in in_use],
+        "period": str(period),
+        "start": period.start,
+        "end": period.end,
+    }
+    with ws.engine.connect() as connection:
+        row = connection.execute(sa.text(_COUNTS), values).one()
+    counts = {"SIMs in use": row.active, "SIMs charged": row.billed}
+    if row.has_invoices:
+        counts["SIMs billed by vendors"] = row.vendor
+    told = ", ".join(f"{number} {name.removeprefix('SIMs ')}" for name, number in counts.items())
+    wrong = [
+        f"{len(ids)} {what}: {', '.join(ids[:MOST_NAMED])}{' ...' if len(ids) > MOST_NAMED else ''}"
+        for what, ids in (
+            ("billed by vendors and not charged to anybody", row.unbilled or []),
+            ("charged without being in use", row.inactive or []),
+        )
+        if ids
+    ]
+    if not wrong:
+        return counts, []
+    return counts, [
+        Finding(
+            "sim_counts",
+            policy.sim_counts,
+            f"SIMs: {told}; {'; '.join(wrong)}",
+            f"{len(row.unbilled or []) + len(row.inactive or [])} SIMs",
+            f"see `iotbill sims audit {period}`; correct inventory or contracts and close again, "
+            "or claim from the vendor",
+        )
+    ]

@@ -1,0 +1,118 @@
+"""Booking desired minus booked: what a close and a correction share (RULEBOOK §§11, 14).
+
+Of each settled usage period it is remembered which settlement was booked whole: a period that was
+settled again and booked in part only, or not at all because its run died, is told from one that the
+ledger holds (:func:`unbooked`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+from sqlalchemy.orm import Session
+
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.config.ledger import read_ledger
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
+from iotbill_pipelines.operations import charges, fingerprints
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import ledger
+from iotbill_pipelines.storage.reference import Snapshot, load_snapshot
+
+STAGE = "book_charges"
+
+
+def book_differences(
+    ws: Workspace,
+    session: Session,
+    compute: DuckDbCompute,
+    accounting_period: Month,
+    scope: Sequence[Month],
+    snapshot: Snapshot,
+    *,
+    cause: str,
+    action: str,
+    subject: Month,
+    units: Callable[[], pa.Table] | None = None,
+) -> ledger.BookingResult:
+    """Book what the lake's settled ``scope`` desires and the ledger does not hold, and audit it.
+
+    ``units`` restricts what is booked, see :func:`storage.ledger.book`. Leaves ``desired_charge``
+    and ``booked_charge`` of the whole scope in ``compute``, as they are after booking.
+    """
+    load_snapshot(compute, snapshot)
+    files = [f for p in scope for f in ws.lake.files(DESIRED_CHARGE, usage_period=str(p))]
+    compute.scan(DESIRED_CHARGE, files)
+    ledger.ensure_entities(session, read_ledger(ws.configs / "ledger").entities)
+    result = ledger.book(
+        session,
+        compute,
+        accounting_period,
+        [str(p) for p in scope],
+        run_id=ws.run_id,
+        cause=cause,
+        booked_at=ws.clock(),
+        snapshot_id=snapshot.id,
+        units=units,
+    )
+    if result.count:
+        ledger.audit(
+            session,
+            at=ws.clock(),
+            actor=ws.actor,
+            action=action,
+            subject=str(subject),
+            detail={
+                "rows": result.count,
+                "accounting_period": str(accounting_period),
+                "usage_periods": [str(p) for p in scope],
+            },
+            input_hashes={"snapshot": snapshot.id},
+        )
+    compute.scan(DESIRED_CHARGE, files)
+    compute.load("booked_charge", ledger.booked_charges(session, [str(p) for p in scope]))
+    left = set() if units is None else _with_differences(compute)
+    settled = fingerprints.recorded(ws, charges.STAGE)
+    for period in scope:
+        if settled.get(period) and str(period) not in left:
+            detail = {"settled": settled[period]}
+            fingerprints.remember(session.connection(), ws, STAGE, period, detail)
+    return result
+
+
+def unbooked(ws: Workspace) -> set[Month]:
+    """Return the usage periods whose newest settlement is not booked, or not all of it."""
+    booked = fingerprints.recorded(ws, STAGE)
+    return {
+        period
+        for period, settled in fingerprints.recorded(ws, charges.STAGE).items()
+        if period in booked and booked[period] != fingerprints.fingerprint({"settled": settled})
+    }
+
+
+def _with_differences(compute: DuckDbCompute) -> set[str]:
+    found = compute.fetch(
+        f"select distinct usage_period from ({_SIGNED}) as signed"
+        f" group by {', '.join(_UNIT)} having sum(minor) <> 0 or sum(quantity) <> 0"
+    )
+    return set(found["usage_period"].to_pylist())
+
+
+_UNIT = (
+    "usage_period",
+    "level",
+    "entity_id",
+    "account_id",
+    "service_id",
+    "charge_id",
+    "product_id",
+    "currency",
+)
+
+_SIGNED = " union all ".join(
+    f"select {', '.join(_UNIT)}, {sign} * cast(amount_minor as decimal(38, 0)) as minor,"
+    f" {sign} * cast(quantity as decimal(38, 0)) as quantity from {name}"
+    for sign, name in ((1, "desired_charge"), (-1, "booked_charge"))
+)

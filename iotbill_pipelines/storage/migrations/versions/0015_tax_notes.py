@@ -1,0 +1,16 @@
+"""Notes that correct the taxes of issued invoices."""
+
+from iotbill_pipelines.storage.migrations.scripts import run_script
+
+revision = "0015"
+down_revision = "0014"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_script(__file__, "0015_tax_notes.sql")
+
+
+def downgrade() -> None:
+    raise RuntimeError("a ledger is not downgraded: restore the backup made before the upgrade")

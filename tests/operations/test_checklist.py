@@ -1,0 +1,121 @@
+"""Items of the checklist that compare: accounts that stand out, and SIMs counted three ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from iotbill_pipelines.engine.schemas import REFERENCE
+from iotbill_pipelines.operations import runs
+from iotbill_pipelines.operations.checklist import compare_sim_counts, review_drafts
+from iotbill_pipelines.operations.close import stage_named
+from iotbill_pipelines.operations.stages import Finding, StageResult
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import reference
+from tests.conftest import ROOT
+from tests.storage.books import NOVEMBER, NOW, OCTOBER, Books, Charge
+
+
+@pytest.fixture
+def books(postgres_url: str) -> Iterator[Books]:
+    books = Books(postgres_url)
+    yield books
+    books.engine.dispose()
+
+
+def workspace(books: Books, configs: Path) -> Workspace:
+    found = SimpleNamespace(configs=configs, engine=books.engine, clock=lambda: NOW, run_id="run")
+    return cast(Workspace, found)
+
+
+def drafts(books: Books, configs: Path = ROOT / "configs") -> list[Finding]:
+    with Session(books.engine) as session:
+        return review_drafts(workspace(books, configs), session, NOVEMBER)
+
+
+def test_accounts_that_change_much_are_named_before_they_are_invoiced(
+    books: Books, tmp_path: Path
+) -> None:
+    october = [("A", 20_000), ("B", 20_000), ("C", 100), ("E", 50_000)]
+    books.book(*(Charge(f"S{a}", minor, account_id=a) for a, minor in october))
+    november = Charge(usage_period="2026-11", billing_period="2026-11")
+    told = [("A", 30_000), ("B", 30_001), ("C", 9_000), ("D", 90_000)]  # E is billed nothing more
+    books.book(
+        *(november.but(service_id=f"S{a}", account_id=a, amount_minor=minor) for a, minor in told),
+        period=NOVEMBER,
+        scope=("2026-11",),
+    )
+    (found,) = drafts(books)
+    assert (found.severity, found.figure) == ("warn", "2 accounts")
+    assert "2 of 4 accounts" in found.message
+    assert found.message.endswith("E EUR 500.00 -> 0.00; B EUR 200.00 -> 300.01")
+    (tmp_path / "close.yaml").write_text("draft_review: {percent: 10, at_least: 0, verdict: block}")
+    (found,) = drafts(books, tmp_path)
+    assert (found.severity, found.figure) == ("block", "4 accounts")
+    (tmp_path / "close.yaml").write_text("draft_review: {percent: 9000, at_least: 600.00}")
+    assert drafts(books, tmp_path) == []
+
+
+def test_sims_of_inventory_vendors_and_charges_are_counted_apart(books: Books) -> None:
+    states = [("S1", "active"), ("S2", "inventory"), ("S3", "active")]
+    with Session(books.engine) as session, session.begin():
+        rows = [
+            {"service_id": service, "changed_at": datetime(2026, 9, 1), "state": state}  # noqa: DTZ001
+            for service, state in states
+        ]
+        table = pa.Table.from_pylist(rows, schema=REFERENCE["service_state"].arrow_schema)
+        reference.load(session, "service_state", table, NOW, "test")
+    ws = workspace(books, ROOT / "configs")
+    books.book(Charge("S1", 100), Charge("S2", 100), Charge("S9", 100), Charge("S3", 0, records=0))
+    counts, found = compare_sim_counts(ws, OCTOBER)
+    assert counts == {"SIMs in use": 2, "SIMs charged": 3}
+    assert "1 charged without being in use: S2" in found[0].message  # of S9 nobody said a state
+    with books.engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "insert into vendor_reconciliation (reconciliation_id, entity_id,"
+                " accounting_period, vendor_id, currency, expected_minor, invoiced_minor,"
+                " variance_minor, tolerated_minor, disputed_minor, unexplained_minor, lines,"
+                " matched_lines, status, run_id, reconciled_at) overriding system value"
+                " values (7, 'NL01', '2026-10', 'V', 'EUR', 0, 5, 5, 0, 5, 0, 1, 0, 'disputed',"
+                " 'run', now())"
+            )
+        )
+        connection.execute(
+            sa.text(
+                "insert into vendor_reconciliation_line (reconciliation_id, line_no, line_key,"
+                " usage_period, service_id, charge_code, currency, expected_minor, invoiced_minor,"
+                " variance_minor, status) values (7, 1, 'k', '2026-10', 'S3', 'MRC', 'EUR', 0, 5,"
+                " 5, 'disputed')"
+            )
+        )
+        connection.execute(
+            sa.text(
+                "insert into vendor_reconciliation_cause (reconciliation_id, line_no, cause,"
+                " currency, amount_minor, evidence) values (7, 1, 'unknown_sim', 'EUR', 5, '')"
+            )
+        )
+    counts, (finding,) = compare_sim_counts(ws, OCTOBER)
+    assert counts["SIMs billed by vendors"] == 1
+    assert "1 billed by vendors and not charged to anybody: S3" in finding.message
+    assert (finding.severity, finding.figure) == ("warn", "2 SIMs")
+
+
+def test_a_gate_that_passes_has_figure_and_evidence_too(books: Books) -> None:
+    result = StageResult(rows={"rows booked": 2986, "usage periods": 2})
+    runs.record_gates(
+        workspace(books, ROOT / "configs"), OCTOBER, stage_named("book_charges"), result
+    )
+    told = books.rows("select gate, outcome, figure, evidence from gate_result order by 1")
+    assert {(outcome, figure) for _, outcome, figure, _ in told} == {
+        ("passed", "2,986 rows booked, 2 usage periods")
+    }
+    assert told[0][3]["counts"] == {"rows booked": 2986, "usage periods": 2}
