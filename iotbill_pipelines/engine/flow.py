@@ -51,6 +51,7 @@ def rate_month(
     first: datetime | None = bounds["first_event"][0].as_py()
     last: datetime | None = bounds["last_event"][0].as_py()
     mediate.mediate(compute, policies)
+    contract.end_services(compute)
     guide.define_day_intervals(compute)
     guide.load_calendar(compute, first, last)
     guide.define_instants(compute)
@@ -65,6 +66,7 @@ def estimate_suspense(compute: Compute) -> None:
     Needs also ``rated_usage`` of the same months (may be empty) and the reference and catalog
     relations. See :mod:`engine.estimate`; nothing of it is ever booked.
     """
+    contract.end_services(compute)
     guide.define_day_intervals(compute)
     guide.define_owners(compute)
     compute.define("currency_unit", statement("pricing", "currency_unit"), keep=True)
@@ -142,6 +144,7 @@ def open_period(
     rows = [_period_row(period, advance_only=False), _period_row(coming, advance_only=True)]
     compute.load("charge_period", pa.Table.from_pylist(rows, schema=_CHARGE_PERIOD))
     compute.define("settled_period", "select * from charge_period where not advance_only")
+    contract.end_services(compute)
     guide.define_day_intervals(compute)
     none_closed = SERVICE_ACTIVATION.arrow_schema.empty_table()
     compute.load(

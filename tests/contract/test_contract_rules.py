@@ -38,11 +38,10 @@ from iotbill_pipelines.engine.contract import (
     discount_lines,
     evaluate,
     extended_end,
-    forecast,
     price_period,
     price_segments,
+    project,
     renewal_pipeline,
-    run_rate_rest,
     sign,
     term_at,
     termination_fee,
@@ -520,7 +519,7 @@ def test_the_result_says_how_it_came_about() -> None:
     )
 
 
-def test_a_forecast_uses_the_run_rate_and_names_the_next_step() -> None:
+def test_a_forecast_uses_the_run_rate_or_what_is_expected() -> None:
     steps = (
         RampStep(from_month=1, to_month=6, value=D(100)),
         RampStep(from_month=7, value=D(200)),
@@ -528,21 +527,17 @@ def test_a_forecast_uses_the_run_rate_and_names_the_next_step() -> None:
     promised = commitment(amounts=steps, frequency_months=12)
     contract = signed(commitments=(promised,))
     (window,) = commitment_windows(contract, "m", YEAR[1])
-    found = forecast(promised, window, as_of=date(2026, 1, 11), eligible_to_date=D("20.00"))
-    assert found.committed == D(1800)
-    assert found.forecast_rest == D("710.00")
-    assert found.expected_shortfall == D("1070.00")
-    assert found.accrue_now == 0
-    assert found.next_step == (date(2026, 7, 1), steps[1])
-    accrued = forecast(
-        promised,
-        window,
-        as_of=date(2026, 1, 11),
-        eligible_to_date=D("20.00"),
-        recognise="highly_probable",
-    )
-    assert accrued.accrue_now == D("29.32")  # 1070 x 10/365
-    assert run_rate_rest(D(5), YEAR[0], YEAR[0], YEAR[1]) == 0
+    so_far = evaluate(contract, promised, window, [spend("20.00", day=date(2026, 1, 5))])
+    found = project(contract, promised, window, so_far, date(2026, 1, 11))
+    assert (found.committed, found.measured, found.penalty) == (D(1800), D(730), D("1070.00"))
+    none_passed = project(contract, promised, window, so_far, YEAR[0])
+    assert none_passed.measured == D(20)
+    expected = (
+        RampStep(from_month=1, to_month=2, value=D(31)), RampStep(from_month=3, value=D(10))
+    )  # fmt: skip
+    planned = promised.model_copy(update={"expected": expected})
+    found = project(contract, planned, window, so_far, date(2026, 1, 11))
+    assert found.measured == D(20) + D(21) + D(31) + D(100)  # 21/31 days, February, ten months
 
 
 # -- ends ------------------------------------------------------------------------------------------

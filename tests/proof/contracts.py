@@ -237,6 +237,25 @@ def precedence(case: Case) -> list[Check]:
     ]
 
 
+def annual_forecast(case: Case) -> list[Check]:
+    """Nothing is charged before the year ends; the cockpit shows what will be short then."""
+    facts, want = case["facts"], case["expected"]
+    year = int(facts["year"])
+    (quarter, used), last = next(iter(facts["eligible_to_date"].items())), Month(year, 12)
+    month = Month(year, 3 * int(quarter.removeprefix("Q")))
+    left = (last.year - month.year) * 12 + last.month - month.month
+    expected = [{"from_month": 1, "value": D(facts["forecast_rest"]) / left}]
+    terms = _minimum(
+        _steps(facts["annual_commit"]), period_months=12, frequency_months=12, expected=expected
+    )
+    found = _spent([used], terms, month, start=f"{year}-01-01")
+    (status,) = found.rows("commitment_status")
+    return [
+        Check("expected shortfall", D(want["expected_shortfall"]), status["projected_missing"]),
+        Check("accrued", D(want[f"accrue_{quarter}"]), found.amount(kind="shortfall")),
+    ]
+
+
 def renewals(case: Case) -> list[Check]:
     """What a month after the term costs, by the kind of renewal: a contract's price, or none."""
     facts, want = case["facts"], case["expected"]
@@ -450,6 +469,7 @@ CONTRACTS: dict[str, Entry] = {
     "CT-09": Run(early_termination),
     "CT-11": Run(seasonal),
     "CT-12": Run(uplift),
+    "CT-15": Run(annual_forecast),
     "CT-16": Run(precedence),
     "CT-17": Run(renewals),
     "ST-23": Run(suspension),

@@ -29,7 +29,7 @@ from iotbill_pipelines.engine.contract.discounts import (
     DiscountedLine,
     discount_lines,
 )
-from iotbill_pipelines.engine.contract.forecast import CommitForecast, forecast, run_rate_rest
+from iotbill_pipelines.engine.contract.forecast import project
 from iotbill_pipelines.engine.contract.lifecycle import (
     ContractTerm,
     extended_end,
@@ -78,7 +78,6 @@ from iotbill_pipelines.engine.contract.terms import (
 
 __all__ = [
     "AccountHistory",
-    "CommitForecast",
     "CommitLine",
     "Commitment",
     "CommitmentWindow",
@@ -120,12 +119,11 @@ __all__ = [
     "evaluate",
     "excess_of",
     "extended_end",
-    "forecast",
     "price_period",
     "price_segments",
+    "project",
     "ramp_value",
     "renewal_pipeline",
-    "run_rate_rest",
     "sign",
     "term_at",
     "termination_fee",

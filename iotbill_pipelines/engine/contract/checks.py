@@ -41,6 +41,7 @@ def check_terms(
     for number, commitment in enumerate(terms.commitments):
         path = ("commitments", number)
         yield from _commitment(path, commitment, products, catalog)
+    yield from _statuses(terms, catalog)
     ending = terms.early_termination
     if ending is not None and ending.product_id not in products:
         yield (
@@ -58,6 +59,20 @@ def check_terms(
     if successor is not None:
         for inner, rule in check_terms(successor, catalog, line_item=line_item):
             yield ("renewal", "successor", *inner), rule
+
+
+def _statuses(terms: ContractTerms, catalog: Catalog) -> Iterator[tuple[Path, str]]:
+    cores = {each.state: each.core for each in catalog.states}
+    for number, status in enumerate(terms.termination_statuses):
+        path: Path = ("termination_statuses", number, "state")
+        if status.state is not None and status.state not in cores:
+            yield path, _unknown("state", status.state, set(cores))
+        elif status.state is not None and cores[status.state] != status.core_state:
+            yield (
+                path,
+                f"state {status.state!r} is on core state {cores[status.state].value}, not "
+                f"{status.core_state.value}",
+            )
 
 
 def _price(

@@ -18,7 +18,7 @@ from typing import Literal
 from iotbill_pipelines.engine.calendars import Month, add_months
 from iotbill_pipelines.engine.contract.lifecycle import ContractTerm, terms_of
 from iotbill_pipelines.engine.contract.prices import plain, ramp_value, step_starts
-from iotbill_pipelines.engine.contract.terms import FLOW_KINDS, Commitment, Contract
+from iotbill_pipelines.engine.contract.terms import FLOW_KINDS, Commitment, Contract, RampStep
 from iotbill_pipelines.engine.money import (
     apportion,
     minor_digits,
@@ -166,19 +166,34 @@ def committed_amount(
     ramp step that changes inside a period cuts it, so nothing depends on where windows are cut
     (CT-01, CT-06).
     """
-    term = window.term
-    cuts = sorted(starts for starts, _ in step_starts(commitment.amounts, term.ramp_anchor))
-    last = commitment.amounts[-1].to_month
+    return ramped(
+        commitment.amounts, window.term, window.covered_from, window.covered_until,
+        alignment=commitment.alignment, months=commitment.period_months,
+    )  # fmt: skip
+
+
+def ramped(
+    steps: Sequence[RampStep],
+    term: ContractTerm,
+    first_day: date,
+    until: date,
+    *,
+    alignment: str = "calendar",
+    months: int = 1,
+) -> tuple[Fraction, tuple[str, ...]]:
+    """Return what a ramp per ``months`` adds up to over days ``[first_day, until)``, and how."""
+    cuts = sorted(starts for starts, _ in step_starts(steps, term.ramp_anchor))
+    last = steps[-1].to_month
     if last is not None:
         cuts.append(add_months(term.ramp_anchor, last))
     total, told = Fraction(0), []
-    for start, end in _spans(term, commitment.alignment, commitment.period_months):
-        first, stop = max(start, window.covered_from), min(end, window.covered_until)
+    for start, end in _spans(term, alignment, months):
+        first, stop = max(start, first_day), min(end, until)
         if first >= stop:
             continue
         edges = [first, *(cut for cut in cuts if first < cut < stop), stop]
         for piece_start, piece_end in pairwise(edges):
-            value = ramp_value(commitment.amounts, term.ramp_anchor, piece_start)
+            value = ramp_value(steps, term.ramp_anchor, piece_start)
             days, whole = (piece_end - piece_start).days, (end - start).days
             total += Fraction(value) * days / whole
             told.append(f"{piece_start}..{piece_end}: {value} x {days}/{whole} days")

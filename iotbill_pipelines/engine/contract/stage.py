@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -31,7 +31,11 @@ from iotbill_pipelines.engine.contract.commitments import (
 from iotbill_pipelines.engine.contract.coverage import Coverage
 from iotbill_pipelines.engine.contract.documents import read_contracts
 from iotbill_pipelines.engine.contract.forecast import project
-from iotbill_pipelines.engine.contract.lifecycle import termination_status, terms_of
+from iotbill_pipelines.engine.contract.lifecycle import (
+    term_at,
+    termination_status,
+    terms_of,
+)
 from iotbill_pipelines.engine.contract.prices import (
     PriceSegment,
     plain,
@@ -233,6 +237,63 @@ def _append(compute: Compute, name: str, rows: Sequence[Mapping[str, object]]) -
     known = compute.fetch(f"select {CATALOG[name].column_list} from {name}").cast(schema)
     more = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
     compute.load(name, pa.concat_tables([known, more]))
+
+
+# ------------------------------------------------------------------------------------- states
+
+_END = pa.schema(
+    [
+        ("account_id", pa.string()),
+        ("service_id", pa.string()),
+        ("ended_on", pa.date32()),
+        ("changed_at", pa.timestamp("us")),
+        ("state", pa.string()),
+    ]
+)
+
+
+def end_services(compute: Compute) -> None:
+    """Let services take the state that the termination status of their contract names.
+
+    Redefines ``service_state``, which says the same when asked again. A service that has a contract
+    of its own then keeps its state. Runs before days are told apart.
+    """
+    known = known_contracts(compute)
+    ended = [
+        (contract, contract.terminated_on, status.state)
+        for contract in known
+        if (status := termination_status(contract)) is not None
+        and status.state is not None
+        and contract.terminated_on is not None
+    ]
+    if not ended:
+        return
+    coverage = Coverage.of(compute)
+    offers = compute.fetch(
+        "select distinct service_id, payer_account_id as account_id from service_offer"
+    ).to_pylist()
+    rows = []
+    for contract, day, state in ended:
+        accounts = {*coverage.accounts(contract)}
+        kept = {
+            other.service_id
+            for other in known
+            if contract.service_id is None and other.service_id and term_at(other, day) is not None
+        }
+        rows += [
+            {
+                **offer,
+                "ended_on": day,
+                "changed_at": datetime.combine(day, time()),
+                "state": state,
+            }
+            for offer in offers
+            if offer["account_id"] in accounts
+            and contract.service_id in (None, offer["service_id"])
+            and offer["service_id"] not in kept
+        ]
+    compute.load("contract_end", pa.Table.from_pylist(rows, schema=_END))
+    compute.define("service_state", statement("contract", "contract_state"), keep=True)
 
 
 # ------------------------------------------------------------------------ commitments and fees
@@ -666,6 +727,8 @@ def _unlike_status(
     ended, status = contract.terminated_on, termination_status(contract)
     if ended is None or status is None or not period.start <= ended < period.end:
         return
+    if status.state is not None:
+        return  # they took it by themselves
     services = compute.fetch(
         "select count(distinct i.service_id) as services, min(i.service_id) as example"
         " from service_offer_interval as i"
@@ -707,6 +770,7 @@ __all__ = [
     "TERMINATION_FEE",
     "charge_id_of",
     "define_prices",
+    "end_services",
     "first_month",
     "known_contracts",
     "settle",

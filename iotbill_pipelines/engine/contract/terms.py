@@ -192,6 +192,9 @@ class Commitment(Terms):
     January) or the contract's own anniversaries. What the contract does not cover of a period is
     prorated by days (CT-06). Quantities and ``penalty.unit_price`` are in units of ``per``.
 
+    ``expected`` is what a calendar month is thought to bring, as a ramp; without it a forecast goes
+    on as the days so far (CT-15).
+
     With ``overage_factor`` the commitment is drawn in order of the charges' ids, and what exceeds
     it costs so many times its price: the difference is a charge of its own.
     """
@@ -218,11 +221,15 @@ class Commitment(Terms):
     products: tuple[str, ...] = ()
     eligibility: EligibilityPolicy = EligibilityPolicy()
     overage_factor: Annotated[Money, Field(ge=1)] | None = None
+    expected: tuple[RampStep, ...] = ()
     penalty: Penalty
 
     @model_validator(mode="after")
     def _shape(self) -> Commitment:
         _check_ramp(self.amounts)
+        _check_ramp(self.expected)
+        if self.expected and self.kind not in FLOW_KINDS:
+            raise ValueError("expected is for what adds up; how many services there are is known")
         if self.frequency_months is not None and self.frequency_months % self.period_months:
             raise ValueError("frequency_months must be a multiple of period_months")
         if self.alignment == "calendar" and 12 % self.period_months:
@@ -301,10 +308,15 @@ class EarlyTermination(Terms):
 
 
 class TerminationStatus(Terms):
-    """A reason to end a contract: the core state its services take, and whether a fee is due."""
+    """A reason to end a contract: the core state its services take, and whether a fee is due.
+
+    With ``state``, a state of the catalog on that core state, they take it by themselves on the
+    first day without contract; without it the inventory tells, and a difference is a finding.
+    """
 
     status: str
     core_state: CoreState
+    state: str | None = None
     charges_fee: bool = True
 
 

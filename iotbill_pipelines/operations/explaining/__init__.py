@@ -292,6 +292,7 @@ def gather(
     ``usage_aggregate``, ``allowance_lot``, ``pool_settlement`` and ``pool_part``. ``units_of``
     names the priced unit of charges; ``closed_activations`` are the dates of first use that stay.
     """
+    contract.end_services(compute)
     guide.define_day_intervals(compute)
     contract.define_prices(compute, (period - 12).start, (period + 13).end)
     moving = compute.fetch(_PLANS_THAT_MOVE).num_rows
