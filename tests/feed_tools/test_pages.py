@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from iotbill_pipelines.config.feeds import feeds_of, load_feeds
+from iotbill_pipelines.engine.feeds.spec import FeedSpec
 from iotbill_pipelines.engine.feeds.tracing import trace_feed
+from iotbill_pipelines.operations.feed_tools import pages
 from iotbill_pipelines.operations.feed_tools.pages import (
-    SAMPLES_CAME,
     Heading,
     Paragraph,
     Sheet,
@@ -20,26 +22,48 @@ from iotbill_pipelines.operations.feed_tools.pages import (
     to_markdown,
     write_pages,
 )
-from iotbill_pipelines.operations.feed_tools.trying import try_sample
+from iotbill_pipelines.operations.feed_tools.trying import Trial, try_sample
 from tests.conftest import ROOT
 from tests.feeds.harness import CSV_FEED, feed
 
 FEEDS = ROOT / "configs" / "feeds"
 
 
-def test_the_pages_in_the_repository_are_what_the_feeds_say(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Written:
+    """The pages as the command writes them, and what came of each sample that is on one."""
+
+    pages: dict[str, str]
+    trials: dict[str, Trial]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    trials: dict[str, Trial] = {}
+
+    def trying(spec: FeedSpec, sample: Path, *arguments: object, **options: object) -> Trial:
+        trials[sample.name] = try_sample(spec, sample, *arguments, **options)  # type: ignore[arg-type]
+        return trials[sample.name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "try_sample", trying)
+        files = write_pages(FEEDS, tmp_path_factory.mktemp("pages"))
+    return Written({path.name: path.read_text() for path in files}, trials)
+
+
+def test_the_pages_in_the_repository_are_what_the_feeds_say(written: Written) -> None:
     """Write them again: iotbill feed docs"""
-    written = {path.name: path.read_text() for path in write_pages(FEEDS, tmp_path)}
     kept = {path.name: path.read_text() for path in (ROOT / "docs" / "feeds").iterdir()}
-    assert sorted(written) == sorted(kept)
-    assert [name for name in written if written[name] != kept[name]] == []
+    assert sorted(written.pages) == sorted(kept)
+    assert [name for name in kept if written.pages[name] != kept[name]] == []
 
 
-def test_every_sample_belongs_to_a_feed_and_loses_nothing() -> None:
+def test_every_sample_belongs_to_a_feed_and_loses_nothing(written: Written) -> None:
     feeds = load_feeds(FEEDS)
     for path in sorted((FEEDS / "samples").iterdir()):
         [spec] = feeds_of(path.name, feeds.values())
-        trial = try_sample(spec, path, SAMPLES_CAME)
+        trial = written.trials[path.name]
+        assert trial.feed_id == spec.id
         assert trial.error is None and trial.accepted and not trial.counts["rejected"], path.name
 
 

@@ -159,6 +159,12 @@ def test_sheets_of_one_kind_are_read_together(tmp_path: Path) -> None:
 
 
 def test_what_is_no_usage_is_told_without_a_crash(tmp_path: Path) -> None:
-    for data in (bytes(range(256)) * 20, b'"\r"\n,"\r\n' * 9, b"[1,2,3]", b"{" * 3000):
+    for data in (
+        bytes(range(256)) * 20,
+        b'"\r"\n,"\r\n' * 9,
+        b"[1,2,3]",
+        b"{" * 3000,
+        b"\xef\xbb\xbf\x1a",
+    ):
         with pytest.raises(UnknownShapeError):
             made(tmp_path, "garbage", data)

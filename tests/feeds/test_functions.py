@@ -356,11 +356,11 @@ def with_luhn(digits: str) -> str:
 def test_iccid_luhn_agrees_with_stdnum(bodies, shift):
     good = [with_luhn(body) for body in bodies]
     bad = [g[:-1] + str((int(g[-1]) + shift) % 10) for g in good]
-    assert values("session_id", "iccid", good) == bodies
-    assert values("session_id", "iccid", bad) == ["iccid_check_digit"] * len(bad)
+    marked = [body + "F" for body in bodies]
+    told = values("session_id", "iccid", [*good, *bad, *marked])
+    assert told == [*bodies, *["iccid_check_digit"] * len(bad), *bodies]
     nineteen = [with_luhn(body[:18]) for body in bodies]
     assert values("session_id", "{iccid: {luhn: last}}", nineteen) == nineteen
-    assert values("session_id", "iccid", [body + "F" for body in bodies]) == bodies
     assert values("session_id", "{iccid: {luhn: none}}", bad) == bodies
 
 

@@ -84,7 +84,16 @@ class TracedFeed:
 
 def trace_feed(spec: FeedSpec, source: str = "raw_record") -> TracedFeed:
     """Compile a feed over relation ``source`` with its steps shown. Raises TermsError."""
-    return _Tracer(spec, source).traced()
+    key = (spec.model_dump_json(by_alias=True), source)
+    if key not in _TRACED:
+        if len(_TRACED) >= 64:
+            _TRACED.clear()
+        _TRACED[key] = _Tracer(spec, source).traced()
+    return _TRACED[key]
+
+
+_TRACED: dict[tuple[str, str], TracedFeed] = {}
+"""Feeds by content: a page, a sample and a test ask for the same one."""
 
 
 def describe(condition: Condition | None) -> str:

@@ -7,6 +7,7 @@ one, with that doubt. Nothing here decides anything about money; a person reads 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -88,7 +89,12 @@ class Column:
         """Return how many of the values pass, as a share; 0 for a column without values."""
         if not self.values:
             return 0.0
-        return sum(map(test, self.values)) / len(self.values)
+        return sum(n for value, n in self._counts.items() if test(value)) / len(self.values)
+
+    @cached_property
+    def _counts(self) -> Counter[str]:
+        """Values repeat: each is tested once."""
+        return Counter(self.values)
 
     @cached_property
     def numeric(self) -> float:
@@ -156,9 +162,14 @@ def _iso(value: str) -> datetime | None:
 def _written(sample: Sequence[str]) -> Times | None:
     best: tuple[float, str, list[datetime]] | None = None
     fitting: list[str] = []
+    # a value can only be written so if it has the marks of the format, and digits
+    marked = [(value, set(value), sum(map(str.isdigit, value)) > 2) for value in sample]
     for form in TIME_FORMATS:
         moments = []
-        for value in sample:
+        marks = set(re.sub(r"%[A-Za-z]", "", form)) - {" "}
+        for value, characters, digits in marked:
+            if not digits or not marks <= characters:
+                continue
             try:
                 moment = datetime.strptime(value, form).replace(tzinfo=UTC)
             except ValueError:

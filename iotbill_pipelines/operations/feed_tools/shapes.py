@@ -503,6 +503,8 @@ def _lines(text: str) -> Shape:
         numbered.pop()  # cut in the middle
     numbered = [(number, line) for number, line in numbered if line.strip(" \t\x1a")]
     lines = [line for _, line in numbered]
+    if not lines:
+        raise UnknownShapeError("holds no lines; give a sample with records")
     delimiter, share, why = _delimiter(lines)
     if delimiter is None:
         return _fixed(lines)
