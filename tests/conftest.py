@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from iotbill_pipelines.storage import database
+from tests.shelf import Shelf
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,8 +28,8 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def new_database() -> Iterator[Callable[[], str]]:
-    """Make fresh, migrated databases: each call returns the URL of one, in a tenth of a second.
+def shelf() -> Iterator[Shelf]:
+    """The server of the test run, with states that tests begin with.
 
     One embedded server serves all workers of a test run; the last of them stops it.
     """
@@ -50,17 +51,15 @@ def new_database() -> Iterator[Callable[[], str]]:
             database.migrate(engine)
             engine.dispose()
             connection.execute(sa.text("alter database unfinished rename to migrated"))
-
-    def make() -> str:
-        name = f"test_{uuid.uuid4().hex}"
-        with admin.connect() as connection:
-            connection.execute(sa.text("select pg_advisory_lock(1)"))
-            connection.execute(sa.text(f"create database {name} template migrated"))
-        return url.set(database=name).render_as_string(hide_password=False)
-
-    yield make
+    yield Shelf(home / "shelf", url)
     if database.release(home):
         shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def new_database(shelf: Shelf) -> Callable[[], str]:
+    """Make fresh, migrated databases: each call returns the URL of one, in a tenth of a second."""
+    return shelf.new_database
 
 
 @pytest.fixture

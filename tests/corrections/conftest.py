@@ -1,38 +1,24 @@
-"""A small company's October, booked once; each test of a module goes on where the last left it."""
+"""A small company's booked October; each test of a module goes on where the last left it."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 
 import pytest
 
-from iotbill_pipelines.operations.ingest import ingest, land
-from iotbill_pipelines.operations.sample import write_sample
 from iotbill_pipelines.operations.workspace import Workspace
+from tests import months
 from tests.conftest import ROOT
-from tests.telling.conftest import PERIOD, close
+from tests.shelf import Shelf
 
 
 @pytest.fixture(scope="module")
-def booked(
-    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]
-) -> Iterator[Workspace]:
+def booked(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Iterator[Workspace]:
     """A workspace with configs of its own, its October rated, settled and booked."""
-    folder = tmp_path_factory.mktemp("corrections")
-    write_sample(folder / "landing", PERIOD, 40, 3)
+    folder = tmp_path_factory.mktemp("corrections") / "month"
+    url = shelf.copy(months.BOOKED, folder)
     shutil.copytree(ROOT / "configs", folder / "configs")
-    ws = Workspace.open(
-        folder / "home",
-        folder / "configs",
-        new_database(),
-        migrate=True,
-        clock=lambda: datetime(2026, 11, 3, 8, tzinfo=UTC),
-        actor="close.lead",
-    )
-    land(ws, sorted((folder / "landing").iterdir()))
-    ingest(ws)
-    close(ws)
+    ws = months.opened(folder, url, folder / "configs")
     yield ws
     ws.close()

@@ -22,7 +22,7 @@ from iotbill_pipelines.operations.package import (
 from iotbill_pipelines.operations.report import write_report
 from iotbill_pipelines.operations.workspace import Workspace
 from tests.conftest import ROOT
-from tests.telling.conftest import PERIOD
+from tests.months import PERIOD
 
 KEY = b"a secret"
 

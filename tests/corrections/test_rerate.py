@@ -38,7 +38,7 @@ from iotbill_pipelines.shell.correcting import changed_catalog
 from iotbill_pipelines.shell.resources import WorkspaceResource
 from iotbill_pipelines.storage import reference
 from iotbill_pipelines.storage.landing import open_archived
-from tests.telling.conftest import PERIOD
+from tests.months import PERIOD
 
 CENT = Decimal("0.01")
 

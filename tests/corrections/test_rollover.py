@@ -28,7 +28,7 @@ from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.shell.instance import open_instance
 from iotbill_pipelines.storage import reference
 from tests.conftest import ROOT
-from tests.telling.conftest import close
+from tests.months import close
 
 AUGUST, SEPTEMBER = Month(2026, 8), Month(2026, 9)
 SIM = "8931000000000000014"

@@ -15,15 +15,22 @@ import pytest
 import sqlalchemy as sa
 
 from tests.conftest import ROOT
+from tests.shelf import Shelf, State
 
 MONTH = "2026-10"
 SERVICES = 40
 
-# Without dbt, whose start alone takes longer than all other stages together.
-WITHOUT_MARTS = """
-from iotbill_pipelines.operations import marts
+# Without dbt and Great Expectations, whose start alone takes longer than all other stages together.
+# The close that other tests begin with had both.
+QUICK = """
+from iotbill_pipelines.operations import expectations, marts
 from iotbill_pipelines.operations.stages import StageResult
 marts.publish_marts = lambda ws, period: StageResult()
+def run_expectations(days, wanted, directory):
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "index.html").touch()
+    return []
+expectations.run_expectations = run_expectations
 """
 
 RUN = """
@@ -52,12 +59,8 @@ class Company:
     database_url: str
     configs: Path = ROOT / "configs"
 
-    def run(
-        self, *arguments: str, marts: bool = False, program: str | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, program: str = QUICK + RUN) -> subprocess.CompletedProcess[str]:
         """Run ``iotbill ARGUMENTS``; ``program`` is Python to run instead of the entry point."""
-        if program is None:
-            program = RUN if marts else WITHOUT_MARTS + RUN
         options = ("--home", str(self.home), "--configs", str(self.configs))
         told = (*options, "--database-url", self.database_url, "--actor", "test", *arguments)
         with tempfile.TemporaryDirectory(prefix="iotbill-e2e-") as folder:
@@ -113,14 +116,31 @@ _LEDGER = {
 }
 
 
-def _copy_database(url: str, name: str) -> str:
-    template = sa.make_url(url)
-    admin = sa.create_engine(
-        template.set(database="postgres"), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT"
-    )
-    with admin.connect() as connection:
-        connection.execute(sa.text(f"create database {name} template {template.database}"))
-    return template.set(database=name).render_as_string(hide_password=False)
+def _receive(folder: Path, url: str) -> None:
+    files = str(folder / "files")
+    for command in (
+        ("init",),
+        ("sample", "--month", MONTH, "--services", str(SERVICES), "--out", files),
+        ("land", files),
+        ("ingest",),
+    ):
+        done = Company(folder / "home", url).run(*command)
+        assert done.returncode == 0, done.stderr
+    (folder / "home" / "dagster" / "dagster.yaml").unlink()  # names the database
+
+
+def _close(folder: Path, url: str) -> None:
+    done = Company(folder / "home", url).run("close", MONTH, program=RUN)
+    told = {"returncode": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+    (folder / "close.json").write_text(json.dumps(told))
+    (folder / "home" / "dagster" / "dagster.yaml").unlink()
+
+
+RECEIVED = State("received_by_program", _receive)
+"""The month's files landed and ingested by the program, nothing closed."""
+
+CLOSED = State("closed_by_program", _close, RECEIVED)
+"""The month closed by the program, with everything; what it said is in ``close.json``."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -132,36 +152,23 @@ def launcher() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def received(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Company:
-    """The month's files landed and ingested by the program, nothing closed."""
-    folder = tmp_path_factory.mktemp("received")
-    company = Company(folder / "home", new_database())
-    for command in (
-        ("init",),
-        ("sample", "--month", MONTH, "--services", str(SERVICES), "--out", str(folder / "files")),
-        ("land", str(folder / "files")),
-        ("ingest",),
-    ):
-        done = company.run(*command)
-        assert done.returncode == 0, done.stderr
-    return company
+def received(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Company:
+    """The received month, to look at."""
+    folder = tmp_path_factory.mktemp("e2e") / "received"
+    return Company(folder / "home", shelf.copy(RECEIVED, folder))
 
 
 @pytest.fixture
-def copy_of(received: Company, tmp_path: Path) -> Callable[[str], Company]:
-    """Make a copy of the received month, folder and database, under a name."""
+def copy_of(shelf: Shelf, tmp_path: Path) -> Callable[[str, State], Company]:
+    """Make a copy of the month in a state, folder and database, under a name."""
 
-    def make(name: str) -> Company:
-        home = tmp_path / name
-        subprocess.run(["cp", "-a", str(received.home), str(home)], check=True)
-        (home / "dagster" / "dagster.yaml").unlink()  # names the database it was made for
-        database = f"{name}_{abs(hash(str(tmp_path))) % 10**12}"
-        return Company(home, _copy_database(received.database_url, database))
+    def make(name: str, state: State) -> Company:
+        return Company(tmp_path / name / "home", shelf.copy(state, tmp_path / name))
 
     return make
 
 
 @pytest.fixture
-def company(copy_of: Callable[[str], Company]) -> Iterator[Company]:
-    """A copy of the received month of this test's own."""
-    return copy_of("company")
+def company(copy_of: Callable[[str, State], Company]) -> Company:
+    """A copy of the closed month of this test's own."""
+    return copy_of("company", CLOSED)

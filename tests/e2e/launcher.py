@@ -39,9 +39,6 @@ def _import_everything() -> None:
     from iotbill_pipelines.config.feeds import load_feeds
     from iotbill_pipelines.operations.close import CLOSE_STAGES
 
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when it is imported
-    import great_expectations  # noqa: F401
-
     for stage in CLOSE_STAGES:
         __import__(stage.module)
     folder = ROOT / "configs" / "feeds"

@@ -27,7 +27,6 @@ def sums(company: Company) -> list[tuple[object, ...]]:
 def test_late_usage_of_a_closed_month_is_billed_in_the_next_one_and_two_people_reopen_it(
     company: Company, received: Company, tmp_path: Path
 ) -> None:
-    told(company, "close.lead", "close", MONTH)
     before = sums(company)
     assert "0 journals" not in told(company, "close.lead", "period", "soft-close", MONTH)
     refused = told(company, "mallory", "period", "review", MONTH, code=2)
@@ -73,7 +72,6 @@ def test_late_usage_of_a_closed_month_is_billed_in_the_next_one_and_two_people_r
 def test_the_erp_s_answers_and_balances_are_read_and_the_linter_warns(
     company: Company, tmp_path: Path
 ) -> None:
-    told(company, "close.lead", "close", MONTH)
     assert "keep the rules of sap" in told(
         company, "ann", "journal", "lint", MONTH, "--target", "sap"
     )

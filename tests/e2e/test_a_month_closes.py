@@ -8,16 +8,17 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
-from tests.e2e.conftest import MONTH, Company
+from tests.e2e.conftest import MONTH, RECEIVED, Company
+from tests.shelf import State
 
 
 def test_a_month_closes_and_every_amount_can_be_traced(company: Company) -> None:
-    done = company.run("close", MONTH, marts=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert " charges booked, " in done.stdout
-    assert f"NL01 {MONTH} is open" in done.stdout  # nobody signed it off
-    progress = done.stderr.splitlines()
-    assert len(progress) == 10 and all(" done " in line for line in progress), done.stderr
+    done = json.loads((company.home.parent / "close.json").read_text())
+    assert done["returncode"] == 0, done["stdout"] + done["stderr"]
+    assert " charges booked, " in done["stdout"]
+    assert f"NL01 {MONTH} is open" in done["stdout"]  # nobody signed it off
+    progress = done["stderr"].splitlines()
+    assert len(progress) == 10 and all(" done " in line for line in progress), done["stderr"]
     assert all(adds_up for (adds_up,) in company.rows(_FILES_ADD_UP))
     assert company.rows(_SUMS_DIFFER) == []
     written = {path.name for path in (company.home / "out" / MONTH).rglob("*") if path.is_file()}
@@ -75,8 +76,6 @@ select * from sums where charges <> invoices or invoices <> journals or costs <>
 def test_closing_again_and_landing_again_post_nothing_and_late_usage_posts_the_difference(
     company: Company, received: Company, tmp_path: Path
 ) -> None:
-    first = company.run("close", MONTH)
-    assert first.returncode == 0, first.stderr
     posted = company.ledger()
 
     # The same bytes under other names, half of them, and then the same command.
@@ -126,10 +125,10 @@ def test_closing_again_and_landing_again_post_nothing_and_late_usage_posts_the_d
 
 
 def test_a_gate_that_fails_stops_the_close_before_anything_is_booked(
-    copy_of: Callable[[str], Company], tmp_path: Path
+    copy_of: Callable[[str, State], Company], tmp_path: Path
 ) -> None:
     strict = tmp_path / "configs"
-    company = copy_of("strict")
+    company = copy_of("strict", RECEIVED)
     shutil.copytree(company.configs, strict)
     policy = strict / "close.yaml"
     policy.write_text(

@@ -10,12 +10,13 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.e2e.conftest import MONTH, RUN, WITHOUT_MARTS, Company
+from tests.e2e.conftest import CLOSED, MONTH, QUICK, RECEIVED, RUN, Company
+from tests.shelf import State
 
 # The program with one function that kills its process when it is called for the nth time: before
 # it works, or after. Real SIGKILL to the real command line; nothing is cleaned up.
 _KILLING = f"""
-{WITHOUT_MARTS}
+{QUICK}
 import importlib, os, signal, sys
 target, moment, nth = sys.argv.pop(1).split("|")
 module, _, path = target.partition(":")
@@ -60,7 +61,7 @@ CLOSING = [
 
 # The server ends every connection in mid-booking, as when it is restarted.
 _SERVER_GONE = f"""
-{WITHOUT_MARTS}
+{QUICK}
 import sqlalchemy as sa, sys
 from iotbill_pipelines.storage import ledger
 whole = ledger.book
@@ -81,7 +82,7 @@ ledger.book = booked_then_gone
 
 # Files may grow to so many bytes and no further: every write beyond fails, as on a full disk.
 _DISK_FULL = f"""
-{WITHOUT_MARTS}
+{QUICK}
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 {RUN}
@@ -89,7 +90,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
 # Two closes at once, and files that land and are read meanwhile: three processes.
 _TOGETHER = f"""
-{WITHOUT_MARTS}
+{QUICK}
 import os, sys
 from iotbill_pipelines.cli.main import main
 *options, _, _, folder = sys.argv
@@ -123,13 +124,10 @@ RECEIVING = [
 
 
 def test_a_killed_close_is_finished_by_the_same_command(
-    copy_of: Callable[[str], Company],
+    copy_of: Callable[[str, State], Company],
 ) -> None:
-    undisturbed = copy_of("undisturbed")
-    done = undisturbed.run("close", MONTH)
-    assert done.returncode == 0, done.stderr
-
-    killed = copy_of("killed")
+    undisturbed = copy_of("undisturbed", CLOSED)
+    killed = copy_of("killed", RECEIVED)
     full = killed.run("close", MONTH, program=_DISK_FULL)
     assert full.returncode in (1, 2), full.stdout
     for point in [*CLOSING[:3], None, *CLOSING[3:]]:

@@ -17,12 +17,12 @@ from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
 from iotbill_pipelines.storage import database
 from iotbill_pipelines.storage.lake import Lake
-from tests.e2e.conftest import MONTH, RUN, WITHOUT_MARTS, Company
+from tests.e2e.conftest import MONTH, QUICK, RUN, Company
 
 # The program with one function after which the server is stopped and started again. It stops like
 # a server that an administrator restarts: sessions are ended, open transactions are rolled back.
 _RESTARTING = f"""
-{WITHOUT_MARTS}
+{QUICK}
 import importlib
 from pathlib import Path
 from iotbill_pipelines.storage import database
@@ -66,7 +66,6 @@ def company(received: Company, server: Path, tmp_path: Path) -> Company:
     subprocess.run(loading, input=dumped.stdout, check=True, capture_output=True)
     home = tmp_path / "company"
     subprocess.run(["cp", "-a", str(received.home), str(home)], check=True)
-    (home / "dagster" / "dagster.yaml").unlink()  # names the database it was made for
     return Company(home, url)
 
 

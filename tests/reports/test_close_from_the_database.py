@@ -13,21 +13,16 @@ import pytest
 import sqlalchemy as sa
 from openpyxl import load_workbook
 
-from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations import disputes
-from iotbill_pipelines.operations.booking import book_charges
-from iotbill_pipelines.operations.charges import settle_charges
 from iotbill_pipelines.operations.ingest import ingest, land
 from iotbill_pipelines.operations.reconciliation import reconcile_vendors
 from iotbill_pipelines.operations.report import load_figures, write_report
-from iotbill_pipelines.operations.sample import SampleSummary, write_sample
+from iotbill_pipelines.operations.sample import SampleSummary
 from iotbill_pipelines.operations.stages import StageResult
-from iotbill_pipelines.operations.usage import rate_usage
 from iotbill_pipelines.operations.workspace import Workspace
-from iotbill_pipelines.storage import database
-
-ROOT = Path(__file__).resolve().parents[2]
-PERIOD = Month(2026, 10)
+from tests import months
+from tests.months import PERIOD
+from tests.shelf import Shelf
 
 
 @dataclass
@@ -38,23 +33,11 @@ class Closed:
 
 
 @pytest.fixture(scope="module")
-def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
-    folder = tmp_path_factory.mktemp("close")
-    sample = write_sample(folder / "landing", PERIOD, 60, 3)
-    ws = Workspace.open(
-        folder / "home",
-        ROOT / "configs",
-        migrate=True,
-        clock=lambda: datetime(2026, 11, 3, 8, tzinfo=UTC),
-    )
-    land(ws, sorted((folder / "landing").iterdir()))
-    ingest(ws)
-    rate_usage(ws, PERIOD)
-    settle_charges(ws, PERIOD)
-    book_charges(ws, PERIOD)
-    yield Closed(ws, sample, reconcile_vendors(ws, PERIOD))
+def closed(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Iterator[Closed]:
+    folder = tmp_path_factory.mktemp("close") / "month"
+    ws = months.opened(folder, shelf.copy(months.BOOKED, folder))
+    yield Closed(ws, months.summary(folder), reconcile_vendors(ws, PERIOD))
     ws.close()
-    database.release(ws.home)
 
 
 def causes(ws: Workspace, vendor: str) -> Counter[tuple[str, str, str]]:

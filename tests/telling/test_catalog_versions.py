@@ -20,8 +20,7 @@ from iotbill_pipelines.storage import models
 from iotbill_pipelines.storage.models import BookedCharge
 from iotbill_pipelines.storage.reference import load_snapshot, open_snapshot
 from tests.conftest import ROOT
-
-from .conftest import close
+from tests.months import close
 
 PRESENT = ROOT / "configs" / "catalog"
 

@@ -16,8 +16,7 @@ from iotbill_pipelines.operations.explaining import explain, explain_period
 from iotbill_pipelines.operations.trace import UnknownId
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.models import BookedCharge
-
-from .conftest import PERIOD
+from tests.months import PERIOD
 
 
 def test_every_charge_of_a_month_is_explained_to_the_cent(booked: Workspace) -> None:

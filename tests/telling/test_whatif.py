@@ -16,8 +16,7 @@ from iotbill_pipelines.operations.whatif import WhatIf, whatif, write_comparison
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.models import Base, BookedCharge
 from tests.conftest import ROOT
-
-from .conftest import PERIOD, close
+from tests.months import PERIOD, close
 
 CHANGES = (
     ("{rate: 0.052, zone: eu", "{rate: 0.062, zone: eu"),  # price
