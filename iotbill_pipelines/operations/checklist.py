@@ -12,6 +12,7 @@ from iotbill_pipelines.config.catalog import read_catalog
 from iotbill_pipelines.config.close import DraftReview, read_close_policy
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.money import of_minor, to_minor
+from iotbill_pipelines.engine.schemas import RECONCILIATION_LINE
 from iotbill_pipelines.engine.terms import CoreState
 from iotbill_pipelines.operations.stages import Finding
 from iotbill_pipelines.operations.workspace import Workspace
@@ -77,44 +78,37 @@ def _is_outlier(row: sa.Row[tuple[str, str, int, int]], policy: DraftReview) -> 
 
 # A service is in use if a state in :active held on any day of the month. One-time fees may come
 # before and after; services without any state are not compared with inventory.
-_COUNTS = """
+_IN_USE = """
 with history as (
   select service_id, state, changed_at,
     lead(changed_at) over (partition by service_id order by changed_at) as until
   from reference_service_state where known_to is null
-), active as (
-  select distinct service_id from history
-  where state = any (:active) and changed_at < :end and coalesce(until, :end) > :start
-), billed as (
-  select service_id from booked_charge
-  where level = 'retail' and usage_period = :period and service_id <> ''
-    and kind in ('recurring', 'usage', 'overage')
-  group by service_id having sum(amount_minor) <> 0 or sum(records) > 0
-), vendor as (
-  select distinct l.service_id from vendor_reconciliation_line l
-  join vendor_reconciliation r using (reconciliation_id)
-  where r.accounting_period = :period and l.usage_period = :period
-    and l.invoiced_minor <> 0 and l.service_id is not null
 )
-select (select count(*) from active) as active, (select count(*) from billed) as billed,
-  (select count(*) from vendor) as vendor,
-  (select array_agg(service_id order by service_id) from (
-    select service_id from vendor except select service_id from billed) x) as unbilled,
-  (select array_agg(service_id order by service_id) from (
-    select service_id from billed intersect select service_id from history
-    except select service_id from active) x) as inactive,
-  exists (select from vendor_reconciliation
-          where accounting_period = :period and status <> 'accrued') as has_invoices
+select service_id, bool_or(state = any (:active) and changed_at < :end
+  and coalesce(until, :end) > :start) as is_active
+from history group by service_id
+"""
+
+_CHARGED = """
+select service_id from booked_charge
+where level = 'retail' and usage_period = :period and service_id <> ''
+  and kind in ('recurring', 'usage', 'overage')
+group by service_id having sum(amount_minor) <> 0 or sum(records) > 0
+"""
+
+_BILLED = """
+select uid_value, max(service_id) as service_id from reconciliation_line
+where usage_period = '{period}' and invoiced_minor <> 0 and uid_value is not null
+group by uid_value
 """
 
 
 def compare_sim_counts(ws: Workspace, period: Month) -> tuple[dict[str, int], list[Finding]]:
     """Count the SIMs of inventory, of vendors' invoices and of our own charges (RULEBOOK §11).
 
-    Finding ``sim_counts`` (by configs/close.yaml): SIMs that a vendor bills and nobody pays for, or
-    that are charged without having been active.
+    Finding ``sim_counts`` (by configs/close.yaml): SIMs that a vendor bills and nobody pays for or
+    knows, or that are charged without having been in use.
     """
-    policy = read_close_policy(ws.configs)
     catalog = read_catalog(ws.configs / "catalog").catalog
     in_use = (CoreState.ACTIVE, CoreState.SUSPENDED)
     values = {
@@ -124,28 +118,41 @@ def compare_sim_counts(ws: Workspace, period: Month) -> tuple[dict[str, int], li
         "end": period.end,
     }
     with ws.engine.connect() as connection:
-        row = connection.execute(sa.text(_COUNTS), values).one()
-    counts = {"SIMs in use": row.active, "SIMs charged": row.billed}
-    if row.has_invoices:
-        counts["SIMs billed by vendors"] = row.vendor
-    told = ", ".join(f"{number} {name.removeprefix('SIMs ')}" for name, number in counts.items())
-    wrong = [
-        f"{len(ids)} {what}: {', '.join(ids[:MOST_NAMED])}{' ...' if len(ids) > MOST_NAMED else ''}"
-        for what, ids in (
-            ("billed by vendors and not charged to anybody", row.unbilled or []),
-            ("charged without being in use", row.inactive or []),
-        )
-        if ids
-    ]
-    if not wrong:
+        known = {r.service_id: r.is_active for r in connection.execute(sa.text(_IN_USE), values)}
+        charged: set[str] = set(connection.execute(sa.text(_CHARGED), values).scalars())
+    with ws.compute() as compute:
+        ws.lake.scan(compute, RECONCILIATION_LINE, accounting_period=str(period))
+        billed = compute.fetch(_BILLED.format(period=period)).to_pylist()
+    counts = {
+        "SIMs in use": sum(known.values()),
+        "SIMs charged": len(charged),
+        **({"SIMs billed by vendors": len(billed)} if billed else {}),
+    }
+    apart = {
+        "billed by vendors and unknown to us": {
+            row["uid_value"] for row in billed if row["service_id"] is None
+        },
+        "billed by vendors and not charged to anybody": {
+            row["service_id"] for row in billed if row["service_id"] is not None
+        }
+        - charged,
+        "charged without being in use": {one for one in charged if known.get(one) is False},
+    }
+    if not any(apart.values()):
         return counts, []
+    told = ", ".join(f"{number} {name.removeprefix('SIMs ')}" for name, number in counts.items())
     return counts, [
         Finding(
             "sim_counts",
-            policy.sim_counts,
-            f"SIMs: {told}; {'; '.join(wrong)}",
-            f"{len(row.unbilled or []) + len(row.inactive or [])} SIMs",
+            read_close_policy(ws.configs).sim_counts,
+            f"SIMs: {told}; "
+            + "; ".join(f"{len(ids)} {what}: {_some(ids)}" for what, ids in apart.items() if ids),
+            f"{sum(map(len, apart.values()))} SIMs",
             f"see `iotbill sims audit {period}`; correct inventory or contracts and close again, "
             "or claim from the vendor",
         )
     ]
+
+
+def _some(ids: set[str]) -> str:
+    return ", ".join(sorted(ids)[:MOST_NAMED]) + (" ..." if len(ids) > MOST_NAMED else "")

@@ -56,7 +56,8 @@ JOURNALS = "documents/journals"
 FIGURES = "report/figures.json"
 
 COMPARED: Mapping[str, str] = {
-    "documents/": "held to their hashes, except for the two lines below",
+    "documents/": "journals and close report: see there. Reconciliations, customers' workbooks and "
+    "quality pages show names, claims and files as they stood, and are held to their hashes",
     JOURNALS: "written again from the database, byte for byte",
     "documents/close_report.*": f"rendered again from {FIGURES}, byte for byte",
     FIGURES: f"added up again from ledger/: {'; '.join(ADDED_UP)}. The rest is what stood when the "

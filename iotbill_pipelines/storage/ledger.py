@@ -204,18 +204,23 @@ def set_period_state(
         action="period",
         subject=f"{entity_id} {period}",
         detail={"from": before, "to": state, "reason": reason},
-        input_hashes={"seal": period_seal(session, entity_id, period)} if state == "closed" else {},
+        input_hashes=period_seals(session, entity_id, period) if state == "closed" else {},
     )
 
 
-def period_seal(session: Session, entity_id: str, period: Month) -> str:
-    """Return a hash of everything that is booked, invoiced and posted in an entity's period.
+def period_seals(session: Session, entity_id: str, period: Month) -> dict[str, str]:
+    """Return hashes of everything in an entity's period: ``seal`` of what is booked, invoiced and
+    posted, ``derived_seal`` of taxes, deferrals, commissions and true-ups.
 
     Kept in the audit log when the period closes, so that a change that got past the database's
     guards is found (:func:`check_seals`).
     """
-    select = sa.text("select period_seal(:entity_id, :period)")
-    return str(session.scalar(select, {"entity_id": entity_id, "period": str(period)}))
+    select = sa.text(
+        "select period_seal(:entity_id, :period) as seal,"
+        " period_derived_seal(:entity_id, :period) as derived_seal"
+    )
+    found = session.execute(select, {"entity_id": entity_id, "period": str(period)})
+    return dict(found.mappings().one())
 
 
 def check_seals(session: Session) -> list[LedgerFinding]:
@@ -230,7 +235,12 @@ def check_seals(session: Session) -> list[LedgerFinding]:
             "compare with its close package (`iotbill close verify`) or a backup",
         )
         for row in rows
-        if row["seal"] != period_seal(session, row["entity_id"], Month.parse(row["period"]))
+        if any(
+            row["seals"].get(name, seal) != seal  # older closings have no seal of derived entries
+            for name, seal in period_seals(
+                session, row["entity_id"], Month.parse(row["period"])
+            ).items()
+        )
     ]
     for guard in session.execute(sa.text(_GUARDS_OFF)).mappings():
         findings.append(
@@ -247,7 +257,7 @@ def check_seals(session: Session) -> list[LedgerFinding]:
 
 _SEALS = """
 select distinct on (p.entity_id, p.period) p.entity_id, p.period,
-  a.input_hashes ->> 'seal' as seal
+  a.input_hashes as seals
 from period p
 join audit_log a on a.action = 'period' and a.subject = p.entity_id || ' ' || p.period
   and a.input_hashes ? 'seal'

@@ -70,16 +70,12 @@ def test_whatever_is_changed_is_found(booked: Workspace, packaged: Path) -> None
     assert not found["report"]  # whose figures no longer follow from the ledger's files
     invoices.write_bytes(content)
 
-    for name, old, new in (
-        ("documents/close_report.html", b"EUR", b"USD"),
-        ("report/figures.json", b'"total_minor": ', b'"total_minor": 1'),
-    ):
-        content = (packaged / name).read_bytes()
-        assert old in content
-        (packaged / name).write_bytes(content.replace(old, new, 1))
-        found = verdicts(booked, packaged)
-        assert (found["files"], found["report"], found["ledger"]) == (False, False, True)
-        (packaged / name).write_bytes(content)
+    page = packaged / "documents" / "close_report.html"
+    content = page.read_bytes()
+    page.write_bytes(content.replace(b"EUR", b"USD", 1))
+    found = verdicts(booked, packaged)
+    assert (found["files"], found["report"], found["ledger"]) == (False, False, True)
+    page.write_bytes(content)
 
     sealed = (packaged / MANIFEST).read_bytes()
     (packaged / MANIFEST).write_bytes(sealed.replace(b'"rejected": 0', b'"rejected": 1', 1))

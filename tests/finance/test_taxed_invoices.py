@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -30,6 +31,8 @@ from iotbill_pipelines.engine.tax import (
     TaxSeller,
     TaxTerms,
 )
+from iotbill_pipelines.operations.invoicing import issue_invoices
+from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger, taxes
 from iotbill_pipelines.storage.taxes import TaxNotes
 from tests.conftest import ROOT
@@ -184,11 +187,14 @@ def test_the_command_line_tells_totals_and_an_invoice_s_arithmetic(
     assert "no invoice of 2026-11" in say("tax", "totals", "2026-11")
 
 
-def saying(books: Books, home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def saying(
+    books: Books, home: Path, monkeypatch: pytest.MonkeyPatch, where: list[str] | None = None
+) -> Callable[..., str]:
     """What commands print about the books."""
-    (home / "lake").mkdir()
-    url = books.engine.url.render_as_string(hide_password=False)
-    where = ["--home", str(home), "--configs", str(ROOT / "configs"), "--database-url", url]
+    if where is None:
+        (home / "lake").mkdir()
+        url = books.engine.url.render_as_string(hide_password=False)
+        where = ["--home", str(home), "--configs", str(ROOT / "configs"), "--database-url", url]
 
     def say(*arguments: str) -> str:
         text = io.StringIO()
@@ -482,3 +488,46 @@ def test_invoices_that_were_issued_without_taxes_stay_without(books: Books) -> N
     books.book(Charge(amount_minor=1000))
     books.invoice()
     assert notes(books, TAXES, NOVEMBER).notes == []
+
+
+TABLES = """
+mode: table
+sellers: [{entity: NL01, country: NL, jurisdictions: [NL]}]
+customers: [{account: "*", country: NL, jurisdictions: [NL]}]
+jurisdictions: [{id: NL, name: Netherlands, country: NL}]
+rates: [{jurisdiction: NL, tax_code: standard, tax: VAT, rate: 0.19}]
+"""
+
+
+def test_a_close_issues_the_notes_that_the_command_line_foretells(
+    books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = tmp_path / "configs"
+    for folder in ("catalog", "ledger"):
+        shutil.copytree(ROOT / "configs" / folder, configs / folder)
+    (configs / "tax").mkdir()
+    tables = configs / "tax" / "tax.yaml"
+    tables.write_text(TABLES)
+    url = books.engine.url.render_as_string(hide_password=False)
+    ws = Workspace.open(tmp_path / "home", configs, url, migrate=True, run_id="run", actor="ann")
+    books.book(Charge(amount_minor=1000))
+    assert issue_invoices(ws, OCTOBER).rows["tax items"] == 1
+    tables.write_text(TABLES.replace("0.19", "0.21"))
+    where = ["--home", str(ws.home), "--configs", str(configs), "--database-url", url]
+    say = saying(books, tmp_path, monkeypatch, where)
+    (back, due) = json.loads(say("tax", "notes", "2026-11", "--json"))["notes"]
+    assert (back["rate"], back["amount"], due["amount"]) == ("0.19", "-1.90", "2.10")
+    assert "NL01-2026-10-000001" in say("tax", "notes", "2026-11")
+    assert books.rows("select count(*) from tax_note") == [(0,)]
+
+    first = issue_invoices(ws, NOVEMBER)
+    assert first.rows["tax notes"] == 1 and first.changed
+    assert first.amounts == [("tax corrected", "EUR", Decimal("0.20"))]
+    assert "2.10" in say("tax", "invoice", "NL01-2026-11-T000001")
+    assert "every invoice that can be" in say("tax", "notes", "2026-11")
+    monkeypatch.setattr(taxes, "due_tax_notes", None)  # not asked again while nothing changed
+    assert not issue_invoices(ws, NOVEMBER).changed
+    assert books.rows("select actor, subject from audit_log where action = 'tax_notes'") == [
+        ("ann", "2026-11")
+    ]
+    ws.close()

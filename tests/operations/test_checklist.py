@@ -10,16 +10,17 @@ from typing import cast
 
 import pyarrow as pa
 import pytest
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.engine.schemas import REFERENCE
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.engine.schemas import RECONCILIATION_LINE, REFERENCE
 from iotbill_pipelines.operations import runs
 from iotbill_pipelines.operations.checklist import compare_sim_counts, review_drafts
 from iotbill_pipelines.operations.close import stage_named
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import reference
+from iotbill_pipelines.storage.lake import Lake
 from tests.conftest import ROOT
 from tests.storage.books import NOVEMBER, NOW, OCTOBER, Books, Charge
 
@@ -31,8 +32,15 @@ def books(postgres_url: str) -> Iterator[Books]:
     books.engine.dispose()
 
 
-def workspace(books: Books, configs: Path) -> Workspace:
-    found = SimpleNamespace(configs=configs, engine=books.engine, clock=lambda: NOW, run_id="run")
+def workspace(books: Books, configs: Path, lake: Lake | None = None) -> Workspace:
+    found = SimpleNamespace(
+        configs=configs,
+        engine=books.engine,
+        clock=lambda: NOW,
+        run_id="run",
+        lake=lake,
+        compute=DuckDbCompute,
+    )
     return cast(Workspace, found)
 
 
@@ -64,7 +72,9 @@ def test_accounts_that_change_much_are_named_before_they_are_invoiced(
     assert drafts(books, tmp_path) == []
 
 
-def test_sims_of_inventory_vendors_and_charges_are_counted_apart(books: Books) -> None:
+def test_sims_of_inventory_vendors_and_charges_are_counted_apart(
+    books: Books, tmp_path: Path
+) -> None:
     states = [("S1", "active"), ("S2", "inventory"), ("S3", "active")]
     with Session(books.engine) as session, session.begin():
         rows = [
@@ -73,40 +83,28 @@ def test_sims_of_inventory_vendors_and_charges_are_counted_apart(books: Books) -
         ]
         table = pa.Table.from_pylist(rows, schema=REFERENCE["service_state"].arrow_schema)
         reference.load(session, "service_state", table, NOW, "test")
-    ws = workspace(books, ROOT / "configs")
+    ws = workspace(books, ROOT / "configs", Lake(str(tmp_path)))
     books.book(Charge("S1", 100), Charge("S2", 100), Charge("S9", 100), Charge("S3", 0, records=0))
     counts, found = compare_sim_counts(ws, OCTOBER)
     assert counts == {"SIMs in use": 2, "SIMs charged": 3}
     assert "1 charged without being in use: S2" in found[0].message  # of S9 nobody said a state
-    with books.engine.begin() as connection:
-        connection.execute(
-            sa.text(
-                "insert into vendor_reconciliation (reconciliation_id, entity_id,"
-                " accounting_period, vendor_id, currency, expected_minor, invoiced_minor,"
-                " variance_minor, tolerated_minor, disputed_minor, unexplained_minor, lines,"
-                " matched_lines, status, run_id, reconciled_at) overriding system value"
-                " values (7, 'NL01', '2026-10', 'V', 'EUR', 0, 5, 5, 0, 5, 0, 1, 0, 'disputed',"
-                " 'run', now())"
-            )
-        )
-        connection.execute(
-            sa.text(
-                "insert into vendor_reconciliation_line (reconciliation_id, line_no, line_key,"
-                " usage_period, service_id, charge_code, currency, expected_minor, invoiced_minor,"
-                " variance_minor, status) values (7, 1, 'k', '2026-10', 'S3', 'MRC', 'EUR', 0, 5,"
-                " 5, 'disputed')"
-            )
-        )
-        connection.execute(
-            sa.text(
-                "insert into vendor_reconciliation_cause (reconciliation_id, line_no, cause,"
-                " currency, amount_minor, evidence) values (7, 1, 'unknown_sim', 'EUR', 5, '')"
-            )
-        )
+    lines = [
+        dict.fromkeys(("vendor_id", "currency"), "")
+        | {"line_key": uid, "uid_value": uid, "service_id": service, "invoiced_minor": 5}
+        | {"accounting_period": "2026-10", "usage_period": "2026-10", "charge_code": "MRC"}
+        | {"invoice_lines": 1, "expected_minor": 5, "variance_minor": 0, "compared_minor": 0}
+        | {"status": "matched"}
+        for uid, service in (("89-1", "S1"), ("89-3", "S3"), ("89-7", None))
+    ]
+    with DuckDbCompute() as compute:
+        stored = pa.Table.from_pylist(lines, schema=RECONCILIATION_LINE.arrow_schema)
+        compute.load("lines", stored)
+        ws.lake.replace(RECONCILIATION_LINE, compute, "lines", {"accounting_period": "2026-10"})
     counts, (finding,) = compare_sim_counts(ws, OCTOBER)
-    assert counts["SIMs billed by vendors"] == 1
+    assert counts["SIMs billed by vendors"] == 3
+    assert "1 billed by vendors and unknown to us: 89-7" in finding.message
     assert "1 billed by vendors and not charged to anybody: S3" in finding.message
-    assert (finding.severity, finding.figure) == ("warn", "2 SIMs")
+    assert (finding.severity, finding.figure) == ("warn", "3 SIMs")
 
 
 def test_a_gate_that_passes_has_figure_and_evidence_too(books: Books) -> None:

@@ -71,6 +71,24 @@ def findings(books: Books) -> list[str]:
         return [f"{f.code} {f.figure}" for f in ledger.check_seals(session)]
 
 
+def test_taxes_and_derived_entries_of_a_closed_period_are_sealed_too(closed: Books) -> None:
+    with closed.engine.connect() as connection, connection.begin() as change:
+        for statement in (
+            "set local iotbill.migrating = 'on'",
+            "alter table derived_entry disable trigger all",
+            "insert into derived_entry (entry_id, entry_no, run_id, purpose, item, level,"
+            " entity_id, account_id, service_id, product_id, kind, gl_class, tax_code, currency,"
+            " amount_minor, accounting_period, version, explanation, booked_at) values (1, 1,"
+            " 'run', 'commission', 'P:2026-10', 'retail', 'NL01', 'P', '', '', '', '', '', 'EUR',"
+            " 5, '2026-10', '', '', now())",
+        ):
+            connection.execute(sa.text(statement))
+        with Session(connection) as session:
+            assert "seal" in {f.code for f in ledger.check_seals(session)}
+        change.rollback()
+    assert findings(closed) == []
+
+
 def test_what_got_past_the_guards_is_told(closed: Books) -> None:
     with closed.engine.connect() as connection, connection.begin() as change:
         for statement in (

@@ -1,0 +1,16 @@
+"""A seal of what follows from a closed period's charges: taxes and derived entries."""
+
+from iotbill_pipelines.storage.migrations.scripts import run_script
+
+revision = "0018"
+down_revision = "0017"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_script(__file__, "0018_seal_of_taxes.sql")
+
+
+def downgrade() -> None:
+    raise RuntimeError("a ledger is not downgraded: restore the backup made before the upgrade")
