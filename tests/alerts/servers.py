@@ -76,11 +76,12 @@ def mail_server() -> Iterator[Mailbox]:
 
 @dataclass
 class Hook:
-    """Calls that came, and the port they come to; answers with ``status``."""
+    """Calls that came, and the port they come to; answers with ``status`` and ``answer``."""
 
     port: int = 0
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     status: int = 200
+    answer: bytes = b""
 
 
 @contextmanager
@@ -94,6 +95,7 @@ def web_server() -> Iterator[Hook]:
                 hook.calls.append((self.path, json.loads(body)))
             self.send_response(hook.status)
             self.end_headers()
+            self.wfile.write(hook.answer)
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""

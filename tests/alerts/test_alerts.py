@@ -432,3 +432,25 @@ def test_claims_near_their_deadline_and_variances_over_tolerance(company: Compan
     company.policy("variance_percent: 4.9")
     codes = [one.code for one in list_alerts(company.ws)]
     assert codes.count("vendor_variance") == 3
+
+
+def test_slack_hears_of_an_incident_and_of_its_end(
+    company: Company, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from apprise.plugins.slack import NotifySlack
+
+    monkeypatch.setattr(NotifySlack, "webhook_url", f"http://127.0.0.1:{hook.port}/services")
+    hook.answer = b"ok"  # what Slack says to a message that it takes
+    parts = {"SLACK_A": "T1JJ3T3L2", "SLACK_B": "A1BRTD4JD", "SLACK_C": "TIiajkdnlazkcOXrIdevi7FQ"}
+    company.policy(
+        'channels: {chat: "slack://{SLACK_A}/{SLACK_B}/{SLACK_C}/#roaming"}\nroutes: [{to: [chat]}]'
+    )
+    company.file("emnify_1.ndjson", "quarantined")
+    assert send_alerts(company.ws, parts.get) == [Sent("chat", 1, 0, 0)]
+    company.file("emnify_1.ndjson", "ingested")
+    assert send_alerts(company.ws, parts.get) == [Sent("chat", 0, 0, 1)]
+    (path, opened), (_, cleared) = hook.calls
+    assert path == "/services/" + "/".join(parts.values())
+    assert opened["channel"] == "#roaming"
+    assert "emnify_1.ndjson could not be used" in str(opened)
+    assert "CLEARED" in str(cleared)
