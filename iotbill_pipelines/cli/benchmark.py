@@ -130,14 +130,15 @@ def tick(
         made = measure(context.obj.location.configs, target, files)
     table = Table(title=f"A look at {files:,} known files")
     table.add_column("what")
-    table.add_column("seconds", justify="right")
-    for name, seconds in (
+    for column in ("seconds", "of its own CPU"):
+        table.add_column(column, justify="right")
+    for name, took in (
         ("landing folder", made.landing),
         ("landing folder, the first look of a process", made.landing_first),
         ("landing folder, with a new file", made.landing_new),
         ("configured source", made.source),
     ):
-        table.add_row(name, f"{seconds:.2f}")
+        table.add_row(name, f"{took.seconds:.2f}", f"{took.cpu_seconds:.2f}")
     out.print(table)
     out.print(f"peak memory {_megabytes(made.peak_memory_bytes)}")
     if json_file:

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from iotbill_pipelines.engine.feeds import sql
 from iotbill_pipelines.engine.feeds.mapping import raw_condition
 from iotbill_pipelines.engine.feeds.spec import (
+    COLUMN,
     PIECE,
+    VALUE,
     ColumnMatch,
     Condition,
     DelimitedFormat,
@@ -102,6 +104,30 @@ def stated_apart(spec: FeedSpec, when: Condition, select: str) -> str:
         for name in ("fault_code", "fault_field", "fault_value", "fault_message")
     ]
     return f"select * replace ({', '.join(apart)}) from ({select})"
+
+
+def unpivoted(spec: FeedSpec, select: str) -> str:
+    """SQL: every field of ``unpivot`` that holds something as a record; the first, if none does.
+
+    Records are then numbered on, as a line can make several.
+    """
+    place = {name: number for number, name in enumerate(spec.sources())}
+    nothing = "struct_pack(n := 0, field := cast(null as varchar), told := cast(null as varchar))"
+    cells = ", ".join(
+        f"struct_pack(n := {number}, field := {sql.render(sql.text(name))}, "
+        f"told := s_{place[name]})"
+        for number, name in enumerate(spec.format.unpivot)
+    )
+    replaced = ["cell.n as piece"]
+    replaced += [f"cell.field as s_{place[COLUMN]}"] if COLUMN in place else []
+    replaced += [f"cell.told as s_{place[VALUE]}"] if VALUE in place else []
+    return f"""
+select * exclude (cell, told) replace ({", ".join(replaced)},
+  row_number() over (partition by file_key order by line_no, cell.n) as line_no)
+from (select *, unnest(case when structure is null and fault_code is null and len(told) > 0
+                            then told else [{nothing}] end) as cell
+      from (select *, list_filter([{cells}], lambda c: c.told is not null) as told
+            from ({select})))""".strip()
 
 
 def counted_records(spec: FeedSpec) -> str:

@@ -58,8 +58,10 @@ from iotbill_pipelines.compute.parts import (
 )
 from iotbill_pipelines.engine.feeds import sql
 from iotbill_pipelines.engine.feeds.spec import (
+    COLUMN,
     PIECE,
     SHEET,
+    VALUE,
     Companion,
     Control,
     DecodedFormat,
@@ -128,6 +130,8 @@ class _Reader:
             self._check_controls()
         if self.spec.companion:
             self._check_companions(self.spec.companion)
+        if form.unpivot:  # totals are stated of the fields as they stand
+            self.compute.define("raw_record", raw_sql.unpivoted(self.spec, select))
         return list(self.faults.values())
 
     # ------------------------------------------------------------ loading
@@ -220,7 +224,7 @@ class _Reader:
     def _decode(self, part: Part, form: DecodedFormat, stream: object) -> Decoded:
         limits = self.spec.limits
         if isinstance(form, XlsxFormat):
-            wanted = [name for name in self.spec.sources() if name != SHEET]
+            wanted = [n for n in self.spec.sources() if n not in (SHEET, COLUMN, VALUE)]
             sheet_options = workbooks.SheetOptions(
                 sheet=form.sheet,
                 header_row=form.header_row,
@@ -400,7 +404,7 @@ class _Reader:
         return [text for (text,) in rows if text.strip()]
 
     def _check_header(self, names: tuple[str, ...], line: int, form: DelimitedFormat) -> None:
-        wanted = set(self.spec.sources())
+        wanted = set(self.spec.sources()) - {COLUMN, VALUE}
         for layout in form.layouts:
             own = {layout.prefix + name for name in layout.columns or names}
             if layout.repeat:

@@ -1,4 +1,4 @@
-"""Totals that stand many times in a file, and columns written as arrays."""
+"""Totals that stand many times, columns written as arrays, rows with several usages."""
 
 from __future__ import annotations
 
@@ -216,3 +216,53 @@ def test_radius_files_are_held_to_totals_in_them_and_beside_them():
         None, "control_total", "missing_trailer",
     ]  # fmt: skip
     assert [m["quantity"] for m in out.accepted] == [0, 2**32 + 5]
+
+
+WIDE = """
+id: wide
+carrier: demo
+target: usage_record
+files: ["*"]
+zone: UTC
+format: {type: delimited, unpivot: [Data MB, SMS, Voice min]}
+control: {when: {field: ICCID, equals: Total}, records: Day, totals: {Data MB: Data MB, SMS: SMS}}
+fields:
+  event_start: {from: Day, steps: [{timestamp: {format: "%Y%m%d"}}]}
+  uid_type: {value: iccid}
+  uid_value: {from: ICCID, steps: [iccid]}
+  usage_class: {from: $column, steps: [{map: {table: {Data MB: data, SMS: sms, Voice min: voice}}}]}
+  quantity:
+    from: $value
+    steps: [{units_by: {field: $column, names: {Data MB: MB, SMS: count, Voice min: minute}}}]
+dedup: {key: [ICCID, Day, $column]}
+"""
+ROWS = [
+    ["ICCID", "Day", "SMS", "Data MB", "Voice min"],
+    ["8949020000161234567", "20261005", 2, 1.5, 0.5],
+    ["8949020000161234568", "20261005", 3, None, None],
+    ["8949020000161234569", "20261005", None, None, None],
+    ["Total", 3, 5, 1.5, None],
+]
+
+
+@pytest.mark.parametrize("kind", ["delimited", "xlsx"])
+def test_rows_with_several_usages(kind):
+    text = "\n".join(",".join("" if c is None else str(c) for c in row) for row in ROWS)
+    book, buffer = openpyxl.Workbook(), io.BytesIO()
+    for row in ROWS:
+        book.active.append(row)
+    book.save(buffer)
+    content = text.encode() if kind == "delimited" else buffer.getvalue()
+    out = ingest_bytes(WIDE.replace("type: delimited", f"type: {kind}"), {"a": content})
+    assert [r.error for r in out.results] == [None]
+    assert [m["reason_code"] or (m["uid_value"][-1], m["usage_class"], m["quantity"])
+            for m in out.mapped] == [
+        ("7", "data", 1_500_000), ("7", "sms", 2), ("7", "voice", 30), ("8", "sms", 3),
+        "missing_value",
+    ]  # fmt: skip
+    if kind == "delimited":
+        wrong = {"a": text.replace("Total,3", "Total,4").encode(), "b": b"ICCID,Day\n"}
+        found = ingest_bytes(WIDE, wrong).results
+        assert [(r.error or "").split(":")[0] for r in found] == [
+            "control_records", "missing_column",
+        ]  # fmt: skip

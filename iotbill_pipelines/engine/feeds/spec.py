@@ -118,6 +118,11 @@ class Archive(Spec):
 class _Format(Spec):
     nulls: tuple[Text, ...] = Field((), description="texts that mean nothing, besides empty")
     decimal_comma: bool = Field(False, description="numbers are written 1.234,5")
+    unpivot: tuple[Text, ...] = Field(
+        (),
+        description="fields of a record that are usage of their own: each that holds something "
+        "makes a record, with its name as $column and its text as $value",
+    )
 
 
 class _TextFormat(_Format):
@@ -983,6 +988,7 @@ class FeedSpec(Spec):
             if name not in self.fields:
                 raise TermsError(("dedup",), f"names {name}, which is not a mapped field")
         known = set(self.layout_fields())
+        known |= {COLUMN, VALUE} if known and self.format.unpivot else set()
         for source in self.sources() if known else ():
             if source not in known:
                 where = "in no layout" if self.has_layouts else "not among format.columns"
@@ -1030,6 +1036,7 @@ class FeedSpec(Spec):
         names = dict.fromkeys(self.mapped_sources())
         if self.control:
             names.update(dict.fromkeys(self.control.fields()))
+        names.update(dict.fromkeys(self.format.unpivot))
         for given in (FILE_NAME, MEMBER):
             names.pop(given, None)
         return tuple(names)
@@ -1080,6 +1087,9 @@ PIECE = "$piece"
 
 SHEET = "$sheet"
 """Source field of workbooks: the name of the record's sheet."""
+
+COLUMN, VALUE = "$column", "$value"
+"""Source fields of formats that unpivot: the name of the field that made the record, its text."""
 
 RAW_COLUMNS = (
     "file_key",

@@ -367,6 +367,15 @@ def _what(draft: _Draft) -> None:
         return
     classes = _class_column(draft)
     measures = sorted(_measures(draft), key=lambda m: (-m.rank, m.column.position))
+    kinds = {m.kind: m.column.name for m in reversed(measures) if m.kind != "reading"}
+    if classes is None and len(kinds) > 1 and draft.shape.named:
+        draft.doubt(
+            "format.unpivot",
+            "nothing",
+            "unsure",
+            "a row may hold several usages, of which one is read; if so, write unpivot: "
+            f"[{', '.join(kinds.values())}] and map $column and $value",
+        )
     if classes is not None and len(classes[1]) > 1:
         _by_class(draft, classes[0], classes[1], measures)
     else:
