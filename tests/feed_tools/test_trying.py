@@ -125,3 +125,17 @@ def test_the_trace_of_every_shipped_feed_compiles_to_the_same_outcome(shared: Pa
     first = {f.name: f for f in trial.records[0].fields}
     assert first["event_start"].start == "1646635309379"
     assert first["event_start"].value == "2022-03-07 06:41:49.379"
+
+
+def test_what_a_step_reads_of_another_field_is_no_step_of_this_one(tmp_path: Path) -> None:
+    step = "{units_by: {field: unit, steps: [trim, upper], names: {MB: MB}}}"
+    spec = feed(
+        CSV_FEED.replace("from: bytes, steps: [trim, integer]", f"from: n, steps: [{step}]")
+    )
+    sample = tmp_path / "demo.csv"
+    sample.write_text("time,sim,n,unit\n2026-10-05T10:00:00Z,262010000000001,1.5, mb\n")
+    [record] = try_sample(spec, sample, RECEIVED).records
+    [quantity] = [field for field in record.fields if field.name == "quantity"]
+    assert [(step.function, step.value, step.implicit) for step in quantity.steps] == [
+        ("units_by@1 (field unit, steps [trim, upper], names {MB -> MB})", "1500000", False)
+    ]

@@ -9,7 +9,7 @@ few records, not over a day's traffic.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
@@ -17,7 +17,7 @@ from iotbill_pipelines.engine.feeds import sql
 from iotbill_pipelines.engine.feeds.functions import Context, Function
 from iotbill_pipelines.engine.feeds.mapping import _Compiler
 from iotbill_pipelines.engine.feeds.plan import Value
-from iotbill_pipelines.engine.feeds.spec import Branch, Condition, FeedSpec, FieldSpec
+from iotbill_pipelines.engine.feeds.spec import Branch, Condition, FeedSpec, FieldSpec, Step
 from iotbill_pipelines.engine.schemas import Column
 
 Path = tuple[str | int, ...]
@@ -141,6 +141,8 @@ def label(function: Function) -> str:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, dict) and "name" in value and set(value) <= {"name", "version", "params"}:
+        return str(value["name"]) + (f" {_short(value['params'])}" if value.get("params") else "")
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k} -> {_short(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -233,6 +235,21 @@ class _Tracer(_Compiler):
         self._now.taken[self._at] = self.plan.add(sql.every([*tests, mine]), inputs, "boolean")
         self._now.starts[self._at] = value
         return value
+
+    def _context(self, path: Path, label: str, origin: Value, start: Value) -> Context:
+        context = super()._context(path, label, origin, start)
+        told = context.read
+        assert told is not None
+
+        def read(name: str, steps: Sequence[Step]) -> Value:
+            # what a step does to another field is its own business
+            noted, self._now = self._now, _Noted()
+            try:
+                return told(name, steps)
+            finally:
+                self._now = noted
+
+        return replace(context, read=read)
 
     def _apply(self, path: Path, function: Function, value: Value, context: Context) -> Value:
         result = super()._apply(path, function, value, context)
