@@ -145,6 +145,7 @@ def test_segments_name_their_kind_in_the_third_element():
         (6, "filter:adjustment"), (7, "unknown_unit"),
     ]  # fmt: skip
     assert times(out) == ["2026-10-06 03:59:00", "2026-11-01 05:30:00"]
+    assert out.mapped[-1]["fault_value"] == "3 Go"
     cut = ingest_bytes(SEGMENTS, {"SEG1": text[:-20].encode()})
     assert [r.error.split(":")[0] for r in cut.results] == ["missing_trailer"]
 
@@ -355,6 +356,7 @@ def test_sessions_belong_to_the_sim_around_them():
         (3, ("310410000000002", "data", 1024)), (4, "missing_value"), (5, "unknown_zone"),
     ]  # fmt: skip
     assert times(out) == ["2026-10-25 00:30:00", "2026-03-29 01:30:00", "2026-10-05 15:00:00"]
+    assert out.mapped[-1]["fault_value"] == "2026-10-05 10.00.00 Oz"
     assert [m["flags"] for m in out.accepted] == ["ambiguous_time", "nonexistent_time", None]
     other = TREE.replace("u:sessions/u:session", "u:session")
     lost = ingest_bytes(other, {"tree1.xml": text.encode("latin-1")})

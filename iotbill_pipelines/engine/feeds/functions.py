@@ -73,10 +73,23 @@ class Function(Spec):
 
 
 def reject(
-    plan: Plan, context: Context, broken: sql.Expr, inputs: Iterable[Value], code: str, message: str
+    plan: Plan,
+    context: Context,
+    broken: sql.Expr,
+    inputs: Iterable[Value],
+    code: str,
+    message: str,
+    beside: Value | None = None,
 ) -> None:
-    """Add a rule about the field that a step belongs to."""
-    plan.reject(broken, inputs, code, context.field, context.source, message)
+    """Add a rule about the field that a step belongs to.
+
+    What is shown is the field's source, and the text ``beside`` it that the step read, if any.
+    """
+    shown = context.source
+    if beside is not None:
+        both = sql.call("concat_ws", sql.text(" "), shown.read, beside.read)
+        shown = plan.add(both, [shown, beside])
+    plan.reject(broken, inputs, code, context.field, shown, message)
 
 
 def checked(

@@ -454,7 +454,7 @@ class UnitsBy(Function):
         )
         wrong = sql.every([sql.is_set(value.read), sql.negate(known)])
         reject(plan, context, wrong, [value, unit], "unknown_unit",
-               f"its unit in {self.field} is none of {', '.join(self.names)}")  # fmt: skip
+               f"its unit in {self.field} is none of {', '.join(self.names)}", unit)  # fmt: skip
         results = []
         for size in dict.fromkeys(UNIT_SIZES[unit] for unit in self.names.values()):
             texts = [sql.text(n) for n, named in self.names.items() if UNIT_SIZES[named] == size]

@@ -166,7 +166,7 @@ class TimestampBy(_Time):
         )  # fmt: skip
         wrong = sql.every([sql.is_set(value.read), sql.is_null(zone.read)])
         reject(plan, context, wrong, [value, zone], "unknown_zone",
-               f"its zone in {self.field} is none of {', '.join(self.zones)}")  # fmt: skip
+               f"its zone in {self.field} is none of {', '.join(self.zones)}", text)  # fmt: skip
         plan.zones.update(self.zones.values())
         found = plan.lookup(
             ZONE_TABLE,
