@@ -60,7 +60,8 @@ def settle_charges(ws: Workspace, period: Month) -> StageResult:
     ``allowance_lot``, ``charge_component``, ``charge_finding`` and ``desired_charge`` in the lake.
     What one period leaves unused is an input of the next, so late usage moves all later ones.
 
-    Findings: ``pools`` and ``components`` (block: parts that do not add up), ``reference_data`` (by
+    Findings: ``pools`` and ``components`` (block: parts that do not add up), ``commitments``
+    (block: an ended window is not charged what is missing), ``reference_data`` (by
     configs/close.yaml), ``unsettled_usage`` (warn: usage of an earlier month, never closed).
     """
     snapshot = knowledge(ws, period)
@@ -305,13 +306,36 @@ order by 1, 2, 3
 """
 
 
+_COMMITMENTS_APART = """
+select coalesce(d.account_id, s.account_id) as account_id,
+  coalesce(d.charge_id, s.charge_id) as charge_id, coalesce(d.currency, s.currency) as currency,
+  coalesce(d.amount_minor, 0) as amount_minor, coalesce(s.penalty_minor, 0) as parts_minor
+from (select level, account_id, service_id, charge_id, currency,
+        cast(sum(amount_minor) as bigint) as amount_minor
+      from desired_charge where kind = 'shortfall'
+      group by level, account_id, service_id, charge_id, currency) as d
+full join (select level, account_id, service_id, charge_id, currency,
+             cast(sum(penalty_minor) as bigint) as penalty_minor
+           from commitment_status where closes
+           group by level, account_id, service_id, charge_id, currency) as s
+  on s.level = d.level and s.account_id = d.account_id and s.service_id = d.service_id
+  and s.charge_id = d.charge_id and s.currency = d.currency
+where coalesce(d.amount_minor, 0) <> coalesce(s.penalty_minor, 0)
+order by 1, 2, 3
+"""
+
+
 def _check(ws: Workspace, period: Month, policy: ClosePolicy) -> list[Finding]:
-    tables = (POOL_SETTLEMENT, POOL_PART, CHARGE_COMPONENT, DESIRED_CHARGE, CHARGE_FINDING)
+    tables = (
+        *(POOL_SETTLEMENT, POOL_PART, CHARGE_COMPONENT, DESIRED_CHARGE, CHARGE_FINDING),
+        COMMITMENT_STATUS,
+    )
     with ws.compute() as compute:
         for table in tables:
             ws.lake.scan(compute, table, usage_period=str(period))
         pools = compute.fetch(_POOLS_APART).to_pylist()
         charges = compute.fetch(_CHARGES_APART).to_pylist()
+        commitments = compute.fetch(_COMMITMENTS_APART).to_pylist()
         wrong = compute.fetch(
             "select code, count(*) as findings, min(message) as message from charge_finding"
             " group by code order by code"
@@ -339,6 +363,17 @@ def _check(ws: Workspace, period: Month, policy: ClosePolicy) -> list[Finding]:
                 "do not book; report it: components always add up to the charge",
             )
             for row in charges
+        ),
+        *(
+            Finding(
+                "commitments",
+                "block",
+                f"commitment {row['charge_id']} of {row['account_id']} in {period}: "
+                f"{row['amount_minor']} minor units are charged, {row['parts_minor']} are missing",
+                _difference(row),
+                "do not book; report it: a window that ended is charged what is missing",
+            )
+            for row in commitments
         ),
         *(
             Finding(
@@ -397,7 +432,15 @@ def _summary(
             " cast(sum(amount_minor) as bigint) as amount_minor"
             " from desired_charge group by level, kind, currency order by level, kind, currency"
         ).to_pylist()
-        pools = compute.fetch("select count(*) as pools from pool_settlement")["pools"][0].as_py()
+        ws.lake.scan(compute, COMMITMENT_STATUS, usage_period=str(period))
+        pools, ended = (
+            compute.fetch(
+                "select (select count(*) from pool_settlement) as pools,"
+                " (select count(*) from commitment_status where closes) as ended"
+            )
+            .to_pylist()[0]
+            .values()
+        )
     amounts = [
         (
             f"{row['level']} {row['kind']}",
@@ -409,6 +452,7 @@ def _summary(
     rows = {
         "pools": pools,
         "desired charges": sum(row["charges"] for row in totals),
+        **({"commitment windows ended": ended} if ended else {}),
     }
     preview = pa.table(
         {

@@ -110,6 +110,7 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         (
             Gate("pools", "the parts of every pool add up to the pool"),
             Gate("components", "the components of every charge add up to the charge"),
+            Gate("commitments", "a commitment whose window ended is charged what is missing"),
             Gate("reference_data", "reference data lets every charge be computed"),
         ),
     ),

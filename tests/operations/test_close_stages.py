@@ -11,7 +11,13 @@ import pytest
 import sqlalchemy as sa
 
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.schemas import DESIRED_CHARGE, POOL_LOT, POOL_PART, RATED_USAGE
+from iotbill_pipelines.engine.schemas import (
+    COMMITMENT_STATUS,
+    DESIRED_CHARGE,
+    POOL_LOT,
+    POOL_PART,
+    RATED_USAGE,
+)
 from iotbill_pipelines.operations import charges, fingerprints, runs, usage
 from iotbill_pipelines.operations.booking import book_charges, booking_scope
 from iotbill_pipelines.operations.close import (
@@ -156,6 +162,31 @@ def test_pool_parts_that_do_not_add_up_block(ws: Workspace) -> None:
         ws.lake.replace(POOL_PART, compute, "as_settled", {"usage_period": period})
     assert [finding.code for finding in result.blocking] == ["pools"]
     assert not charges.settle_charges(ws, OCTOBER).blocking
+
+
+def test_a_commitment_that_is_not_charged_what_is_missing_blocks(ws: Workspace) -> None:
+    short = {field.name: None for field in COMMITMENT_STATUS.arrow_schema} | {
+        **{"usage_period": "2026-10", "contract_id": "K", "commitment_id": "k", "charge_id": "k"},
+        **{"level": "retail", "account_id": "C0001", "service_id": "", "product_id": "p"},
+        **{"kind": "invoice_amount", "unit": "EUR", "currency": "EUR", "closes": True},
+        **{"window_start": date(2026, 10, 1), "window_end": date(2026, 11, 1), "detail": ""},
+        **{"penalty_minor": 500, "projected_minor": 500, "excluded_lines": 0},
+        **dict.fromkeys(RATES, 0),
+    }
+    for rows, blocking in (([short], ["commitments"]), ([], [])):
+        table = pa.Table.from_pylist(rows, schema=COMMITMENT_STATUS.arrow_schema)
+        with ws.compute() as compute:
+            compute.load("changed", table)
+            ws.lake.replace(COMMITMENT_STATUS, compute, "changed", {"usage_period": "2026-10"})
+        result = charges.settle_charges(ws, OCTOBER)
+        assert [finding.code for finding in result.blocking] == blocking
+        assert result.rows.get("commitment windows ended", 0) == len(rows)
+
+
+RATES = (
+    *("committed", "measured", "missing", "projected", "projected_missing", "step_value"),
+    "excluded_amount",
+)
 
 
 def test_the_next_month_is_in_scope_until_it_is_settled_itself(ws: Workspace) -> None:
