@@ -59,14 +59,24 @@ def _receive(folder: Path, url: str) -> None:
     ws.close()
 
 
+def _settle(folder: Path, url: str) -> None:
+    ws = opened(folder, url)
+    rate_usage(ws, PERIOD)
+    settle_charges(ws, PERIOD)
+    ws.close()
+
+
 def _book(folder: Path, url: str) -> None:
     ws = opened(folder, url)
-    close(ws)
+    book_charges(ws, PERIOD)
     ws.close()
 
 
 RECEIVED = State("received", _receive)
 """Files landed and ingested."""
 
-BOOKED = State("booked", _book, RECEIVED)
-"""Rated, settled and booked too."""
+SETTLED = State("settled", _settle, RECEIVED)
+"""Rated and settled too."""
+
+BOOKED = State("booked", _book, SETTLED)
+"""Booked too."""

@@ -27,29 +27,22 @@ from iotbill_pipelines.operations.close import (
     run_stage,
     stage_named,
 )
-from iotbill_pipelines.operations.ingest import ingest, land
 from iotbill_pipelines.operations.knowledge import knowledge
-from iotbill_pipelines.operations.sample import write_sample
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.trace import UnknownId, trace
 from iotbill_pipelines.operations.workspace import Workspace, WorkspaceError
+from tests import months
 from tests.conftest import ROOT
+from tests.shelf import Shelf
 
 OCTOBER = Month(2026, 10)
 
 
 @pytest.fixture(scope="module")
-def received(
-    tmp_path_factory: pytest.TempPathFactory, module_postgres_url: str
-) -> Iterator[Workspace]:
+def received(tmp_path_factory: pytest.TempPathFactory, shelf: Shelf) -> Iterator[Workspace]:
     """The sample month, received and rated and settled once."""
-    home = tmp_path_factory.mktemp("stages") / "home"
-    workspace = Workspace.open(home, ROOT / "configs", module_postgres_url, migrate=True)
-    write_sample(home / "files", OCTOBER, 40, 1)
-    land(workspace, [home / "files"])
-    ingest(workspace)
-    usage.rate_usage(workspace, OCTOBER)
-    charges.settle_charges(workspace, OCTOBER)
+    folder = tmp_path_factory.mktemp("stages") / "month"
+    workspace = months.opened(folder, shelf.copy(months.SETTLED, folder))
     yield workspace
     workspace.close()
 
@@ -115,7 +108,7 @@ def test_every_stage_of_a_run_knows_the_same(ws: Workspace) -> None:
     assert knowledge(ws, OCTOBER).id == first.id
     later = knowledge(ws.for_run(f"{ws.run_id}-later"), OCTOBER)
     assert later.id != first.id
-    _execute(ws, "update reference_service set known_to = now() where service_id = 'S-LATE'")
+    _execute(ws, "update reference_service set known_to = '2026-01-02' where service_id = 'S-LATE'")
 
 
 def test_conservation_holds_and_a_lost_record_is_seen(ws: Workspace) -> None:
