@@ -167,3 +167,12 @@ def test_names_in_common_are_right_and_complete(first: str, second: str, name: s
 def test_the_feeds_that_ship_have_nothing_to_say() -> None:
     report = lint(sorted((ROOT / "configs" / "feeds").glob("*.yaml")))
     assert [f"{n.file}:{n.line} {n.code} {n.rule}" for n in report.notes] == []
+
+
+def test_records_of_one_row_need_keys_of_their_own(tmp_path: Path) -> None:
+    wide = CLEAN.replace("type: delimited", "type: delimited, unpivot: [up, down]")
+    abreast = CLEAN.replace("type: delimited", "type: ndjson, parallel: [time, bytes]")
+    for text, told in ((wide, "$column"), (abreast, "$piece")):
+        [note] = check(tmp_path, text).notes
+        assert (note.code, note.what_to_do) == ("shared_key", f"add {told} to the key")
+        assert not check(tmp_path, text.replace("key: [id]", f"key: [id, {told}]")).notes

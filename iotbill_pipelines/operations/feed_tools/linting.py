@@ -9,6 +9,7 @@ file, with the reason that the next reader needs::
 no_control_totals      nothing states how much the file should hold: a file cut off passes
 no_vendor_key          records are told apart by what they say, not by the vendor's id: two equal
                        events are one
+shared_key             records made of one row or object have one key: they will conflict
 no_zone                a time without offset rejects its record
 local_clock            the zone's clocks change: an hour of every autumn is there twice
 unit_not_declared      a measured quantity is taken as it stands; nobody wrote down bytes or MB
@@ -46,6 +47,8 @@ from iotbill_pipelines.config.documents import (
 )
 from iotbill_pipelines.config.feeds import parse_feed
 from iotbill_pipelines.engine.feeds.spec import (
+    COLUMN,
+    PIECE,
     PROVIDED,
     TARGETS,
     Branch,
@@ -53,6 +56,8 @@ from iotbill_pipelines.engine.feeds.spec import (
     FeedSpec,
     FieldSpec,
     FixedFormat,
+    JsonFormat,
+    NdjsonFormat,
     Step,
 )
 from iotbill_pipelines.operations.feed_tools.patterns import common_name
@@ -264,7 +269,17 @@ def _risks(feed: _Feed) -> Iterator[Note]:
 
 
 def _keys(feed: _Feed) -> Iterator[Note]:
-    dedup = feed.spec.dedup
+    dedup, form = feed.spec.dedup, feed.spec.format
+    abreast = form.parallel if isinstance(form, JsonFormat | NdjsonFormat) else ()
+    telling = {PIECE, COLUMN, "=usage_class", "=event_start", *abreast}
+    if dedup is not None and (form.unpivot or abreast) and not telling & set(dedup.key):
+        several = "unpivot" if form.unpivot else "parallel"
+        yield feed.note(
+            "shared_key", ("dedup", "key"),
+            f"{several} makes several records of one, and the key is the same for all: the second "
+            "conflicts with the first, and waits in suspense",
+            f"add {COLUMN if form.unpivot else PIECE} to the key",
+        )  # fmt: skip
     if dedup is None or not {"=event_start", "=uid_value"} & set(dedup.key):
         return
     yield feed.note(

@@ -724,7 +724,8 @@ def _typed_rows(rows: list[list[str]], delimiter: str) -> Shape:
             "format.layouts",
             f"lines {kind}: {role}",
             "unsure",
-            f"{len(members)} lines begin with {kind}",
+            f"{len(members)} lines begin with {kind}"
+            + ("; if they are usage, make them detail, too" if role == "ignored" else ""),
         )
     shape.format["layouts"] = layouts
     shape.rows = [
