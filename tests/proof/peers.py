@@ -14,6 +14,7 @@ from iotbill_pipelines.engine.calendars import (
     MONTH_PARTS,
     Month,
     ProrationBasis,
+    clamp_day,
     fraction_of_period,
     months_between,
     months_elapsed,
@@ -603,6 +604,22 @@ def proration_cycles(case: Case) -> list[Check]:
     return [Check("cycles", told, Fraction(sum(charged.values()), price * 100))]
 
 
+def clamped_stub(case: Case) -> list[Check]:
+    """A bill day that a month does not have: the stub's own period ends on the month's last day.
+
+    The month in which the service starts holds the stub and the whole cycle after it.
+    """
+    start = date.fromisoformat(case["usage"]["start"])
+    day, month = case["definition"]["billing_day"], Month.of(start)
+    begun, ends = clamp_day(month - 1, day), clamp_day(month, day)
+    found = recurring(
+        MONTH_PARTS, start, billing="advance", cycle={"every": "month", "day": day}
+    )(month)  # fmt: skip
+    own = 1 + Fraction((ends - start).days, (ends - begun).days)
+    amount = found.amount(usage_period=str(month))
+    return [Check("cycles of its own days", own, Fraction(amount) / Fraction(MONTH_PARTS))]
+
+
 def _text(moment: datetime | date) -> str:
     return str(moment)[:16]
 
@@ -1109,9 +1126,10 @@ PEERS: dict[str, Entry] = {
 """Model -> how its cases are run."""
 
 EXCEPTIONS: dict[str, Entry] = {
-    "oc074": OutOfScope(
-        "a stub is prorated by the days of its own billing period (14/28); the peer takes the 31 "
-        "days of an unclamped one"
+    "oc074": Run(
+        clamped_stub,
+        peer_wrong="prorates a stub by the 31 days that its billing period would have if February "
+        "had them; 14 of its own 28 days are half",
     ),
     "oc117": Run(beat_beyond, peer_wrong=_UNTIL_OPEN),
     "oc157": needs(Price, "packages", Run(package, policy="packages: down")),
