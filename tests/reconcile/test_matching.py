@@ -175,6 +175,24 @@ def test_a_code_billed_for_the_account_is_compared_for_the_account() -> None:
     assert (line["expected_minor"], line["uid_value"]) == (4_00, None)
 
 
+def test_a_carriers_contract_reduces_charges_and_has_codes_of_its_own() -> None:
+    market = market_with_fee()
+    for sim in ("S1", "S2"):
+        market.sim(sim)
+        market.expect(sim, "MRC", 3_10)
+        market.expect(sim, "K/tenth/MRC", -31, quantity=0, kind="discount", price_ids="")
+    market.expect("", "K/least/2026-03-01", 4_42, quantity=0, kind="shortfall", service="")
+    market.rows["desired_charge"][-1] |= {"service_id": "", "product_id": "minimum"}
+    market.bill("S1", "MRC", "2.79")
+    market.bill("S2", "MRC", "3.10")
+    market.bill(None, "minimum", "4.42")
+    result = market.reconcile()
+    result.check_sums()
+    assert result.line("S1", "MRC")["status"] == "matched"
+    assert (result.line(None, "minimum")["expected_minor"], result.variance_minor) == (4_42, 31)
+    assert result.by_cause() == {"rate": 31}  # the discount was forgotten on one SIM
+
+
 def test_a_price_that_does_not_make_the_amount_is_unexplained() -> None:
     market = Market()
     market.charge("SMS", "usage", "0.05")

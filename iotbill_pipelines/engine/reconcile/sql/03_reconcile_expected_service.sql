@@ -1,6 +1,8 @@
 -- Our expected cost: what the vendor's terms give for our own usage and inventory, for the
 -- charges that belong on the invoice of the period. Vendors that have sent no invoice are left out:
--- their cost is accrued as a whole (VR-08), it is not a thousand unbilled SIMs.
+-- their cost is accrued as a whole (VR-08), it is not a thousand unbilled SIMs. A discount of the
+-- vendor's contract is part of what it reduces; what the contract itself charges, such as a minimum,
+-- is billed by the code of its product.
 with invoiced as (
   select distinct l.vendor_id
   from vendor_invoice_line as l
@@ -20,17 +22,28 @@ with invoiced as (
   group by p.price_id
   having count(*) = 1
 )
-select d.account_id as vendor_id, d.service_id, c.charge_code, d.usage_period, d.currency, d.kind,
-  c.unit_size, c.allowance_quantity, c.basis, d.amount_minor,
-  d.price_ids, case when v.quantities = 'used' then d.quantity
-                    else coalesce(q.rated_quantity, d.quantity) end as quantity,
-  case when c.pooled then wide(0) else coalesce(one.rate_e12, c.rate_e12) end as rate_e12
+select d.account_id as vendor_id, d.service_id, coalesce(c.charge_code, d.product_id) as charge_code,
+  d.usage_period, d.currency,
+  case when c.charge_id is null then 'account' when d.kind = 'discount' then c.kind
+       else d.kind end as kind,
+  coalesce(c.unit_size, 1) as unit_size, coalesce(c.allowance_quantity, 0) as allowance_quantity,
+  coalesce(c.basis, 'none') as basis, d.amount_minor, d.price_ids,
+  case when c.charge_id is null then cast(null as bigint)
+       when v.quantities = 'used' then d.quantity
+       else coalesce(q.rated_quantity, d.quantity) end as quantity,
+  -- a reduced charge has no rate of its own any more: what it comes to over what was counted
+  case when c.charge_id is null then wide(d.amount_minor) * money.unit_e12
+       when d.kind = 'discount' then wide(null)
+       when c.pooled then wide(0) else coalesce(one.rate_e12, c.rate_e12) end as rate_e12
 from desired_charge as d
 join reconcile_scope as s on s.period = d.billing_period
-join reconcile_own_price as c on c.charge_id = d.charge_id
+join reconcile_currency as money on money.currency = d.currency
+left join reconcile_own_price as c on c.charge_id =
+  case when d.kind = 'discount' then swap(d.charge_id, '^[^/]*/[^/]*/', '') else d.charge_id end
 join invoiced as i on i.vendor_id = d.account_id
 left join counted as q on q.usage_period = d.usage_period and q.account_id = d.account_id
   and q.service_id = d.service_id and q.charge_id = d.charge_id
 left join vendor_tolerance as v on v.vendor_id = d.account_id
 left join one_price as one on one.price_id = d.price_ids
 where d.level = 'vendor'
+  and (c.charge_id is not null or d.kind in ('shortfall', 'commit_overage', 'termination_fee'))
