@@ -1104,7 +1104,8 @@ PEERS: dict[str, Entry] = {
     "flat_no_beat": Run(flat_seconds),
     "per_event": Run(per_event),
     "time_split_beat_carry": OutOfScope(
-        "increments that differ between the legs of one call and are set off against one another"
+        "increments that differ between the legs of one call, set off against one another; a call "
+        "that is split is rounded once, as a whole (RT-18, RT-19)"
     ),
     "pool_fixed": Run(pool_in_order, policy="attribution: chronological"),
     "pool_variable": Run(pool_variable, policy="attribution: chronological"),
