@@ -13,10 +13,11 @@ PAGE = "docs/correctness.md"
 _HEAD = """# Correctness, case by case
 
 Two public collections of billing cases, worked examples and cases from the tests of other billing
-systems, are run through the engine that closes a month: as scenarios where they price usage, states,
-pools or contracts, through the public functions of taxes, revenue, commissions, reconciliation and
-booking (and of a contract's dates) where they are about those. Each adapter builds its business from a case's own numbers, by
-model, so a new case of a known kind runs without new code (`tests/proof/`).
+systems, are run through the engine that closes a month: as scenarios where they price usage,
+states, pools or contracts, through the public functions of taxes, revenue, commissions,
+reconciliation and booking (and of a contract's dates) where they are about those. Each adapter
+builds its business from a case's own numbers, by model, so a new case of a known kind runs without
+new code (`tests/proof/`).
 
 Written by `python -m tests.proof`; run it again after a change.
 

@@ -1233,7 +1233,7 @@ WORKED: dict[str, Entry] = {
     "share.rollover_expiry_order": Run(sharing.expiry_order),
     "share.weekly_frequency": Run(sharing.weekly),
     "share.multi_class_bucket": Run(sharing.sized_by_class),
-    "share.mid_month_upgrade": Run(sharing.upgrade, policy="`plan_change: cycle`"),
+    "share.mid_month_upgrade": Run(sharing.upgrade, policy="plan_change: cycle"),
     "share.particle_block": Run(sharing.blocks, policy="kind: combined"),
     "units.binary_vs_decimal": Run(binary_units),
     "recurring.proration.start": Run(proration_start),
