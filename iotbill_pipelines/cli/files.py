@@ -7,6 +7,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from iotbill_pipelines.cli import console
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations.stages import StageResult
@@ -63,7 +65,7 @@ def land(settings: Settings, paths: list[Path], *, as_json: bool) -> None:
     console.out.print(f"{len(new)} new, {known} known already")
     for file in landed:
         if file.problem:
-            console.out.print(f"[yellow] warn[/] {file.problem}", markup=True)
+            console.out.print(f"[yellow] warn[/] {escape(file.problem)}")
 
 
 def ingest(settings: Settings, day: str | None, *, as_json: bool) -> None:

@@ -39,6 +39,8 @@ def up(settings: Settings, host: str, port: int) -> int:
             "DAGSTER_HOME": str(instance.parent),
             "PYTHONWARNINGS": "ignore",  # Dagster's about its own commands are not the user's
         }
+        # Dagster stops its processes by SIGINT, which a shell has a job in the background ignore
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "dagster", "dev"),

@@ -108,6 +108,18 @@ class Document:
         return tuple(path)
 
 
+MOST_VALUES = 1_000_000
+"""Values that a document may stand for, counting those behind anchors as often as they are used."""
+
+MOST_LEVELS = 100
+"""How deep they may be nested."""
+
+_NESTING = re.compile(r"[\[{]|[-?][ \t]+(?=[-?])")
+"""What opens a level without a line of its own."""
+
+_TOO_DEEP = f"nested more than {MOST_LEVELS} deep, or an anchor that holds itself; write it flat"
+
+
 class _Loader(yaml.CSafeLoader):
     """SafeLoader without YAML 1.1's surprises (see the module's docstring)."""
 
@@ -148,10 +160,12 @@ def parse_yaml(text: str, path: Path) -> Document:
     """Read YAML text; ``path`` is only named in errors."""
     loader = _Loader(text)
     try:
+        _check_nesting(text, str(path))
         node = loader.get_single_node()
         lines: dict[KeyPath, int] = {(): 1}
         if node is None:
             return Document(path, None, lines)
+        _check_size(node, str(path))
         _collect(node, (), lines, str(path))
         return Document(path, loader.construct_document(node), lines)
     except ConfigError:
@@ -176,6 +190,47 @@ def _explained(text: str, fault: yaml.YAMLError) -> yaml.YAMLError:
     except yaml.YAMLError as explained:
         return explained
     return fault
+
+
+def _check_nesting(text: str, file: str) -> None:
+    """Refuse text nested so deep that the compiled parser, which recurses, would end here."""
+    if len(text) < 10_000_000 and len(_NESTING.findall(text)) < 1000:
+        return
+    level = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        level += isinstance(event, yaml.CollectionStartEvent)
+        level -= isinstance(event, yaml.CollectionEndEvent)
+        if level > MOST_LEVELS:
+            mark = event.start_mark
+            raise ConfigError(file, (), mark.line + 1 if mark else 1, _TOO_DEEP)
+
+
+def _check_size(root: yaml.Node, file: str) -> None:
+    """Refuse a document whose anchors stand for more, or deeper, than anybody writes."""
+    known: dict[int, tuple[int, int]] = {}  # values and levels of what a node stands for
+
+    def measure(node: yaml.Node, level: int) -> tuple[int, int]:
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            children = [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            children = node.value
+        line = node.start_mark.line + 1
+        if level > MOST_LEVELS:
+            raise ConfigError(file, (), line, _TOO_DEEP)
+        values, levels = 1, 1
+        for child in children:
+            found = known.get(id(child)) or measure(child, level + 1)
+            values, levels = values + found[0], max(levels, found[1] + 1)
+        if values > MOST_VALUES:
+            rule = f"stands for more than {MOST_VALUES:,} values; write fewer, with fewer anchors"
+            raise ConfigError(file, (), line, rule)
+        if level + levels > MOST_LEVELS:
+            raise ConfigError(file, (), line, _TOO_DEEP)
+        known[id(node)] = values, levels
+        return values, levels
+
+    measure(root, 0)
 
 
 def _collect(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], file: str) -> None:

@@ -271,15 +271,18 @@ def _results(
         FileResult(
             file.file_key,
             "quarantined" if file.file_key in faults else "ingested",
-            f"{faults[file.file_key].code}: {file.name} {faults[file.file_key].message}"
-            if file.file_key in faults
-            else None,
+            _told(file.name, faults[file.file_key]) if file.file_key in faults else None,
             records[file.file_key],
             quantity[file.file_key],
             tuple(sorted(months[file.file_key])),
         )
         for file in files
     ]
+
+
+def _told(name: str, fault: FileFault) -> str:
+    """Code, file and what is wrong; unpackers name the file themselves."""
+    return f"{fault.code}: {name} {fault.message.removeprefix(name).lstrip(': ')}"
 
 
 # ---------------------------------------------------------------- what is stored

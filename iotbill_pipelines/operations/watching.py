@@ -22,7 +22,7 @@ from iotbill_pipelines.config.feeds import load_feeds
 from iotbill_pipelines.engine.feeds.spec import FeedSpec
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import landing_folder, statements
-from iotbill_pipelines.storage.landing import safe_name
+from iotbill_pipelines.storage.landing import readable_path, safe_name
 from iotbill_pipelines.storage.landing_folder import Stamp
 from iotbill_pipelines.storage.models import FeedFile
 
@@ -183,14 +183,18 @@ def _paths(ws: Workspace, names: Iterable[str]) -> tuple[Path, ...]:
 
 
 def settled_files(ws: Workspace, now: datetime, names: Iterable[str] = ()) -> list[Path]:
-    """Return the files of the landing folder that are no longer growing; of ``names`` if given."""
+    """Return the files of the landing folder that are no longer growing; of ``names`` if given.
+
+    Names are as :func:`readable_path` tells them.
+    """
     wanted = set(names)
     ws.landing.mkdir(exist_ok=True)
     settled_before = int((now - QUIET).timestamp() * 10**9)
     return [
         ws.landing / path
         for path, stamp in sorted(landing_folder.stamps(str(ws.landing)))
-        if (not wanted or path in wanted) and landing_folder.changed_ns(stamp) <= settled_before
+        if (not wanted or readable_path(path) in wanted)
+        and landing_folder.changed_ns(stamp) <= settled_before
     ]
 
 

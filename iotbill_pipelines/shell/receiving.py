@@ -54,6 +54,8 @@ def feed_file(
     context: dg.AssetExecutionContext, config: LandingConfig, workspace: WorkspaceResource
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Land what is in the landing folder or at a source; only today's partition can."""
+    from iotbill_pipelines.storage.landing import readable_path
+
     now = datetime.now(UTC)
     problems: list[str] = []
     with workspace.open(context.run_id) as ws:
@@ -71,7 +73,13 @@ def feed_file(
                 rendering.table(
                     ("file", "feed", "state", "new", "problem"),
                     (
-                        (file.path.name, file.feed_id, file.state, file.new, file.problem)
+                        (
+                            readable_path(file.path.name),
+                            file.feed_id,
+                            file.state,
+                            file.new,
+                            file.problem,
+                        )
                         for file in landed[: rendering.PREVIEW_ROWS]
                     ),
                 )
@@ -160,6 +168,7 @@ def new_files(
 ) -> dg.SensorResult | dg.SkipReason:
     """Request one run for a bounded batch of new files, never a second while one is under way."""
     from iotbill_pipelines.operations.watching import Memory, waiting
+    from iotbill_pipelines.storage.landing import readable_path
 
     if busy := _receiving(context.instance):
         return dg.SkipReason(busy)
@@ -167,7 +176,7 @@ def new_files(
     with workspace.open() as ws:
         memory = _REMEMBERED.setdefault(f"{ws.database_url} {ws.landing}", Memory())
         found = waiting(ws, now, position=context.cursor or None, memory=memory)
-        names = [str(path.relative_to(ws.landing)) for path in found.files]
+        names = [readable_path(str(path.relative_to(ws.landing))) for path in found.files]
     requests = _requests(names, found.days, now.date())
     held_back = [
         reason for request in requests if (reason := _held_back(context.instance, request, now))

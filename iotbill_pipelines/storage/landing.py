@@ -49,12 +49,20 @@ class Archived:
 def safe_name(name: str) -> str:
     """Return the base name of a file as delivered, without directories or control characters.
 
-    ``../../etc/x`` and ``C:\\in\\x`` are ``x``. A name is for people and for the feeds' patterns;
+    ``../../etc/x`` and ``C:\\in\\x`` are ``x``; bytes that are no text are ``_``; of a name of more
+    than 200 characters the middle is left out. A name is for people and for the feeds' patterns;
     it is never used as a path.
     """
     base = re.split(r"[/\\]", name)[-1]
-    base = re.sub(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]", "_", base).strip()
-    return base[:200] if base not in ("", ".", "..") else "unnamed"
+    base = re.sub(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "_", base).strip()
+    if len(base) > 200:  # feeds know a file by its end, too
+        base = f"{base[:149]}…{base[-50:]}"
+    return base if base not in ("", ".", "..") else "unnamed"
+
+
+def readable_path(path: str) -> str:
+    """Return a path as text that can be printed and stored; bytes that are no text as ``\\xff``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def find_files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -23,6 +23,14 @@ class Whole(BaseModel):
     parts: list[Part]
 
 
+TENFOLD_LISTS = "title: &a0 [x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
+)
+TENFOLD_MERGES = "title: &a0 {x: 1}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 12)
+)
+
+
 def document(text: str):
     return parse_yaml(text, Path("configs/x.yaml"))
 
@@ -53,6 +61,12 @@ def test_lines_of_keys_and_elements():
         ("title: [x\n", 2, (), "not valid YAML"),
         ("- 1\n", 1, (), "expected a mapping"),
         ("", 1, (), "expected a mapping"),
+        ("a: &a [*a]\n", 1, (), "an anchor that holds itself"),
+        ("a: " + "[" * 200 + "]" * 200, 1, (), "nested more than 100 deep"),
+        ("a: " + "[" * 100_000, 1, (), "nested more than 100 deep"),
+        ("- " * 100_000, 1, (), "nested more than 100 deep"),
+        (TENFOLD_LISTS, 7, (), "stands for more than 1,000,000 values"),
+        (TENFOLD_MERGES, 7, (), "stands for more than 1,000,000 values"),
     ],
 )
 def test_errors_name_file_line_and_key(text, line, key, said):

@@ -40,6 +40,7 @@ def test_the_feeds_that_ship_are_valid_and_apart():
 @pytest.mark.parametrize(
     ("change", "line", "key", "said"),
     [
+        (("id: demo", 'id: "demo\'; drop table feed_file; --"'), 2, "id", "should match pattern"),
         (("target: usage_record", "target: usage"), 4, "target", "use one of usage_record"),
         (("type: delimited", "type: csv"), 6, "format", "'csv' is not allowed"),
         (("zone: UTC", "zone: CEST"), 7, "zone", "not an IANA time zone"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import time
 from datetime import UTC, date, datetime
@@ -167,12 +168,21 @@ def test_names_are_never_paths(ws, inbox):
     assert landing.safe_name("C:\\in\\demo_1.csv") == "demo_1.csv"
     assert landing.safe_name("demo\u202efdp.csv\n") == "demo_fdp.csv_"
     assert landing.safe_name("..") == "unnamed"
+    assert landing.safe_name("demo_" + "x" * 245 + ".csv").endswith("x.csv")
+    assert len(landing.safe_name("demo_" + "x" * 245 + ".csv")) == 200
     evil = inbox("demo_'; drop table feed_file; --.csv", HEADER + row(1))
     [landed] = land(ws, [evil])
     assert ingest(ws).rows["accepted"] == 1
     archived = [p for p in ws.archive.rglob("*") if p.is_file()]
     assert [p.suffix for p in archived] == [".zst"]
     assert landed.file_key is not None
+
+
+def test_a_name_that_is_no_text_stops_nothing(ws, inbox):
+    odd = inbox(os.fsdecode(b"demo_\xff\xfe.csv"), HEADER + row(1))
+    landed = land(ws, [odd, inbox("demo_2.csv", HEADER + row(2))])
+    assert [file.state for file in landed] == ["landed", "landed"]
+    assert ingest(ws).rows["accepted"] == 2
 
 
 def test_the_archive_holds_the_original_bytes(ws, inbox):

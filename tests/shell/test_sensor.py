@@ -108,6 +108,16 @@ def test_a_lost_or_spoilt_cursor_changes_nothing(
     assert _names(_tick(ws, instance, monkeypatch, cursor)) == ["accounts_2.csv"]
 
 
+def test_a_name_that_is_no_text_is_asked_for_and_found(
+    ws: Workspace, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _put(ws, os.fsdecode(b"accounts_\xff.csv"))
+    _put(ws, "accounts_2.csv", RECORD.replace("One", "Two"))
+    names = _names(_tick(ws, instance, monkeypatch))
+    assert names == ["accounts_2.csv", "accounts_\\xff.csv"]
+    assert len(watching.settled_files(ws, _later(), names)) == 2
+
+
 def test_the_same_bytes_under_another_name_are_not_asked_for(
     ws: Workspace, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -796,7 +796,7 @@ class E164(Function):
     """
 
     name = "e164"
-    country_code: Text | None = Field(None, pattern=r"[1-9][0-9]{0,2}")
+    country_code: Text | None = Field(None, pattern=r"^[1-9][0-9]{0,2}$")
     short_codes: Literal["keep", "reject"] = "keep"
 
     def apply(self, plan: Plan, value: Value, context: Context) -> Value:

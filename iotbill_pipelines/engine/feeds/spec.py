@@ -214,7 +214,7 @@ class RowLayout(Spec):
     optional: int = Field(0, ge=0, description="columns at the end that a line may leave out")
     more: bool = Field(False, description="further cells are allowed and not read")
     repeat: Repeat | None = None
-    name: str | None = Field(None, pattern=r"[a-z][a-z0-9_]*")
+    name: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]*$")
     repeated: bool = False
 
     @model_validator(mode="after")
@@ -230,7 +230,7 @@ class RowLayout(Spec):
 
 class _LineFormat(_TextFormat):
     line_end: str | None = Field(
-        None, pattern=r"[\x01-\x7f]",
+        None, pattern=r"^[\x01-\x7f]$",
         description="character that ends a record instead of a line feed, such as ~ or a carriage "
         "return; line feeds are then nothing",
     )  # fmt: skip
@@ -333,7 +333,7 @@ class Layout(Spec):
     when: LayoutMatch | None = None
     fields: dict[str, Slice] = {}
     length: int | None = Field(None, ge=1, description="exact line length, in characters")
-    name: str | None = Field(None, pattern=r"[a-z][a-z0-9_]*")
+    name: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]*$")
     repeated: bool = False
 
     @property
@@ -481,7 +481,7 @@ class Condition(Spec):
 class FilterRule(Spec):
     """Records for which ``when`` holds are ignored as ``filter:<reason>``."""
 
-    reason: str = Field(pattern=r"[a-z][a-z0-9_]*")
+    reason: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     when: Condition
 
 
@@ -610,7 +610,7 @@ class LookupTable(Spec):
     dates. Keys of functions that ignore case are written in small letters by ``fold``.
     """
 
-    file: str | None = Field(None, pattern=r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+    file: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     key: str = "key"
     value: tuple[str, ...] = Field(("value",), min_length=1)
     valid_from: str | None = None
@@ -664,7 +664,7 @@ class Dedup(Spec):
 
     key: tuple[str, ...] = Field(min_length=1)
     content: tuple[str, ...] = ()
-    scope: str | None = Field(None, pattern=r"[a-z][a-z0-9_]*")
+    scope: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]*$")
     restating: bool = False
     version: Pattern | None = Field(
         None,
@@ -899,7 +899,7 @@ class Expect(Spec):
 class FeedSpec(Spec):
     """A feed: one YAML file. See the module's docstring."""
 
-    id: str = Field(pattern=r"[a-z][a-z0-9_]*")
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     carrier: str
     description: str = ""
     target: str

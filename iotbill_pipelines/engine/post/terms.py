@@ -48,7 +48,7 @@ class Entity(Terms):
     keep short; its id if left out.
     """
 
-    id: str = Field(pattern=r"[A-Z0-9]{2,12}")
+    id: str = Field(pattern=r"^[A-Z0-9]{2,12}$")
     name: str
     currency: str
     subsidiary: str | None = None
@@ -113,7 +113,7 @@ class JournalType(Terms):
     for the type in document numbers.
     """
 
-    type: str = Field(pattern=r"[A-Z_]{2,12}")
+    type: str = Field(pattern=r"^[A-Z_]{2,12}$")
     level: Literal["retail", "wholesale", "vendor"]
     source: Source
     debit: Role
@@ -260,7 +260,7 @@ class ExportTarget(Terms):
     form: a header of the document, then its lines in ``columns``.
     """
 
-    id: str = Field(pattern=r"[a-z][a-z0-9_]*")
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     format: Literal["csv", "xlsx"]
     file: str = "{document}.{format}"
     columns: list[ExportColumn] = Field(min_length=1)

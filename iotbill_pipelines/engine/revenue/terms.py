@@ -26,7 +26,7 @@ class DeferralRule(Terms):
     false. Level ``vendor`` prepays cost (RV-06).
     """
 
-    id: str = Field(pattern=r"[a-z][a-z0-9_]*")
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     level: Literal["retail", "vendor"] = "retail"
     when: dict[LineAttribute, str] = Field(min_length=1)
     over: Literal["months", "days", "usage_period"]
@@ -62,7 +62,7 @@ class BundleRule(Terms):
     good: later SSPs are another row for later sales (RULEBOOK §9).
     """
 
-    id: str = Field(pattern=r"[a-z][a-z0-9_]*")
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     bundle: Bundle
     sold_from: date = date(1970, 1, 1)
     sold_to: date | None = None
