@@ -131,7 +131,13 @@ def _reconcile(
     ws: Workspace, period: Month, snapshot: Snapshot
 ) -> tuple[list[Path], list[Finding]]:
     vendors = read_vendors(ws.configs / "vendors")
-    with ws.compute() as compute:
+    rows = (
+        ws.lake.rows(DESIRED_CHARGE, billing_period=str(period))
+        + ws.lake.rows(USAGE_AGGREGATE, usage_period=str(period))
+        + ws.lake.rows(VENDOR_INVOICE_LINE)
+        + sum(snapshot.rows.values())
+    )
+    with ws.compute(rows) as compute:
         load_snapshot(compute, snapshot)
         ws.lake.scan(compute, DESIRED_CHARGE, billing_period=str(period))
         ws.lake.scan(compute, USAGE_AGGREGATE, usage_period=str(period))

@@ -163,7 +163,7 @@ class Retried:
 
 def list_suspense(ws: Workspace, wanted: Wanted, most_records: int = 0) -> SuspenseList:
     """Return what is suspended, grouped and totalled, and the first records by address."""
-    with ws.compute() as compute:
+    with ws.compute(_rows(ws, wanted)) as compute:
         _select(ws, compute, wanted)
         groups = _groups(ws, compute)
         total = compute.fetch("select count(*) as records from chosen_suspense")
@@ -178,7 +178,7 @@ def list_suspense(ws: Workspace, wanted: Wanted, most_records: int = 0) -> Suspe
 def show(ws: Workspace, address: str) -> SuspendedView:
     """Return one suspended record by its address. Raises SuspenseError if none is there."""
     key, number = parse_address(address)
-    with ws.compute() as compute:
+    with ws.compute(_rows(ws, Wanted())) as compute:
         _select(ws, compute, Wanted(), f"s.file_key = {key} and s.line_no = {number}")
         rows = compute.fetch("select * from chosen_suspense").to_pylist()
         if not rows:
@@ -239,6 +239,17 @@ def parse_address(address: str) -> tuple[int, int]:
             "shows it, such as 861405927354028461:17"
         )
     return int(file), int(line)
+
+
+def _rows(ws: Workspace, wanted: Wanted) -> int:
+    """About how many rows :func:`_select` reads."""
+    months = [wanted.month] if wanted.month else suspended_months(ws)
+    snapshot = _snapshot(ws, months)
+    return sum(snapshot.rows.values() if snapshot else ()) + sum(
+        ws.lake.rows(table, usage_month=str(month))
+        for table in (SUSPENDED_RECORD, RATED_USAGE)
+        for month in months
+    )
 
 
 def _select(ws: Workspace, compute: DuckDbCompute, wanted: Wanted, where: str = "true") -> None:
@@ -539,7 +550,7 @@ def waive(ws: Workspace, wanted: Wanted, addresses: Sequence[str], *, by: str, r
     Raises SuspenseError for an empty name or reason, or where nothing that is meant is suspended.
     """
     where = _signed_for(wanted, addresses, by, reason)
-    with ws.compute() as compute:
+    with ws.compute(_rows(ws, wanted)) as compute:
         _select(ws, compute, wanted, where)
         rows = compute.fetch(
             "select file_key, line_no, usage_month, feed_id, reason_code, quantity"
@@ -589,7 +600,7 @@ def unwaive(
     an empty name or reason, or where no record that is meant has a waiver that holds.
     """
     where = _signed_for(wanted, addresses, by, reason)
-    with ws.compute() as compute:
+    with ws.compute(_rows(ws, wanted)) as compute:
         _select(ws, compute, wanted, where)
         rows = compute.fetch(
             "select waiver_id, file_key, line_no, reason_code from chosen_suspense"
