@@ -167,6 +167,18 @@ class Cycle:
             yield from Cycle("month", day).windows(start, end)
 
 
+def carrier_months(
+    bill_day: int | None, first: date, end: date
+) -> Iterator[tuple[Month, date, date]]:
+    """Yield a carrier's months that share a day with ``[first, end)``: name, first day, end.
+
+    A month that begins on another day than the 1st is called after the one that holds its last day
+    (RULEBOOK §0.4: 19 March to 18 April is 2026-04).
+    """
+    for start, until in Cycle("month", bill_day or 1).windows(first, end):
+        yield Month.of(until - timedelta(days=1)), start, until
+
+
 MONTH_PARTS = 377_580
 """Parts of a month of which a day of 28, 29, 30 or 31 is a whole number."""
 

@@ -120,14 +120,46 @@ def settle_period(
     because their period is closed; ``service_activation`` has those of this period.
     """
     open_period(compute, period, carried, closed_activations=closed_activations)
+    _settle(compute)
+    if not earlier:
+        compute.load("earlier_charge", DESIRED_CHARGE.arrow_schema.empty_table())
+    contract.settle(compute, period)
+
+
+def settle_open(
+    compute: Compute,
+    period: Month,
+    carried: Mapping[str, pa.Table] | None = None,
+    *,
+    closed_activations: pa.Table | None = None,
+) -> None:
+    """Define ``open_charge``: what windows that go on beyond a period come to by its end.
+
+    They are settled as if they ended with the period: use against all that the window includes,
+    fees by their days in proportion to the whole window (a fee that does not go by days, whole).
+    Charges in advance are left out: they are charged already. Reads what :func:`settle_period`
+    reads; ``carried`` is what the period itself left. Nothing of it is ever billed.
+    """
+    open_period(compute, period, carried, closed_activations=closed_activations, cut=True)
+    _settle(compute)
+    compute.define("open_charge", _OPEN_CHARGE, keep=True)
+
+
+_OPEN_CHARGE = """
+select d.*
+from desired_charge as d
+join charge as c on c.charge_id = d.charge_id
+where d.kind in ('usage', 'overage', 'combined')
+  or (d.kind = 'recurring' and c.billing = 'arrears')
+""".strip()
+
+
+def _settle(compute: Compute) -> None:
     rate.sum_period(compute)
     rate.settle_allowances(compute)
     settle.settle(compute)
     charge.charge(compute)
     combine.combine(compute)
-    if not earlier:
-        compute.load("earlier_charge", DESIRED_CHARGE.arrow_schema.empty_table())
-    contract.settle(compute, period)
 
 
 def open_period(
@@ -136,10 +168,12 @@ def open_period(
     carried: Mapping[str, pa.Table] | None = None,
     *,
     closed_activations: pa.Table | None = None,
+    cut: bool = False,
 ) -> None:
     """Define who has what in a usage period, before anything is summed: the relations that
     :func:`settle_period` begins with. Days of services on offers and in states, first use, windows,
-    prices by day, which pools are open to whom, free units that earlier windows left."""
+    prices by day, which pools are open to whom, free units that earlier windows left. With ``cut``
+    the windows are those of :func:`settle_open`."""
     coming = period + 1
     rows = [_period_row(period, advance_only=False), _period_row(coming, advance_only=True)]
     compute.load("charge_period", pa.Table.from_pylist(rows, schema=_CHARGE_PERIOD))
@@ -153,7 +187,7 @@ def open_period(
     guide.activate_first_use(compute)
     compute.define("currency_unit", statement("pricing", "currency_unit"), keep=True)
     settle.place_plans(compute)
-    cycles.load_windows(compute, period)
+    cycles.load_windows(compute, period, cut=cut)
     guide.change_plans(compute, period)
     rate.define_price_intervals(compute)
     contract.define_prices(compute, *_priced_days(compute, period))

@@ -906,7 +906,7 @@ DESIRED_CHARGE = _table(
     "What the ledger should hold for a unit and usage period; rounded once.",
     """
     usage_period   VARCHAR usage period
-    billing_period VARCHAR period of the invoice that carries it when billed on time
+    billing_period VARCHAR invoice that carries it when billed on time: of a carrier, by its months
     level          VARCHAR level
     entity_id      VARCHAR our legal entity
     account_id     VARCHAR payer
@@ -920,6 +920,8 @@ DESIRED_CHARGE = _table(
     currency       VARCHAR ISO 4217
     amount_minor   BIGINT  minor units
     price_ids      VARCHAR space-separated price versions
+    window_start   DATE?   first local day of the windows that it is for
+    window_end     DATE?   first local day after them
     """,
     key="usage_period level account_id service_id charge_id",
     partition_by="usage_period billing_period",

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.money import of_minor
+from iotbill_pipelines.operations.cut_off import cut_off
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.recognition import book_derived
 from iotbill_pipelines.operations.stages import Finding, StageResult, finding
@@ -38,9 +39,10 @@ def build_journals(ws: Workspace, period: Month) -> StageResult:
     """
     knowledge(ws, period)
     terms = read_ledger(ws.configs / "ledger")
+    open_at_end = cut_off(ws, period, terms)
     with Session(ws.engine) as session, session.begin():
         ledger.ensure_entities(session, terms.entities)
-        booked = book_derived(ws, session, period, terms)
+        booked = book_derived(ws, session, period, terms, open_at_end)
         result = ledger.post_journals(session, period, terms, run_id=ws.run_id, built_at=ws.clock())
         ties = ledger.tie_out(session, period)
         balances = [

@@ -29,6 +29,7 @@ from iotbill_pipelines.engine.post.fx import conversion
 from iotbill_pipelines.engine.post.terms import LedgerTerms
 from iotbill_pipelines.engine.revenue import RevenueTerms, recognise
 from iotbill_pipelines.engine.terms import CoreState
+from iotbill_pipelines.operations.cut_off import PURPOSE
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import derived, payments
 from iotbill_pipelines.storage.derived import Desired
@@ -37,20 +38,27 @@ _REVENUE = ("deferral", "release", "allocation")
 
 
 def book_derived(
-    ws: Workspace, session: Session, period: Month, terms: LedgerTerms
+    ws: Workspace,
+    session: Session,
+    period: Month,
+    terms: LedgerTerms,
+    open_at_end: Sequence[Desired] | None = None,
 ) -> dict[tuple[str, str], int]:
     """Book what follows from the charges up to ``period`` and is not booked yet.
 
-    Returns minor units by (purpose, currency); nothing on a second run.
+    ``open_at_end`` is what :func:`operations.cut_off.cut_off` found; None where nothing of the kind
+    is accrued. Returns minor units by (purpose, currency); nothing on a second run.
     """
     desired = [
         *_revenue(ws, session, period, read_revenue(ws.configs)),
         *_commissions(ws, session, period, read_commissions(ws.configs), terms),
+        *(open_at_end or ()),
     ]
+    purposes = (*_REVENUE, "commission", "true_up")
     return derived.book_derived(
         session,
         period,
-        (*_REVENUE, "commission", "true_up"),
+        purposes if open_at_end is None else (*purposes, PURPOSE),
         desired,
         run_id=ws.run_id,
         booked_at=ws.clock(),

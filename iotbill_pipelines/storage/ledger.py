@@ -634,6 +634,7 @@ where b.accounting_period = :period and b.level = :level
     "allocation": _DERIVED.format(purpose="allocation"),
     "commission": _DERIVED.format(purpose="commission"),
     "true_up": _DERIVED.format(purpose="true_up"),
+    "cut_off": _DERIVED.format(purpose="cut_off"),
 }
 
 _UNITS: Mapping[str, str] = {"journal": "''", "account": "b.account_id", "invoice": "i.invoice_no"}
@@ -650,6 +651,7 @@ _LINKS: Mapping[Source, tuple[str, str]] = {
     "allocation": ("journal_derived", "entry_id"),
     "commission": ("journal_derived", "entry_id"),
     "true_up": ("journal_derived", "entry_id"),
+    "cut_off": ("journal_derived", "entry_id"),
 }
 """Where a journal says what it carries, and that one's id; charges have their own table."""
 
@@ -1364,7 +1366,7 @@ def tie_out_findings(figures: Iterable[TieOut]) -> list[LedgerFinding]:
                 row.unposted,
                 0,
                 "configs/ledger/ledger.yaml needs a journal type for each of the sources deferral, "
-                "release, allocation, commission and true_up that is used, of their level",
+                "release, allocation, commission, true_up and cut_off that is used, of their level",
             ),
         ):
             if found != expected:

@@ -844,7 +844,7 @@ class DerivedEntry(Base):
         ),
         UniqueConstraint("purpose", "item", "entry_no", name="uq_derived_entry_entry"),
         *_months("accounting_period"),
-        _one_of("purpose", "deferral", "release", "allocation", "commission", "true_up"),
+        _one_of("purpose", "deferral", "release", "allocation", "commission", "true_up", "cut_off"),
         _one_of("level", "retail", "wholesale", "vendor"),
         CheckConstraint("amount_minor <> 0", name="books_something"),
         CheckConstraint("entry_no > 0", name="entry_no_starts_at_one"),

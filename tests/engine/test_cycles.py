@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
@@ -17,7 +18,7 @@ from iotbill_pipelines.config.documents import Document
 from iotbill_pipelines.config.scenarios import Scenario
 from iotbill_pipelines.engine import flow
 from iotbill_pipelines.engine.calendars import Cycle, Month, ProrationBasis, clamp_day, prorate
-from iotbill_pipelines.engine.cycles import first_day
+from iotbill_pipelines.engine.cycles import first_day, open_since
 from iotbill_pipelines.engine.terms import CycleTerms
 from iotbill_pipelines.operations.scenarios import run_tables
 
@@ -248,3 +249,70 @@ def test_a_date_of_first_use_stays_once_its_period_is_closed() -> None:
     kept, again = settle([*known, *late], activation)
     assert kept == {"mb": 110, "fee": 1200}
     assert again == activation
+
+
+def test_windows_that_go_on_come_to_their_share_by_the_end_of_the_month() -> None:
+    """From 19 March: 13 of 31 days of the fee, use beyond the pool of two; nothing of what ended
+    on 18 March, nothing that is paid in advance, nothing of a payer by the calendar."""
+    carrier = {
+        "id": "carrier",
+        "name": "Carrier",
+        "level": "vendor",
+        "currency": "EUR",
+        "share_plan": "pool",
+        "contribution": 10,
+        "charges": [
+            {"id": "fee", "product": "subscription", "kind": "recurring",
+             "prices": [{"rate": "3.10"}]},
+            {"id": "ahead", "product": "subscription", "kind": "recurring", "billing": "advance",
+             "prices": [{"rate": "9.00"}]},
+            {"id": "used", "product": "data", "kind": "usage", "per": "MB", "pooled": True,
+             "prices": [{"rate": 0}]},
+        ],
+    }  # fmt: skip
+    retail = {
+        "id": "retail",
+        "name": "Retail",
+        "currency": "EUR",
+        "charges": [
+            {"id": "mb", "product": "data", "kind": "usage", "per": "MB", "prices": [{"rate": 1}]}
+        ],
+    }
+    overage = {"id": "over", "product": "overage", "kind": "overage", "per": "MB",
+               "prices": [{"rate": "0.50"}]}  # fmt: skip
+    plan = {"id": "pool", "usage_class": "data", "currency": "EUR", "overage": overage}
+    tables = scenario(
+        period="2026-03",
+        accounts={"C1": {}, "V": {"kind": "vendor", "bill_day": 19}},
+        catalog={"offers": [carrier, retail], "share_plans": [plan]},
+        services={name: {"offers": ["carrier", "retail"]} for name in ("S1", "S2")},
+        usage=[
+            {"service": "S1", "at": "2026-03-18", "quantity": "500 MB"},
+            {"service": "S1", "at": "2026-03-19", "quantity": "15 MB"},
+            {"service": "S2", "at": "2026-03-31", "quantity": "9 MB"},
+            {"service": "S2", "at": "2026-04-01", "quantity": "700 MB"},
+        ],
+    ).tables()
+    with DuckDbCompute(expected_rows=0) as compute:
+        for name, table in (tables.catalog | tables.reference).items():
+            compute.load(name, table)
+        rated = []
+        for month in ("2026-03", "2026-04"):
+            compute.load(
+                "usage_record", tables.usage.filter(pc.equal(tables.usage["usage_month"], month))
+            )
+            flow.rate_month(compute)
+            rated.append(compute.fetch("rated_usage"))
+        compute.load("rated_usage", pa.concat_tables(rated))
+        flow.settle_open(compute, Month(2026, 3))
+        rows = compute.fetch("open_charge").to_pylist()
+    assert {row["level"] for row in rows} == {"vendor"}
+    assert {(row["window_start"], row["window_end"]) for row in rows} == {
+        (date(2026, 3, 19), date(2026, 4, 1))
+    }
+    sums: dict[str, int] = {}
+    for row in rows:
+        sums[row["charge_id"]] = sums.get(row["charge_id"], 0) + row["amount_minor"]
+    assert sums == {"fee": 2 * 130, "used": 0, "over": 2_00}
+    assert open_since({"month"}, {19, None}, Month(2026, 3)) == date(2026, 3, 19)
+    assert open_since({"month"}, {1, None}, Month(2026, 3)) is None

@@ -35,6 +35,7 @@ from iotbill_pipelines.engine.revenue import (
 from iotbill_pipelines.operations import recognition
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger, taxes
+from iotbill_pipelines.storage.derived import Desired
 from iotbill_pipelines.storage.ledger import LedgerError
 from iotbill_pipelines.storage.payments import PaymentsRead, collected
 from tests.conftest import ROOT
@@ -428,3 +429,39 @@ def _reconciled(books: Books, *, expected: int, invoiced: int, disputed: int) ->
 def test_nothing_is_derived_without_terms() -> None:
     assert read_revenue(ROOT / "configs").is_empty
     assert read_commissions(ROOT / "configs").plans == ()
+
+
+def test_what_goes_on_beyond_a_month_is_accrued_and_taken_back(
+    books: Books, tmp_path: Path
+) -> None:
+    ws, _ = closing(books, tmp_path)
+    terms = read_ledger(ROOT / "configs" / "ledger")
+
+    def close(period: Month, *found: Desired) -> Booked:
+        books.book(period=period)
+        with Session(books.engine) as session, session.begin():
+            booked = recognition.book_derived(ws, session, period, terms, found)
+        books.post(period, terms)
+        assert books.findings(period) == []
+        return booked
+
+    def open_window(since: str, amount: str) -> Desired:
+        return Desired(
+            purpose="cut_off", item=f"V:buy:usage:{since}", level="vendor", entity_id="NL01",
+            account_id="V", service_id="", product_id="buy", kind="usage", gl_class="cost_usage",
+            tax_code="", currency="EUR", amount=D(amount), version="", explanation="of windows",
+        )  # fmt: skip
+
+    assert close(OCTOBER, open_window("2026-10-19", "13.00"))["cut_off", "EUR"] == 13_00
+    assert close(OCTOBER, open_window("2026-10-19", "13.00")) == {}
+    assert close(NOVEMBER, open_window("2026-11-19", "12.00"))["cut_off", "EUR"] == -1_00
+    assert books.rows(
+        "select accounting_period, account, sum(debit_minor - credit_minor)::int"
+        " from journal_line join journal using (journal_id) where journal_type = 'COST_CUTOFF'"
+        " group by 1, 2 order by 1, 2"
+    ) == [
+        ("2026-10", "2100", -13_00),
+        ("2026-10", "5000", 13_00),
+        ("2026-11", "2100", 1_00),
+        ("2026-11", "5000", -1_00),
+    ]

@@ -139,6 +139,7 @@ class Market:
         period: str = str(PERIOD),
         price_ids: str | None = None,
         service: str | None = None,
+        window: tuple[str, str] | None = None,
     ) -> None:
         self.add(
             "desired_charge",
@@ -157,6 +158,8 @@ class Market:
             currency="EUR",
             amount_minor=amount_minor,
             price_ids=price_ids or f"{code.lower()}#1",
+            window_start=date.fromisoformat(window[0]) if window else None,
+            window_end=date.fromisoformat(window[1]) if window else None,
         )
 
     def bill(
@@ -225,7 +228,7 @@ class Market:
         names: dict[str, Table] = {
             **{
                 name: REFERENCE[name]
-                for name in ("service_identifier", "service_state", "service_offer")
+                for name in ("account", "service_identifier", "service_state", "service_offer")
             },
             **{
                 name: CATALOG[name]

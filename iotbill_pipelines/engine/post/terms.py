@@ -90,9 +90,10 @@ Source = Literal[
     "allocation",
     "commission",
     "true_up",
+    "cut_off",
 ]
 
-DERIVED_SOURCES = ("deferral", "release", "allocation", "commission", "true_up")
+DERIVED_SOURCES = ("deferral", "release", "allocation", "commission", "true_up", "cut_off")
 """What follows from charges and is booked beside them; one journal type at most of each."""
 
 
@@ -105,7 +106,8 @@ class JournalType(Terms):
     two are accruals: ``reverses`` posts them back on the first day of the next period (GL-03,
     CL-06). The others are derived entries: revenue and prepaid cost in ``deferral`` and
     ``release``, what bundles earned beyond their bills (``allocation``), partners' ``commission``,
-    and what vendors' invoices change of accrued cost (``true_up``).
+    what vendors' invoices change of accrued cost (``true_up``), and what billing months that go on
+    beyond the period come to by its end (``cut_off``), taken back in the next period.
 
     The debit lines are one per account and value of ``debit_by``, the credit lines likewise.
     ``unit`` is the smallest part that balances by itself, where a journal of many lines may be

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from importlib.resources import files
 
 import pyarrow as pa
 
-from iotbill_pipelines.engine.calendars import Month, months_between
+from iotbill_pipelines.engine.calendars import Month, carrier_months
 from iotbill_pipelines.engine.compute import Compute, conform
 from iotbill_pipelines.engine.money import RATE_SCALE, minor_digits
 from iotbill_pipelines.engine.reconcile.vendor_terms import VendorTerms, term_tables
@@ -41,6 +41,7 @@ RESULTS = (RECONCILIATION_LINE, RECONCILIATION_CAUSE, RECONCILIATION_TOTAL, DISP
 """Tables that :func:`reconcile` defines."""
 
 _YEAR = 12
+_EPOCH = date(1970, 1, 1)
 
 
 def reconcile(compute: Compute, period: Month, terms: Sequence[VendorTerms]) -> None:
@@ -48,7 +49,8 @@ def reconcile(compute: Compute, period: Month, terms: Sequence[VendorTerms]) -> 
 
     Reads relations ``vendor_invoice_line`` (this period's, and those of the year before in
     which to look for copies), ``desired_charge`` (level vendor, those whose ``billing_period`` is
-    ``period``), ``usage_aggregate`` (of the same usage periods), ``service_identifier``,
+    ``period``), ``usage_aggregate`` (of the same usage periods), ``account`` (the day on which each
+    vendor's months begin), ``service_identifier``,
     ``service_state``, ``service_offer``, ``state``, ``offer``, ``charge``, ``price``,
     ``price_tier``, ``share_participant`` and ``share_bucket``. Defines :data:`RESULTS`. A vendor
     without terms is compared with tolerance zero.
@@ -58,7 +60,7 @@ def reconcile(compute: Compute, period: Month, terms: Sequence[VendorTerms]) -> 
     """
     for name, table in term_tables(terms).items():
         compute.load(name, table)
-    for name, table in _period_tables(period).items():
+    for name, table in _period_tables(period, _bill_days(compute, terms)).items():
         compute.load(name, table)
     compute.load("reconcile_currency", _currencies(compute, terms))
     for file in sorted(files(__package__).joinpath("sql").iterdir(), key=lambda f: f.name):
@@ -89,9 +91,31 @@ def reconcile(compute: Compute, period: Month, terms: Sequence[VendorTerms]) -> 
     )
 
 
-def _period_tables(period: Month) -> dict[str, pa.Table]:
-    months = list(months_between(period - _YEAR, period + _YEAR))
-    days = (months[-1].end - months[0].start).days
+def _bill_days(compute: Compute, terms: Sequence[VendorTerms]) -> dict[str, int]:
+    """The day on which each vendor's months begin (RULEBOOK §0.4)."""
+    vendors = compute.fetch(
+        "select vendor_id from vendor_invoice_line"
+        " union select account_id from desired_charge where level = 'vendor'"
+    )["vendor_id"].to_pylist()
+    accounts = compute.fetch("select account_id, bill_day from account where bill_day > 1")
+    days: dict[str, int] = {row["account_id"]: row["bill_day"] for row in accounts.to_pylist()}
+    names = {*vendors, *(vendor.vendor_id for vendor in terms)}
+    return {name: days.get(name, 1) for name in sorted(names)}
+
+
+def _period_tables(period: Month, bill_days: Mapping[str, int]) -> dict[str, pa.Table]:
+    first, end = (period - _YEAR).start, (period + _YEAR).end + timedelta(days=1)
+    calendars = {day: list(carrier_months(day, first, end)) for day in {*bill_days.values()}}
+    months = [
+        (vendor, str(month), start, until, day > 1)
+        for vendor, day in bill_days.items()
+        for month, start, until in calendars[day]
+    ]
+    days = [
+        (vendor, month, start + timedelta(days=number))
+        for vendor, month, start, until, _ in months
+        for number in range((until - start).days)
+    ]
     return {
         "reconcile_scope": pa.table(
             {
@@ -103,22 +127,20 @@ def _period_tables(period: Month) -> dict[str, pa.Table]:
         ),
         "reconcile_month": pa.table(
             {
-                "month": [str(month) for month in months],
-                "month_start": [month.start for month in months],
-                "month_end": [month.end for month in months],
-                "days": [month.days for month in months],
+                "vendor_id": pa.array([row[0] for row in months], pa.string()),
+                "month": pa.array([row[1] for row in months], pa.string()),
+                "month_start": pa.array([row[2] for row in months], pa.date32()),
+                "month_end": pa.array([row[3] for row in months], pa.date32()),
+                "days": pa.array([(row[3] - row[2]).days for row in months], pa.int64()),
+                "is_offset": pa.array([row[4] for row in months], pa.bool_()),
             }
         ),
         "reconcile_day": pa.table(
             {
-                "day": pa.array(
-                    [months[0].start + timedelta(days=day) for day in range(days + 1)],
-                    type=pa.date32(),
-                ),
-                "day_no": pa.array(
-                    [(months[0].start - date(1970, 1, 1)).days + day for day in range(days + 1)],
-                    type=pa.int64(),
-                ),
+                "vendor_id": pa.array([row[0] for row in days], pa.string()),
+                "month": pa.array([row[1] for row in days], pa.string()),
+                "day": pa.array([row[2] for row in days], pa.date32()),
+                "day_no": pa.array([(row[2] - _EPOCH).days for row in days], pa.int64()),
             }
         ),
         "reconcile_cause_order": pa.table(

@@ -103,7 +103,9 @@ _TERMS = VendorTerms(
 )
 
 _RELATIONS: dict[str, Table] = {
-    **{n: REFERENCE[n] for n in ("service_identifier", "service_state", "service_offer")},
+    **{
+        n: REFERENCE[n] for n in ("account", "service_identifier", "service_state", "service_offer")
+    },
     **CATALOG,
     "desired_charge": DESIRED_CHARGE,
     "usage_aggregate": USAGE_AGGREGATE,
@@ -157,6 +159,7 @@ def _catalog() -> dict[str, list[dict[str, Any]]]:
         }
 
     return {
+        "account": [{"account_id": VENDOR, "kind": "vendor"}],
         "state": [{"state": s, "core_state": s} for s in ("prospect", "active", "cancelled")],
         "offer": [
             {
@@ -249,6 +252,8 @@ def _expected(rows: dict[str, list[dict[str, Any]]], sim: int, quantity: int) ->
             "currency": "EUR",
             "amount_minor": _FEE_MINOR if code == "fee" else _data_minor(quantity),
             "price_ids": f"{code}#1",
+            "window_start": PERIOD.start,
+            "window_end": PERIOD.end,
         }
     )
     if code == "data":

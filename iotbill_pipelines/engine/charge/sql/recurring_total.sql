@@ -1,6 +1,7 @@
 -- One recurring amount per service, charge and window, rounded once (ST-15).
 with summed as (
-  select w.usage_period, w.window_start, min(w.billing_period) as billing_period, w.level,
+  select w.usage_period, w.window_start, min(w.window_end) as window_end,
+    min(w.billing_period) as billing_period, w.level,
     w.account_id, w.service_id, w.charge_id, min(o.currency) as currency,
     sum(w.segment_days) as days, min(w.whole_days) as whole_days,
     min(c.rounding_mode) as rounding_mode, sum(wide(w.period_e12) * w.share_days) as exact_e12

@@ -2,6 +2,7 @@
 with summed as (
   select d.usage_period, d.level, d.account_id, d.service_id, d.charge_id,
     min(o.currency) as currency, count(*) as occurrences, sum(wide(d.price_e12)) as exact_e12,
+    min(d.local_date) as first_date, max(d.local_date) as last_date,
     min(c.rounding_mode) as rounding_mode
   from transition_due as d
   join offer as o on o.offer_id = d.offer_id

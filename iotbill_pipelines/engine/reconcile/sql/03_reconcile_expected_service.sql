@@ -26,6 +26,8 @@ select d.account_id as vendor_id, d.service_id, coalesce(c.charge_code, d.produc
   d.usage_period, d.currency,
   case when c.charge_id is null then 'account' when d.kind = 'discount' then c.kind
        else d.kind end as kind,
+  coalesce(d.window_start, m.month_start) as window_start,
+  coalesce(d.window_end, m.month_end) as window_end,
   coalesce(c.unit_size, 1) as unit_size, coalesce(c.allowance_quantity, 0) as allowance_quantity,
   coalesce(c.basis, 'none') as basis, d.amount_minor, d.price_ids,
   case when c.charge_id is null then cast(null as bigint)
@@ -41,6 +43,7 @@ join reconcile_currency as money on money.currency = d.currency
 left join reconcile_own_price as c on c.charge_id =
   case when d.kind = 'discount' then swap(d.charge_id, '^[^/]*/[^/]*/', '') else d.charge_id end
 join invoiced as i on i.vendor_id = d.account_id
+left join reconcile_month as m on m.vendor_id = d.account_id and m.month = d.usage_period
 left join counted as q on q.usage_period = d.usage_period and q.account_id = d.account_id
   and q.service_id = d.service_id and q.charge_id = d.charge_id
 left join vendor_tolerance as v on v.vendor_id = d.account_id

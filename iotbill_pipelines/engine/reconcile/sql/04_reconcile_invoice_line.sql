@@ -7,7 +7,8 @@ with exact as (
     case when l.uid_type = 'iccid' then substr(l.uid_value, 1, 19) else l.uid_value end
       as uid_match,
     l.charge_code, l.plan_id, l.currency, l.quantity, l.unit_price, l.service_start, l.service_end,
-    coalesce(substr(cast(l.service_start as string), 1, 7), l.billing_period) as dated_period,
+    coalesce(t.month, substr(cast(l.service_start as string), 1, 7), l.billing_period)
+      as dated_period,
     wide(cast(cast(l.amount as decimal(25,12)) * cast(1000000000000 as decimal(13,0))
       as decimal(38,0))) as amount_e12,
     wide(cast(cast(l.unit_price as decimal(25,12)) * cast(1000000000000 as decimal(13,0))
@@ -22,6 +23,7 @@ with exact as (
   from vendor_invoice_line as l
   join reconcile_scope as s
     on l.billing_period >= s.history_start and l.billing_period <= s.period
+  left join reconcile_day as t on t.vendor_id = l.vendor_id and t.day = l.service_start
 ), alike as (
   -- the few lines that another one may be a copy of, before they are put in order
   select vendor_id, uid_type, uid_match, charge_code, currency, dated_period, service_start,
@@ -55,8 +57,8 @@ select c.file_key, c.line_no, c.vendor_id, c.invoice_no, c.uid_type, c.uid_value
   case when c.foreign_e12 is not null and c.fx_e12 is not null and own.rate_e12 is not null
        then c.foreign_e12 * (c.fx_e12 - wide(own.rate_e12)) end as fx_e24,
   cast(half_up_div(c.amount_e12, money.unit_e12) as bigint) as amount_minor,
-  coalesce(c.service_start, s.period_start) as window_start,
-  case when c.service_start is null then s.period_end
+  coalesce(c.service_start, m.month_start) as window_start,
+  case when c.service_start is null then m.month_end
        when c.service_end > c.service_start then c.service_end
        else c.service_start + 1 end as window_end,
   case when c.amount_e12 > 0 and n.copy_no > 1 then true
@@ -65,6 +67,7 @@ select c.file_key, c.line_no, c.vendor_id, c.invoice_no, c.uid_type, c.uid_value
 from exact as c
 left join counted as n on n.file_key = c.file_key and n.line_no = c.line_no
 join reconcile_scope as s on c.billing_period = s.period
+join reconcile_month as m on m.vendor_id = c.vendor_id and m.month = s.period
 join reconcile_currency as money on money.currency = c.currency
 left join vendor_fx_rate as own on own.vendor_id = c.vendor_id and own.currency = c.currency
   and own.foreign_currency = c.foreign_currency

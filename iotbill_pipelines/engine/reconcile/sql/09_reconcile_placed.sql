@@ -10,29 +10,39 @@ with named as (
   left join reconcile_owner as o on o.file_key = l.file_key and o.line_no = l.line_no
   left join reconcile_unit as u on u.vendor_id = o.vendor_id and u.service_id = o.service_id
 ), expected_code as (
-  select distinct vendor_id, charge_code, usage_period from reconcile_expected
+  select vendor_id, charge_code, usage_period, min(window_start) as window_start,
+    max(window_end) as window_end
+  from reconcile_expected
+  group by vendor_id, charge_code, usage_period
 ), billed_code as (
   select distinct vendor_id, charge_code from named
 ), allowed as (
   -- an invoice carries usage in arrears and some charges in advance: what our terms expect on it
   -- says which months a code may be for
-  select vendor_id, charge_code, usage_period from expected_code
+  select vendor_id, charge_code, usage_period, window_start, window_end from expected_code
   union all
-  select b.vendor_id, b.charge_code, s.period
+  select b.vendor_id, b.charge_code, s.period, m.month_start, m.month_end
   from billed_code as b
   cross join reconcile_scope as s
+  join reconcile_month as m on m.vendor_id = b.vendor_id and m.month = s.period
   left join expected_code as e
     on e.vendor_id = b.vendor_id and e.charge_code = b.charge_code
   where e.vendor_id is null
 ), period_choice as (
-  -- the line's own period if it is allowed, else the first one that its dates touch
+  -- the line's own period if it is allowed, else the first one that its dates touch; of a carrier
+  -- whose months begin on another day, what we expect of this SIM at these dates comes before both
   select n.file_key, n.line_no, substr(min(
-    case when a.usage_period = n.dated_period then '0' else '1' end || a.usage_period), 2)
+    case when e.vendor_id is not null and m.is_offset then '0' when a.usage_period = n.dated_period then '1'
+         else '2' end || a.usage_period), 2)
     as usage_period
   from named as n
   join allowed as a on a.vendor_id = n.vendor_id and a.charge_code = n.charge_code
-  join reconcile_month as m on m.month = a.usage_period
-    and n.window_start < m.month_end and n.window_end > m.month_start
+    and n.window_start < a.window_end and n.window_end > a.window_start
+  join reconcile_month as m on m.vendor_id = a.vendor_id and m.month = a.usage_period
+  left join reconcile_expected as e on e.vendor_id = n.vendor_id and e.unit_type = n.unit_type
+    and e.unit_value = n.unit_value and e.charge_code = n.charge_code
+    and e.currency = n.currency and e.usage_period = a.usage_period
+    and n.window_start < e.window_end and n.window_end > e.window_start
   group by n.file_key, n.line_no
 ), active as (
   select distinct n.file_key, n.line_no

@@ -1,12 +1,15 @@
 -- Lines whose amounts are to be compared, summed per SIM, charge code and period. A quantity or a
 -- price that one of them does not print is unknown for all.
 with terms as (
-  select p.*, m.days as days_of_period,
+  select p.*, coalesce(days_between(e.window_start, e.window_end), m.days) as days_of_period,
     case when until.day_no > since.day_no then until.day_no - since.day_no end as line_days
   from reconcile_placed as p
-  join reconcile_month as m on m.month = p.usage_period
-  left join reconcile_day as since on since.day = p.service_start
-  left join reconcile_day as until on until.day = p.service_end
+  join reconcile_month as m on m.vendor_id = p.vendor_id and m.month = p.usage_period
+  left join reconcile_expected as e on e.vendor_id = p.vendor_id and e.unit_type = p.unit_type
+    and e.unit_value = p.unit_value and e.charge_code = p.charge_code
+    and e.currency = p.currency and e.usage_period = p.usage_period and e.kind = 'recurring'
+  left join reconcile_day as since on since.vendor_id = p.vendor_id and since.day = p.service_start
+  left join reconcile_day as until on until.vendor_id = p.vendor_id and until.day = p.service_end
   where p.refused is null
 )
 select vendor_id, unit_type, unit_value, charge_code, usage_period, currency,

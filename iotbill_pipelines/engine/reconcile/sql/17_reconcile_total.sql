@@ -13,8 +13,9 @@ with unexplained as (
   union all
   select s.period, f.vendor_id, f.currency, f.amount_minor
   from vendor_account_charge as f
-  join reconcile_scope as s
-    on f.valid_from < s.period_end and (f.valid_to is null or f.valid_to > s.period_start)
+  cross join reconcile_scope as s
+  join reconcile_month as m on m.vendor_id = f.vendor_id and m.month = s.period
+    and f.valid_from < m.month_end and (f.valid_to is null or f.valid_to > m.month_start)
 ), summed as (
   select l.accounting_period, l.vendor_id, l.invoice_no, l.currency,
     cast(sum(l.invoice_lines) as bigint) as invoice_lines,
