@@ -356,10 +356,13 @@ def _due(
     evidence: Evidence, unit: Unit, charge: Row, window: Window, segments: Sequence[_Segment]
 ) -> Month:
     """The usage period of a window: in advance by its first billed day, in arrears by its last
-    day, or the last one on which the service had the offer and was not cancelled."""
+    day, or the last one on which the service had the offer and was not cancelled. A carrier whose
+    months begin on another day than the 1st bills all of a month together."""
     if charge["billing"] == "advance":
         return Month.of(segments[0].start)
     day = window.end - timedelta(days=1)
+    if unit.level == "vendor" and window.cycle.months == 1 and window.bill_day > 1:
+        return Month.of(day)
     while day > window.start and _owing(evidence, unit, charge, day) is None:
         day -= timedelta(days=1)
     return Month.of(day)
