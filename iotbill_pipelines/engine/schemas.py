@@ -561,6 +561,7 @@ CATALOG = {
             cycle           VARCHAR windows that are pools of their own, see calendars.Cycle
             activation      VARCHAR participating_service or selling_service
             join_policy     VARCHAR full or prorate_join
+            billable        VARCHAR how services are counted that fill a pool, see terms.SharePlan
             attribution     VARCHAR policy, see terms.SharePlan
             """,
             key="share_plan_id",
@@ -650,6 +651,8 @@ CATALOG = {
             maximum_minor        BIGINT? greatest amount per service, charge and period
             billing              VARCHAR advance or arrears
             basis                VARCHAR proration basis
+            billable             VARCHAR how services are counted that owe it: see terms.Charge
+            billable_days        BIGINT  days from activation after which it is owed again; 0 = none
             cycle                VARCHAR windows of usage, periods of fees: see calendars.Cycle
             transition_from      VARCHAR? state left, for kind transition
             transition_to        VARCHAR? state entered, for kind transition

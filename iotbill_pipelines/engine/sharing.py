@@ -92,6 +92,7 @@ class Sharing:
                     "cycle": str(_cycle(plan)),
                     "activation": plan.activation,
                     "join_policy": plan.join_policy,
+                    "billable": plan.billable,
                     "attribution": plan.attribution,
                 }
                 for plan in self._catalog.share_plans

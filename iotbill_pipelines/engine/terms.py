@@ -347,6 +347,12 @@ class Measure(Terms):
         return self
 
 
+ChargeCount = Literal["days", "first_day", "last_day", "used", "peak", "from_activation"]
+"""How a recurring charge counts the services that owe it."""
+PoolCount = Literal["any_day", "first_day", "last_day", "used", "peak"]
+"""How a share plan counts the services that fill its pools."""
+
+
 class Charge(Terms):
     """A priced item of an offer.
 
@@ -365,6 +371,13 @@ class Charge(Terms):
     ``allowance_rollover`` lets free units that are left be used for so many windows more; ``once``
     grants some only once. First the window's own are used, then those carried over, then the ones
     granted once, then those of share plans (SP-22).
+
+    ``billable`` says which services owe a recurring price in a window, where that does not go by
+    days: those that could owe it on its ``first_day`` or ``last_day``, those that ``used``
+    anything, as many as could owe it on one and the same day (``peak``: the account owes the
+    greatest sum of a day, its services share it by days), or each as often as ``billable_days``
+    from its activation begin anew in the window (``from_activation``). Each then owes the whole
+    price (RULEBOOK §12).
 
     ``cycle`` says how often a recurring price is due, and over which windows usage is counted:
     allowances, tiers, least and greatest amounts start anew in each, and each is settled with the
@@ -403,6 +416,8 @@ class Charge(Terms):
     measures: list[Measure] = Field([], exclude_if=_absent)
     billing: Literal["advance", "arrears"] = "arrears"
     basis: ProrationBasis = ProrationBasis.ACTUAL
+    billable: ChargeCount = Field("days", exclude_if=lambda rule: rule == "days")
+    billable_days: int | None = Field(None, ge=1, le=366, exclude_if=_absent)
     cycle: CycleTerms | None = Field(None, exclude_if=_absent)
     transition: tuple[str, str] | None = None
     after_months: int = Field(0, ge=0)
@@ -492,7 +507,9 @@ class SharePlan(BucketTerms):
     selling_service`` a pool exists only from the day a service of an offer that ``sells`` the plan
     is sold. Each window of ``cycle`` is a pool of its own; what one leaves over never pays for
     another (SP-24), unless the bucket has ``rollover``. ``plan_change: cycle`` lets an upgrade
-    count from the window's first day, a downgrade from the next window (SP-19).
+    count from the window's first day, a downgrade from the next window (SP-19). ``billable`` says
+    which services fill a pool: those in it on ``any_day`` of the window, on its ``first_day`` or
+    ``last_day``, those that ``used`` anything, or as many as were in it on one day (``peak``).
     """
 
     id: str
@@ -507,6 +524,7 @@ class SharePlan(BucketTerms):
     )
     plan_change: Literal["day", "cycle"] = Field("day", exclude_if=lambda rule: rule == "day")
     join_policy: Literal["full", "prorate_join"] = "full"
+    billable: PoolCount = Field("any_day", exclude_if=lambda rule: rule == "any_day")
     attribution: Literal[
         "proportional_excess", "proportional_usage", "chronological", "equal", "owner"
     ] = "proportional_excess"
@@ -944,6 +962,7 @@ class _Compiler:
                 raise TermsError(
                     (*where, "basis"), f"{charge.basis} counts months, the cycle counts weeks"
                 )
+            self._billable(where, charge)
             if charge.kind == "transition" and cycle is not None:
                 raise TermsError((*where, "cycle"), "a transition happens once; remove cycle")
             self._charge(where, charge, offer.id, offer.currency, zones, None, cycle=cycle)
@@ -990,6 +1009,26 @@ class _Compiler:
                         else _whole((*where, "steps", step - 1), bound * size),
                     }
                 )
+
+    @staticmethod
+    def _billable(path: tuple[str | int, ...], charge: Charge) -> None:
+        """Refuse rules of counting that contradict how the charge is due."""
+        if (charge.billable == "from_activation") != (charge.billable_days is not None):
+            raise TermsError(
+                (*path, "billable_days"), "billable: from_activation, and no other, needs it"
+            )
+        if charge.billable == "days":
+            return
+        if charge.kind != "recurring":
+            raise TermsError((*path, "billable"), "only recurring charges count services")
+        if charge.billing == "advance":
+            raise TermsError(
+                (*path, "billable"), "services are counted when the window is over: bill in arrears"
+            )
+        if charge.basis is not ProrationBasis.ACTUAL:
+            raise TermsError(
+                (*path, "basis"), f"billable: {charge.billable} owes whole prices; remove basis"
+            )
 
     @staticmethod
     def _one_charge(
@@ -1068,6 +1107,8 @@ class _Compiler:
                 "maximum_minor": _minor((*path, "maximum"), charge.maximum, currency),
                 "billing": charge.billing,
                 "basis": charge.basis.value,
+                "billable": charge.billable,
+                "billable_days": charge.billable_days or 0,
                 "cycle": str((cycle or CycleTerms()).cycle),
                 "transition_from": start,
                 "transition_to": end,

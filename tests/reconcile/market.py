@@ -53,6 +53,7 @@ class Market:
         basis: str = "actual",
         allowance: int = 0,
         offer: str = "deal",
+        billable: str = "days",
     ) -> None:
         """A charge of the vendor's offer; rate None = two prices, so no single own rate."""
         self.add(
@@ -70,6 +71,7 @@ class Market:
             pooled=False,
             billing="arrears",
             basis=basis,
+            billable=billable,
         )
         for number, one in enumerate([rate] if rate is not None else ["0.5", "0.7"], 1):
             price_id = f"{code.lower()}#{number}"

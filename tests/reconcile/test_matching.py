@@ -281,3 +281,40 @@ def test_an_amount_in_a_foreign_currency_is_not_mixed_in() -> None:
         ("EUR", "unbilled_sim", -3_10),
         ("USD", "unexplained", 3_50),
     }
+
+
+def test_as_many_sims_as_there_were_on_one_day_are_compared_for_the_account() -> None:
+    """We expect two SIMs' worth, shared by three; the carrier bills one more, as a count or by
+    SIM. What it bills for a SIM that was never active is claimed by itself."""
+    for by_sim in (False, True):
+        market = Market()
+        market.charge("PEAK", "recurring", "2.40", billable="peak")
+        for sim, part in (("S1", 2_40), ("S2", 1_60), ("S3", 80)):
+            market.sim(sim)
+            market.expect(sim, "PEAK", part)
+        if by_sim:
+            market.sim("S4", states=[("2025-01-01", "active"), ("2026-01-20", "cancelled")])
+            for sim in ("S1", "S2", "S3", "S4"):
+                market.bill(sim, "PEAK", "2.40")
+        else:
+            market.bill(None, "PEAK", "7.20", quantity=3)
+        result = market.reconcile()
+        result.check_sums()
+        expected = {"usage": 2_40, "billed_inactive": 2_40} if by_sim else {"usage": 2_40}
+        assert result.by_cause() == expected
+        line = next(line for line in result.lines if line["charge_code"] == "PEAK")
+        assert (line["expected_quantity"], line["invoiced_quantity"]) == (2, 3)
+
+
+def test_a_sim_that_does_not_count_is_billed_too_much() -> None:
+    market = Market()
+    market.charge("LAST", "recurring", "2.40", billable="last_day")
+    for sim, amount in (("S1", 2_40), ("S2", 0)):
+        market.sim(sim)
+        market.expect(sim, "LAST", amount, quantity=14)
+        market.bill(sim, "LAST", "2.40", quantity=31)
+    result = market.reconcile()
+    result.check_sums()
+    assert result.by_cause() == {"usage": 2_40}
+    (claim,) = result.disputes
+    assert "billed 1, ours 0, own price 2.4" in claim["evidence"]

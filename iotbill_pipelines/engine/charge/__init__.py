@@ -12,9 +12,14 @@ on the day before P, because the invoice for P-1 announces what begins in the ne
 prorated month + next month (ST-18). What was billed in advance and is not used after all, because
 the service was cancelled or changed its plan, is credited as the difference to what is booked
 (ST-17, ST-22).
+
+Carriers count SIMs in other ways than by days (RULEBOOK §12): a charge with ``billable`` owes whole
+prices of the services that count, or of as many as there were on one day.
 """
 
 from __future__ import annotations
+
+import pyarrow as pa
 
 from iotbill_pipelines.engine.compute import Compute, conform
 from iotbill_pipelines.engine.money import apportion_sql
@@ -53,6 +58,7 @@ def charge(compute: Compute) -> None:
     define("recurring_segment", keep=True)
     define("recurring_by_month")
     define("recurring_weighed")
+    _share_peaks(compute)
     define("recurring_total", keep=True)
     define("recurring_child")
     compute.define(
@@ -84,6 +90,29 @@ def charge(compute: Compute) -> None:
         "desired_charge", conform(statement("charge", "desired_charge"), DESIRED_CHARGE), keep=True
     )
     compute.define("charge_finding", conform(statement("charge", "charge_finding"), CHARGE_FINDING))
+
+
+_PEAK_PART = pa.schema(
+    [
+        ("window_start", pa.date32()),
+        *((name, pa.string()) for name in ("level", "account_id", "service_id", "charge_id")),
+        ("part_minor", pa.int64()),
+    ]
+)
+
+
+def _share_peaks(compute: Compute) -> None:
+    """Define ``recurring_peak_part``: each service's part of what an account owes for as many of
+    its services as could owe it on one day."""
+    if not compute.fetch("select charge_id from charge where billable = 'peak' limit 1").num_rows:
+        compute.load("recurring_peak_part", _PEAK_PART.empty_table())
+        return
+    compute.define("recurring_peak", statement("charge", "recurring_peak"), keep=True)
+    parent = ("window_start", "level", "account_id", "charge_id")
+    shared = apportion_sql("recurring_peak", parent, "peak_minor", "weight", "service_id")
+    compute.define("recurring_peak_shared", shared)
+    names = ", ".join(_PEAK_PART.names)
+    compute.define("recurring_peak_part", f"select {names} from recurring_peak_shared", keep=True)
 
 
 class _definer:

@@ -63,6 +63,14 @@ _PRICED = pa.schema(
 _PLACE = pa.schema(
     [(name, pa.string()) for name in ("share_plan_id", "account_id", "pool_account_id")]
 )
+_PEAK = pa.schema(
+    [
+        ("window_start", pa.date32()),
+        *((name, pa.string()) for name in ("level", "bucket_id", "pool_account_id")),
+        ("quantity", pa.int64()),
+        ("services", pa.int64()),
+    ]
+)
 _ENTRY = pa.schema(
     [
         ("window_start", pa.date32()),
@@ -125,6 +133,10 @@ def settle(compute: Compute) -> None:
         return
     for step, keep in (("pool_member", True), ("shared_usage", False)):
         compute.define(step, statement("settle", step), keep=keep)
+    if compute.fetch("select share_plan_id from share_plan where billable = 'peak'").num_rows:
+        compute.define("pool_peak", statement("settle", "pool_peak"), keep=True)
+    else:
+        compute.load("pool_peak", _PEAK.empty_table())
     by_unit = _any_bucket(compute, "by_unit")
     rolling = _any_bucket(compute, "rollover_periods > 0")
     if by_unit:

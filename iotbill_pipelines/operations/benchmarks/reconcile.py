@@ -147,6 +147,7 @@ def _catalog() -> dict[str, list[dict[str, Any]]]:
             "pooled": False,
             "billing": "arrears",
             "basis": "actual",
+            "billable": "days",
         }
 
     def tier(code: str, rate_e12: int) -> dict[str, Any]:

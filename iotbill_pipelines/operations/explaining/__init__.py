@@ -447,6 +447,15 @@ def gather(
                 " from contract_rate where service_id = '' and price_id is not null"
             )
         ),
+        used=_used(
+            rows(
+                "select distinct u.level, u.account_id, u.service_id, u.window_start, u.window_end"
+                " from usage_aggregate as u join asked_unit as a on a.level = u.level"
+                " and a.account_id = u.account_id and a.service_id = u.service_id"
+                " join charge as c on c.charge_id = a.charge_id and c.billable = 'used'"
+                " where u.records > 0"
+            )
+        ),
         units_of=units_of,
     )
 
@@ -457,6 +466,14 @@ def _left_over(rows: Sequence[dict[str, Any]]) -> dict[tuple[Unit, date], int]:
         unit = Unit(*(row[name] for name in _UNIT))
         found[unit, row["window_start"]] += row["quantity"]
     return dict(found)
+
+
+def _used(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], list[tuple[date, date]]]:
+    found: dict[tuple[str, str, str], list[tuple[date, date]]] = defaultdict(list)
+    for row in rows:
+        key = (row["level"], row["account_id"], row["service_id"])
+        found[key].append((row["window_start"], row["window_end"]))
+    return found
 
 
 def _records(rows: Sequence[dict[str, Any]]) -> dict[Unit, list[Any]]:

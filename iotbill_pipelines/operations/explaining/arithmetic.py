@@ -93,6 +93,8 @@ class Evidence:
     accounts: dict[str, Row] = field(default_factory=dict)
     overrides: Sequence[Row] = ()
     """Agreements that other offers price what a service has."""
+    used: dict[tuple[str, str, str], list[tuple[date, date]]] = field(default_factory=dict)
+    """(Level, account, service) -> windows in which it has usage."""
     units_of: dict[str, str] = field(default_factory=dict)
     """Charge -> name of the priced unit, where the catalog's text is at hand."""
 
@@ -345,7 +347,7 @@ def _recurring(evidence: Evidence, unit: Unit, charge: Row) -> Result:
         segments = list(_segments(evidence, unit, charge, window))
         if segments and _due(evidence, unit, charge, window, segments) == evidence.period:
             windows.append(window)
-            results.append(_recurring_of(evidence, charge, window, segments))
+            results.append(_recurring_of(evidence, unit, charge, window, segments))
         window = evidence.window(charge, unit.account_id, window.end)
     if not results:
         raise Unexplained(f"no day of {evidence.period} is billed by what is known of the service")
@@ -357,11 +359,14 @@ def _due(
 ) -> Month:
     """The usage period of a window: in advance by its first billed day, in arrears by its last
     day, or the last one on which the service had the offer and was not cancelled. A carrier whose
-    months begin on another day than the 1st bills all of a month together."""
+    months begin on another day than the 1st bills all of a month together, and a charge that counts
+    services waits for its window's end."""
     if charge["billing"] == "advance":
         return Month.of(segments[0].start)
     day = window.end - timedelta(days=1)
-    if unit.level == "vendor" and window.cycle.months == 1 and window.bill_day > 1:
+    if charge["billable"] != "days" or (
+        unit.level == "vendor" and window.cycle.months == 1 and window.bill_day > 1
+    ):
         return Month.of(day)
     while day > window.start and _owing(evidence, unit, charge, day) is None:
         day -= timedelta(days=1)
@@ -383,7 +388,7 @@ def _owing(evidence: Evidence, unit: Unit, charge: Row, day: date) -> tuple[str,
 
 
 def _recurring_of(
-    evidence: Evidence, charge: Row, window: Window, segments: Sequence[_Segment]
+    evidence: Evidence, unit: Unit, charge: Row, window: Window, segments: Sequence[_Segment]
 ) -> Result:
     currency = evidence.offers[charge["offer_id"]]["currency"]
     basis, billed = charge["basis"], sum(segment.days for segment in segments)
@@ -396,7 +401,10 @@ def _recurring_of(
     exact = Fraction(0)
     for number, segment in enumerate(segments):
         follows = number > 0 and segments[number - 1].end == segment.start
-        share, words = _share(segment, basis, billed, window, follows=follows)
+        if charge["billable"] == "days":
+            share, words = _share(segment, basis, billed, window, follows=follows)
+        else:
+            share, words = _counted(evidence, unit, charge, window, segment, billed)
         first = evidence.tiers[segment.price["price_id"]][0]
         price = Fraction(first["rate_e12"] + first["flat_e12"], RATE_UNIT)
         exact += price * share
@@ -479,6 +487,40 @@ def _priced_by(evidence: Evidence, unit: Unit, own: str, charge: Row, day: date)
 def _for_state(state: str | None, core: str) -> Callable[[Row], bool]:
     """A price of the state itself; one without state is for every core-active state."""
     return lambda price: price["state"] == state or (price["state"] is None and core == "active")
+
+
+def _counted(
+    evidence: Evidence, unit: Unit, charge: Row, window: Window, segment: _Segment, billed: int
+) -> tuple[Fraction, str]:
+    """How many whole prices a segment owes, where services are counted."""
+    match charge["billable"]:
+        case "first_day" | "last_day" as rule:
+            counts = (
+                segment.start == window.start if rule == "first_day" else segment.end == window.end
+            )
+            return Fraction(int(counts)), f"{int(counts)} (counted on its {rule.replace('_', ' ')})"
+        case "used":
+            used = any(
+                start < window.end and end > window.start
+                for start, end in evidence.used.get(
+                    (unit.level, unit.account_id, unit.service_id), ()
+                )
+            )
+            share = Fraction(segment.days, billed) if used else Fraction(0)
+            return share, f"{segment.days}/{billed} (it was used)" if used else "0 (not used)"
+        case "from_activation":
+            begun = next(
+                day
+                for row in evidence.service_states[unit.service_id]
+                if evidence.core_states.get(row["state"]) == "active"
+                for day in (row["changed_at"].date(),)
+            )
+            days = range((segment.start - begun).days, (segment.end - begun).days)
+            times = sum(day >= 0 and day % charge["billable_days"] == 0 for day in days)
+            return Fraction(times), f"{times} (anew every {charge['billable_days']} days)"
+    raise Unexplained(
+        "the account owes as many as there were on one day; this service has its part by days"
+    )
 
 
 def _share(

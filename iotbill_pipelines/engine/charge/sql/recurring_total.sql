@@ -1,4 +1,5 @@
--- One recurring amount per service, charge and window, rounded once (ST-15).
+-- One recurring amount per service, charge and window, rounded once (ST-15); a part of the account's
+-- where as many are owed as there were on one day.
 with summed as (
   select w.usage_period, w.window_start, min(w.window_end) as window_end,
     min(w.billing_period) as billing_period, w.level,
@@ -11,7 +12,10 @@ with summed as (
   group by w.usage_period, w.window_start, w.level, w.account_id, w.service_id, w.charge_id
 )
 select s.*,
-  cast(rounded_div(s.exact_e12 * y.minor_per_unit, wide(s.whole_days) * 1000000000000,
-    s.rounding_mode) as bigint) as amount_minor
+  coalesce(k.part_minor,
+    cast(rounded_div(s.exact_e12 * y.minor_per_unit, wide(s.whole_days) * 1000000000000,
+      s.rounding_mode) as bigint)) as amount_minor
 from summed as s
 join currency_unit as y on y.currency = s.currency
+left join recurring_peak_part as k on k.window_start = s.window_start and k.level = s.level
+  and k.account_id = s.account_id and k.service_id = s.service_id and k.charge_id = s.charge_id

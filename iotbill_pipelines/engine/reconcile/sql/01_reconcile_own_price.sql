@@ -16,7 +16,7 @@ with flat as (
   group by charge_id
 )
 select c.charge_id, c.offer_id, coalesce(c.external_code, c.charge_id) as charge_code, c.kind,
-  c.unit_size, c.allowance_quantity, c.basis, c.pooled,
+  c.unit_size, c.allowance_quantity, c.basis, c.billable, c.pooled,
   -- usage that draws from a pool costs nothing by itself; its overage is a charge of its own
   case when c.pooled then wide(0) else wide(single.rate_e12) end as rate_e12
 from charge as c

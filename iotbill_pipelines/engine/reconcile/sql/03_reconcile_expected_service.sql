@@ -29,7 +29,7 @@ select d.account_id as vendor_id, d.service_id, coalesce(c.charge_code, d.produc
   coalesce(d.window_start, m.month_start) as window_start,
   coalesce(d.window_end, m.month_end) as window_end,
   coalesce(c.unit_size, 1) as unit_size, coalesce(c.allowance_quantity, 0) as allowance_quantity,
-  coalesce(c.basis, 'none') as basis, d.amount_minor, d.price_ids,
+  coalesce(c.basis, 'none') as basis, coalesce(c.billable, 'days') as billable, d.amount_minor, d.price_ids,
   case when c.charge_id is null then cast(null as bigint)
        when v.quantities = 'used' then d.quantity
        else coalesce(q.rated_quantity, d.quantity) end as quantity,

@@ -1,12 +1,20 @@
 -- Every billed line with its SIM, the usage period it is for, and the first cause by which it is
 -- refused as a whole (RULEBOOK §10, in that order); null = its amount is to be compared.
-with named as (
+with counted as (
+  select distinct vendor_id, charge_code
+  from reconcile_expected
+  where billable = 'peak'
+), named as (
   select l.*, o.service_id, coalesce(o.at_dates, false) as at_dates,
-    case when l.uid_value is null then '' when u.unit_type is null then l.uid_type
+    k.charge_code is not null as by_peak,
+    case when l.uid_value is null or k.charge_code is not null then ''
+         when u.unit_type is null then l.uid_type
          else u.unit_type end as unit_type,
-    case when l.uid_value is null then '' when u.unit_value is null then l.uid_match
+    case when l.uid_value is null or k.charge_code is not null then ''
+         when u.unit_value is null then l.uid_match
          else u.unit_value end as unit_value
   from reconcile_invoice_line as l
+  left join counted as k on k.vendor_id = l.vendor_id and k.charge_code = l.charge_code
   left join reconcile_owner as o on o.file_key = l.file_key and o.line_no = l.line_no
   left join reconcile_unit as u on u.vendor_id = o.vendor_id and u.service_id = o.service_id
 ), expected_code as (
@@ -62,7 +70,7 @@ with named as (
          when p.usage_period is null then 'wrong_period'
          when n.uid_value is not null and (n.service_id is null or c.service_id is null)
            then 'unknown_sim'
-         when n.uid_value is not null and e.vendor_id is null
+         when n.uid_value is not null and (e.vendor_id is null or n.by_peak)
            and (not n.at_dates or (st.service_id is not null and a.file_key is null))
            then 'billed_inactive'
          when t.charge_code is not null then 'tax'

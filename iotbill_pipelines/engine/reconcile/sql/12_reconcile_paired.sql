@@ -11,6 +11,7 @@ with billed_unit as (
     coalesce(b.uid_type, e.uid_type) as uid_type, coalesce(b.uid_value, e.uid_value) as uid_value,
     coalesce(b.service_id, e.service_id) as service_id,
     e.vendor_id is not null as is_expected, e.kind as expected_kind, e.basis,
+    coalesce(e.billable, 'days') as billable,
     coalesce(e.charges, 0) as charges, e.unit_size as expected_unit_size,
     e.rate_e12 as expected_rate_e12, coalesce(e.allowance_quantity, 0) as allowance_quantity,
     e.expected_quantity, coalesce(e.expected_minor, 0) as expected_minor,
@@ -37,16 +38,25 @@ with billed_unit as (
   -- what the charge is counted in: units, days of the period, or occurrences
   select *,
     case when kind in ('usage', 'overage') then 'units'
-         when kind = 'recurring' and unit_type <> '' then 'days'
+         when kind = 'recurring' and unit_type <> '' and billable = 'days' then 'days'
          when kind is not null then 'occurrences' end as counted_in,
     case when basis in ('actual_30', 'strict_30_360') then 30 else days_of_period end as day_base
   from priced
+), numbered as (
+  -- services that count: as many whole prices as we expect
+  select *,
+    case when billable <> 'days' and rate_e12 > 0
+         then cast(half_up_div(wide(expected_minor) * unit_e12, rate_e12) as bigint)
+         else charges end as occurrences,
+    case when billable <> 'days' and unit_type <> '' then invoice_lines
+         else coalesce(billed_quantity, invoice_lines) end as billed_occurrences
+  from counted
 )
 select *,
   case when counted_in = 'days' then expected_quantity
-       when counted_in = 'occurrences' then charges else expected_quantity end as own_quantity,
+       when counted_in = 'occurrences' then occurrences else expected_quantity end as own_quantity,
   case when counted_in = 'days' then billed_days
-       when counted_in = 'occurrences' then coalesce(billed_quantity, invoice_lines)
+       when counted_in = 'occurrences' then billed_occurrences
        else billed_quantity end as their_quantity,
   case when rate_e12 is null then null
        when counted_in = 'units' then half_up_div(
@@ -56,7 +66,7 @@ select *,
          then half_up_div(rate_e12, unit_e12)
        when counted_in = 'days' then half_up_div(
          wide(least(expected_quantity, day_base)) * rate_e12, wide(day_base) * unit_e12)
-       when counted_in = 'occurrences' then half_up_div(wide(charges) * rate_e12, unit_e12)
+       when counted_in = 'occurrences' then half_up_div(wide(occurrences) * rate_e12, unit_e12)
   end as own_at_expected,
   case when rate_e12 is null then null
        when counted_in = 'units' then half_up_div(
@@ -68,9 +78,9 @@ select *,
        when counted_in = 'days' then half_up_div(
          wide(least(billed_days, day_base)) * rate_e12, wide(day_base) * unit_e12)
        when counted_in = 'occurrences' then half_up_div(
-         wide(coalesce(billed_quantity, invoice_lines)) * rate_e12, unit_e12)
+         wide(billed_occurrences) * rate_e12, unit_e12)
   end as own_at_invoiced,
   case when printed_e12 is not null and unit_size is not null then half_up_div(
          printed_e12, wide(case when counted_in = 'units' then unit_size else 1 end) * unit_e12)
   end as printed_minor
-from counted
+from numbered

@@ -1,6 +1,7 @@
 -- Services that fill a pool in a window: on an offer that shares the bucket and in a core-active or
 -- core-suspended state on at least one day. Whoever leaves keeps its contribution to the end of the
--- window (SP-18); a service with two offers of the plan counts with the larger one at once.
+-- window (SP-18); a service with two offers of the plan counts with the larger one at once. Plans
+-- that count by the first or last day, or by use, leave the others out.
 select w.usage_period, w.window_start, i.level, x.bucket_id, q.share_plan_id, q.pool_account_id,
   i.account_id, i.service_id,
   -- full: the whole contribution whenever it joined; prorate_join: by days from the first one
@@ -24,6 +25,15 @@ join service_state_interval as t on t.service_id = i.service_id
     < least(t.to_date, i.to_date, w.window_end)
 left join share_opening as o on o.window_start = w.window_start and o.level = i.level
   and o.share_plan_id = q.share_plan_id and o.pool_account_id = q.pool_account_id
-where q.activation = 'participating_service' or o.opens_on is not null
+left join (
+  select distinct window_start, level, account_id, service_id from usage_free where records > 0
+) as u on u.window_start = w.window_start and u.level = i.level and u.account_id = i.account_id
+  and u.service_id = i.service_id and q.billable = 'used'
+where (q.activation = 'participating_service' or o.opens_on is not null)
+  and case q.billable
+    when 'first_day' then greatest(i.from_date, t.from_date) <= w.window_start
+    when 'last_day' then least(i.to_date, t.to_date) >= w.window_end
+    when 'used' then u.service_id is not null
+    else true end
 group by w.usage_period, w.window_start, w.window_end, w.days, i.level, x.bucket_id,
   q.share_plan_id, q.pool_account_id, i.account_id, i.service_id

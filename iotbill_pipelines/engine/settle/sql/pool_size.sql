@@ -1,10 +1,14 @@
 -- How much each pool is granted: its size, in whole steps and at least the least size, and what
--- another class's use brings.
+-- another class's use brings. A plan that counts the peak holds what its services bring on the day on
+-- which they bring most.
 with contributed as (
-  select window_start, level, bucket_id, pool_account_id, sum(wide(contribution)) as quantity,
-    sum(case when contribution > 0 then 1 else 0 end) as services
-  from pool_member
-  group by window_start, level, bucket_id, pool_account_id
+  select m.window_start, m.level, m.bucket_id, m.pool_account_id,
+    coalesce(min(k.quantity), sum(wide(m.contribution))) as quantity,
+    coalesce(min(k.services), sum(case when m.contribution > 0 then 1 else 0 end)) as services
+  from pool_member as m
+  left join pool_peak as k on k.window_start = m.window_start and k.level = m.level
+    and k.bucket_id = m.bucket_id and k.pool_account_id = m.pool_account_id
+  group by m.window_start, m.level, m.bucket_id, m.pool_account_id
 ),
 -- final use of the class by the participants, whether it is pooled or not (SP-25)
 sizing as (
