@@ -33,7 +33,9 @@ def audit(
     """Find zombies (cost without revenue), ghosts (revenue without cost) and more, each priced.
 
     Findings: zombie, ghost, billed_unknown, billed_inactive, active_unbilled,
-    traffic_after_cancel. Needs a month that was rated and settled.
+    traffic_after_cancel; where a carrier's list of SIMs has landed also carrier_active,
+    carrier_unknown, carrier_inactive, carrier_missing and traffic_not_active. Needs a month that
+    was rated and settled.
 
     Example: `iotbill sims audit 2026-10 --xlsx sims.xlsx`
     """

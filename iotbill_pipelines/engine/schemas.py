@@ -1068,6 +1068,26 @@ VENDOR_INVOICE_LINE = _table(
     partition_by="file_key",
 )
 
+CARRIER_SIM = _table(
+    "carrier_sim",
+    "A SIM as its carrier's platform has it on a day.",
+    """
+    file_key      BIGINT    landed file
+    line_no       BIGINT    line
+    feed_id       VARCHAR   feed
+    vendor_id     VARCHAR   vendor account
+    as_of         DATE      day at whose end the SIM was so
+    uid_type      VARCHAR   identifier type
+    uid_value     VARCHAR   identifier
+    state         VARCHAR   state as the carrier names it
+    core_state    VARCHAR   what it means: prospect, active, suspended or cancelled
+    plan_id       VARCHAR?  rate plan as the carrier names it
+    last_seen     DATE?     day of its last traffic as the carrier sees it
+    """,
+    key="file_key line_no",
+    partition_by="file_key",
+)
+
 RATE_CARD_LINE = _table(
     "rate_card_line",
     "A line of a carrier's rate card, as delivered: what it asks for which usage where.",
@@ -1214,6 +1234,7 @@ TABLES = {
         CHARGE_FINDING,
         COMMITMENT_STATUS,
         VENDOR_INVOICE_LINE,
+        CARRIER_SIM,
         RATE_CARD_LINE,
         RECONCILIATION_LINE,
         RECONCILIATION_CAUSE,

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from iotbill_pipelines.engine.assurance import FINDINGS, audit_sims
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.money import of_minor
-from iotbill_pipelines.engine.schemas import DESIRED_CHARGE, SUSPENDED_RECORD
+from iotbill_pipelines.engine.schemas import CARRIER_SIM, DESIRED_CHARGE, SUSPENDED_RECORD
+from iotbill_pipelines.engine.terms import CoreState, TermsError
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.reconciliation import current_invoices
 from iotbill_pipelines.operations.workspace import Workspace
@@ -25,6 +27,11 @@ LABELS = {
     "billed_inactive": "Billed, not active",
     "active_unbilled": "Active, not billed by the carrier",
     "traffic_after_cancel": "Traffic after cancellation",
+    "carrier_active": "Active at the carrier, not with us",
+    "carrier_unknown": "Active at the carrier, not in our inventory",
+    "carrier_inactive": "Active with us, not at the carrier",
+    "carrier_missing": "Active with us, not in the carrier's list",
+    "traffic_not_active": "Traffic, although not active at the carrier",
 }
 """Findings in words."""
 
@@ -45,13 +52,18 @@ class SimFinding:
 
 
 def audit(ws: Workspace, period: Month) -> list[SimFinding]:
-    """Audit a settled usage period; the dearest of each finding first."""
+    """Audit a settled usage period; the dearest of each finding first.
+
+    Raises TermsError where a feed of carriers' SIMs gives a core state that there is not.
+    """
     snapshot = knowledge(ws, None, "sim_audit")
     with ws.compute() as compute:
         load_snapshot(compute, snapshot)
         ws.lake.scan(compute, DESIRED_CHARGE, usage_period=str(period))
         ws.lake.scan(compute, SUSPENDED_RECORD, usage_month=str(period))
         current_invoices(ws, compute)
+        compute.scan(CARRIER_SIM, ws.lake.files(CARRIER_SIM))
+        _known_states(compute)
         audit_sims(compute, period)
         rows = compute.fetch("sim_audit").to_pylist()
     found = [
@@ -78,6 +90,20 @@ def audit(ws: Workspace, period: Month) -> list[SimFinding]:
             f.currency or "",
         ),
     )
+
+
+def _known_states(compute: Compute) -> None:
+    known = ", ".join(f"'{state.value}'" for state in CoreState)
+    wrong = compute.fetch(
+        f"select feed_id, line_no, core_state from carrier_sim where core_state not in ({known})"
+        " order by feed_id, line_no limit 1"
+    ).to_pylist()
+    for row in wrong:
+        raise TermsError(
+            ("fields", "core_state"),
+            f"feed {row['feed_id']} gives {row['core_state']!r} in line {row['line_no']}; map the "
+            f"carrier's states to {', '.join(state.value for state in CoreState)}",
+        )
 
 
 def totals(found: Sequence[SimFinding]) -> list[tuple[str, str, int, Decimal]]:

@@ -14,7 +14,8 @@ from iotbill_pipelines.engine.contract import DatedRate
 from iotbill_pipelines.engine.money import apportion, round_half_up
 from iotbill_pipelines.engine.reconcile import VendorTerms
 from iotbill_pipelines.engine.terms import Charge, Offer, Price
-from tests.reconcile.market import Market
+from tests.feeds.harness import ingest_bytes
+from tests.reconcile.market import Market, iccid
 
 from . import gates, journals, sharing
 from .business import (
@@ -1171,6 +1172,131 @@ def wrong_price(case: Case) -> list[Check]:
     ]
 
 
+def margins(case: Case) -> list[Check]:
+    """What each SIM earned and cost, as the audit of SIMs adds it up, and who leaks."""
+    facts, want = case["facts"], case["expected"]
+    market = Market()
+    market.charge("LINE", "recurring", "1.00")
+    for sim, money in facts.items():
+        market.sim(sim)
+        for level, amount in (("retail", money["revenue"]), ("vendor", money["cost"])):
+            if D(amount):
+                market.expect(sim, "LINE", _minor(amount))
+                market.rows["desired_charge"][-1] |= {
+                    "level": level,
+                    "account_id": "customer" if level == "retail" else "carrier",
+                }
+    sums, findings = market.audit()
+    found = {
+        row["service_id"].removeprefix("svc-"): D(row["revenue_minor"] - row["cost_minor"]) / 100
+        for row in sums
+    }
+    leaks = [row["service_id"].removeprefix("svc-") for row in findings["zombie"]]
+    return [
+        Check("margin", {sim: D(amount) for sim, amount in want["margin"].items()}, found),
+        Check("total", D(want["total"]), sum(found.values())),
+        Check("leak", want["leak"], leaks),
+    ]
+
+
+_IN_BUNDLE = """
+id: demo
+carrier: demo
+target: vendor_invoice_line
+files: ["*.csv"]
+format: {type: delimited}
+fields:
+  vendor_id: {value: carrier}
+  invoice_no: {value: INV-1}
+  billing_period: {value: "2026-03"}
+  charge_code: {from: ItemRef}
+  uid_type: {value: iccid}
+  uid_value: {from: ICCID, steps: [iccid]}
+  quantity:
+    from: Quantity
+    steps: [integer, {plus: {field: InBundleQuantity, steps: [integer]}}]
+  currency: {value: EUR}
+  amount: {from: Amount, steps: [decimal]}
+"""
+
+
+def in_bundle(case: Case) -> list[Check]:
+    """The file's line through its feed, the usage through our terms, and one against the other."""
+    facts, want = case["facts"], case["expected"]
+    sim, size = iccid("S1"), facts["MB"]
+    line = f"Data,{sim},{facts['Quantity']},{facts['InBundleQuantity']},{want['overage']}\n"
+    text = "ItemRef,ICCID,Quantity,InBundleQuantity,Amount\n" + line
+    (billed,) = ingest_bytes(_IN_BUNDLE, text.encode()).accepted
+    rate, included = D(facts["overage_per_MB"]), facts["BundleQuantity"]
+    used = business(
+        catalog=catalog(
+            [{
+                "id": "use", "product": "data", "kind": "usage", "per": f"{size} count",
+                "allowance": str(D(included) / size), "prices": [{"rate": str(rate)}],
+            }]
+        ),
+        services={"S": {"offer": "deal"}},
+        usage=[{"service": "S", "at": "2026-03-02", "quantity": billed["quantity"]}],
+    )  # fmt: skip
+    market = Market()
+    market.charge("Data", "usage", str(rate), unit_size=size, allowance=included)
+    market.sim("S1")
+    expected = _minor(used.amount())
+    market.expect("S1", "Data", expected, quantity=billed["quantity"], kind="usage")
+    market.bill("S1", "Data", want["overage"], quantity=billed["quantity"])
+    found = market.reconcile()
+    found.check_sums()
+    return [
+        Check("used_bytes", want["used_bytes"], billed["quantity"]),
+        Check("used_MB", D(want["used_MB"]), D(billed["quantity"]) / size),
+        Check("overage", D(want["overage"]), used.amount()),
+        Check("status", "matched", found.line("S1", "Data")["status"]),
+    ]
+
+
+def waterfall(case: Case) -> list[Check]:
+    """An invoice with the causes of the case and nothing else, so that the rest has none."""
+    facts, want = case["facts"], case["expected"]
+    found = {cause: _minor(amount) for cause, amount in facts["found"].items()}
+    market = Market()
+    prices = {"COPY": found["duplicate"], "GONE": found["billed_inactive"], "CENT": 10}
+    for code, minor in prices.items():
+        market.charge(code, "recurring", str(D(minor) / 100))
+    market.charge("DATA", "usage", "0.01")
+    market.sim("S1")
+    market.expect("S1", "COPY", prices["COPY"])
+    for _ in range(2):
+        market.bill("S1", "COPY", str(D(prices["COPY"]) / 100))
+    market.sim("S2", states=[("2025-01-01", "active"), ("2026-01-20", "cancelled")])
+    market.bill("S2", "GONE", str(D(prices["GONE"]) / 100))
+    market.sim("S3")
+    units = found["rate"]  # at two cents instead of one
+    market.expect("S3", "DATA", units, quantity=units, kind="usage")
+    market.bill("S3", "DATA", str(D(2 * units) / 100), quantity=units, price="0.02")
+    for number in range(found["rounding"]):
+        market.sim(f"S{10 + number}")
+        market.expect(f"S{10 + number}", "CENT", 10)
+        market.bill(f"S{10 + number}", "CENT", "0.11")
+    # the rest agrees, but for what nobody can explain
+    rest = _minor(facts["expected"]) - prices["COPY"] - units - 10 * found["rounding"]
+    market.charge("REST", "recurring", str(D(rest) / 100))
+    market.sim("S4")
+    market.expect("S4", "REST", rest)
+    market.bill("S4", "REST", str(D(rest) / 100))
+    variance = _minor(facts["invoiced"]) - _minor(facts["expected"])
+    market.bill(None, "MISC", str(D(variance - sum(found.values())) / 100))
+    result = market.reconcile()
+    result.check_sums()
+    causes = result.by_cause()
+    unexplained = causes.pop("unexplained")
+    return [
+        Check("variance", variance, result.variance_minor),
+        Check("found", found, causes),
+        Check("explained", _minor(want["explained"]), sum(causes.values())),
+        Check("unexplained", _minor(want["unexplained"]), unexplained),
+    ]
+
+
 # --------------------------------------------------------------------------------- registry
 
 _FEEDS = OutOfScope("fields and totals of a file, not an amount of a charge")
@@ -1254,9 +1380,9 @@ WORKED: dict[str, Entry] = {
     "vendor.duplicate": Run(duplicate_line),
     "vendor.tolerance_stacking": Run(tolerance),
     "vendor.same_plan_name_wrong_price": Run(wrong_price),
-    "vendor.margin_per_device": OutOfScope("a report on margins, not an amount of a charge"),
-    "vendor.in_bundle_arithmetic": OutOfScope("held with its own lines in tests/reconcile"),
-    "vendor.cause_waterfall": OutOfScope("held with its own lines in tests/reconcile"),
+    "vendor.margin_per_device": Run(margins),
+    "vendor.in_bundle_arithmetic": Run(in_bundle),
+    "vendor.cause_waterfall": Run(waterfall),
 }
 """Concept, or the area of several, -> how its cases are run."""
 

@@ -11,12 +11,15 @@ from typing import Any
 import pyarrow as pa
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.engine.assurance import audit_sims
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.reconcile import VendorTerms, reconcile
 from iotbill_pipelines.engine.schemas import (
+    CARRIER_SIM,
     CATALOG,
     DESIRED_CHARGE,
     REFERENCE,
+    SUSPENDED_RECORD,
     USAGE_AGGREGATE,
     VENDOR_INVOICE_LINE,
     Table,
@@ -211,6 +214,24 @@ class Market:
             }
         )
 
+    def carrier_has(
+        self, sim: str, core_state: str, *, on: str = "2026-03-31", last_seen: str | None = None
+    ) -> None:
+        """A line of the carrier's own list of SIMs."""
+        self.add(
+            "carrier_sim",
+            file_key=9,
+            line_no=len(self.rows.get("carrier_sim", [])) + 1,
+            feed_id="carrier_sims",
+            vendor_id="carrier",
+            as_of=date.fromisoformat(on),
+            uid_type="iccid",
+            uid_value=iccid(sim),
+            state=core_state.title(),
+            core_state=core_state,
+            last_seen=date.fromisoformat(last_seen) if last_seen else None,
+        )
+
     def tables(self) -> dict[str, pa.Table]:
         rows = {
             "state": [
@@ -247,11 +268,35 @@ class Market:
             "desired_charge": DESIRED_CHARGE,
             "usage_aggregate": USAGE_AGGREGATE,
             "vendor_invoice_line": VENDOR_INVOICE_LINE,
+            "carrier_sim": CARRIER_SIM,
         }
         return {
             name: pa.Table.from_pylist(rows.get(name, []), schema=_loose(schema))
             for name, schema in names.items()
         }
+
+    def audit(
+        self,
+        suspended: Sequence[dict[str, Any]] = (),
+    ) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+        """What each SIM earned and cost, and the findings of the state-to-feed audit by kind."""
+        services = {row["service_id"] for row in self.rows.get("service_identifier", [])}
+        listed = [{"service_id": s, "account_id": "customer"} for s in sorted(services)]
+        with DuckDbCompute(threads=1) as compute:
+            for name, table in self.tables().items():
+                compute.load(name, table)
+            for schema, rows in (
+                (REFERENCE["service"], listed),
+                (SUSPENDED_RECORD, suspended),
+            ):
+                compute.load(schema.name, pa.Table.from_pylist(list(rows), schema=_loose(schema)))
+            audit_sims(compute, PERIOD)
+            found: dict[str, list[dict[str, Any]]] = {}
+            order = "order by finding, uid_value, service_id, amount_minor"
+            for row in compute.fetch(f"select * from sim_audit {order}").to_pylist():
+                found.setdefault(row["finding"], []).append(row)
+            sums = compute.fetch("select * from sim_money order by service_id").to_pylist()
+            return sums, found
 
     def reconcile(self, period: Month = PERIOD) -> Outcome:
         with DuckDbCompute(threads=1) as compute:

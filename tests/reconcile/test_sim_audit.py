@@ -5,12 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-import pyarrow as pa
-
-from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
-from iotbill_pipelines.engine.assurance import audit_sims
-from iotbill_pipelines.engine.schemas import REFERENCE, SUSPENDED_RECORD
-
 from .market import PERIOD, Market, iccid
 
 
@@ -22,27 +16,11 @@ def _earns(market: Market, sim: str, minor: int) -> None:
 
 
 def _audit(market: Market, suspended: list[dict[str, Any]] | None = None) -> dict[str, list[Any]]:
-    tables = market.tables()
-    services = {row["service_id"] for row in market.rows.get("service_identifier", [])}
-    with DuckDbCompute(threads=1) as compute:
-        for name, table in tables.items():
-            compute.load(name, table)
-        for schema, rows in (
-            (
-                REFERENCE["service"],
-                [{"service_id": s, "account_id": "customer"} for s in sorted(services)],
-            ),
-            (SUSPENDED_RECORD, suspended or []),
-        ):
-            columns = pa.schema([pa.field(c.name, c.arrow) for c in schema.columns])
-            compute.load(schema.name, pa.Table.from_pylist(rows, schema=columns))
-        audit_sims(compute, PERIOD)
-        found: dict[str, list[Any]] = {}
-        for row in compute.fetch("select * from sim_audit order by finding, uid_value").to_pylist():
-            found.setdefault(row["finding"], []).append(
-                (row["service_id"] or row["uid_value"], row["amount_minor"])
-            )
-        return found
+    _, found = market.audit(suspended or [])
+    return {
+        finding: [(row["service_id"] or row["uid_value"], row["amount_minor"]) for row in rows]
+        for finding, rows in found.items()
+    }
 
 
 def _market() -> Market:
@@ -137,3 +115,68 @@ def test_traffic_after_cancellation_has_the_carriers_flat_price_or_none() -> Non
     found = _audit(market, suspended)
 
     assert sorted(found["traffic_after_cancel"], key=str) == [("svc-S1", 10), ("svc-S1", None)]
+
+
+def test_states_of_the_carrier_are_held_against_ours_of_that_day() -> None:
+    market = _market()
+    for sim in ("S1", "S2", "S3", "S5"):
+        market.sim(sim)
+        market.expect(sim, "FEE", 240)
+        _earns(market, sim, 350)
+    market.sim("S4", states=[("2025-01-01", "active"), ("2026-03-10", "cancelled")])
+    market.carrier_has("S1", "active")
+    market.carrier_has("S2", "cancelled")  # S3 is in no list
+    market.carrier_has("S4", "active", last_seen="2026-03-30")
+    market.carrier_has("S99", "active")
+    market.carrier_has("S98", "cancelled")
+    # only the newest line of the month counts, and only of the month
+    market.carrier_has("S5", "suspended", on="2026-03-02")
+    market.carrier_has("S5", "active", on="2026-03-30")
+    market.carrier_has("S5", "cancelled", on="2026-04-01")
+
+    assert _audit(market) == {
+        "carrier_inactive": [("svc-S2", 350)],
+        "carrier_missing": [("svc-S3", 240)],
+        "carrier_active": [("svc-S4", 240)],
+        "carrier_unknown": [(iccid("S99"), None)],
+    }
+    _, found = market.audit()
+    assert found["carrier_active"][0]["evidence"] == (
+        "carrier has it as Active on 2026-03-31, last seen on 2026-03-30; we have it as cancelled"
+    )
+
+
+def test_a_state_is_compared_on_the_day_it_is_told_for() -> None:
+    market = _market()
+    market.sim("S1", states=[("2025-01-01", "active"), ("2026-03-20", "cancelled")])
+    market.expect("S1", "FEE", 140)
+    _earns(market, "S1", 200)
+    market.carrier_has("S1", "active", on="2026-03-19")
+
+    assert _audit(market) == {}
+    market.carrier_has("S1", "active", on="2026-03-20")
+    assert set(_audit(market)) == {"carrier_active"}
+
+
+def test_traffic_of_a_sim_that_its_carrier_has_switched_off() -> None:
+    market = _market()
+    market.sim("S1")
+    market.expect("S1", "DATA", 12, quantity=6 * 10**6, kind="usage")
+    _earns(market, "S1", 350)
+    market.carrier_has("S1", "suspended", last_seen="2026-02-27")
+
+    assert _audit(market)["traffic_not_active"] == [("svc-S1", 12)]
+
+
+def test_what_the_carrier_billed_prices_what_it_has_active() -> None:
+    market = _market()
+    market.sim("S1", states=[("2025-01-01", "active"), ("2026-01-20", "cancelled")])
+    market.carrier_has("S1", "active")
+    market.carrier_has("S99", "active")
+    market.bill("S1", "FEE", "2.55")
+    market.bill(None, "FEE", "1.10", uid=iccid("S99"))
+
+    found = _audit(market)
+
+    assert found["carrier_active"] == [("svc-S1", 255)]
+    assert found["carrier_unknown"] == [(iccid("S99"), 110)]

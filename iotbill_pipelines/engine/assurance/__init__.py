@@ -8,6 +8,16 @@ Every finding is priced and stands for itself; none is netted with another (RULE
 * ``billed_inactive``: the carrier bills a SIM that was active on no day of the period;
 * ``active_unbilled``: a SIM active by our states that the carrier's invoice leaves out;
 * ``traffic_after_cancel``: usage of a SIM after its cancellation, at the carrier's flat price.
+
+Where a carrier tells its own states (``carrier_sim``), the newest that it told for a day of the
+period is held against ours of that day:
+
+* ``carrier_active``: active there and not with us, at what was billed, else a month's fee;
+* ``carrier_unknown``: active there, and our inventory does not have it;
+* ``carrier_inactive``: active with us and not there, at what its customer was charged;
+* ``carrier_missing``: active with us, and in no list of the carrier, at our terms;
+* ``traffic_not_active``: usage of the month of a SIM that the carrier has not as active and has not
+  seen since before the month, at what the usage costs by our terms.
 """
 
 from __future__ import annotations
@@ -21,19 +31,24 @@ from iotbill_pipelines.engine.statements import statement
 
 FINDINGS = (
     *("zombie", "ghost", "billed_unknown", "billed_inactive", "active_unbilled"),
-    "traffic_after_cancel",
+    *("traffic_after_cancel", "carrier_active", "carrier_unknown", "carrier_inactive"),
+    *("carrier_missing", "traffic_not_active"),
 )
 """Findings in the order in which they are told."""
 
-_STEPS = ("sim_money", "sim_billed", "sim_day", "sim_contract", "sim_late_traffic", "sim_audit")
+_STEPS = (
+    *("sim_money", "sim_billed", "sim_day", "sim_contract", "sim_late_traffic", "sim_carrier"),
+    *("sim_listed", "sim_fee", "sim_audit"),
+)
 
 
 def audit_sims(compute: Compute, period: Month) -> None:
     """Define ``sim_audit``: what does not fit between states, contracts, invoices and traffic.
 
-    Reads ``desired_charge`` (of the usage period), ``vendor_invoice_line``, ``suspended_record``,
-    ``service``, ``service_identifier``, ``service_state``, ``service_offer``, ``state``, ``offer``,
-    ``charge``, ``price`` and ``price_tier``. Columns: ``finding``, ``service_id`` and
+    Reads ``desired_charge`` (of the usage period), ``vendor_invoice_line``, ``carrier_sim`` (empty
+    where no carrier tells its states), ``suspended_record``, ``service``, ``service_identifier``,
+    ``service_state``, ``service_offer``, ``state``, ``offer``, ``charge``, ``price`` and
+    ``price_tier``. Columns: ``finding``, ``service_id`` and
     ``account_id`` (null where unknown), ``uid_value``, ``vendor_id``, ``core_state`` (ours, on the
     period's last day), ``currency``, ``amount_minor`` (the money at stake; null where no single
     price says it), ``evidence``.

@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from iotbill_pipelines.engine.schemas import (
+    CARRIER_SIM,
     RATE_CARD_LINE,
     REFERENCE,
     USAGE_RECORD,
@@ -30,7 +31,10 @@ from iotbill_pipelines.engine.terms import TermsError
 
 TARGETS: Mapping[str, Table] = {
     table.name: table
-    for table in (USAGE_RECORD, VENDOR_INVOICE_LINE, RATE_CARD_LINE, *REFERENCE.values())
+    for table in (
+        *(USAGE_RECORD, VENDOR_INVOICE_LINE, CARRIER_SIM, RATE_CARD_LINE),
+        *REFERENCE.values(),
+    )
 }
 """Tables that a feed can fill."""
 
@@ -40,6 +44,7 @@ PROVIDED: Mapping[str, frozenset[str]] = {
         "flags".split()
     ),
     "vendor_invoice_line": frozenset("file_key line_no feed_id".split()),
+    "carrier_sim": frozenset("file_key line_no feed_id".split()),
     "rate_card_line": frozenset("file_key line_no feed_id".split()),
 }
 """Columns that ingestion fills itself; a feed must not map them."""

@@ -79,5 +79,56 @@ with invoiced as (
   from sim_late_traffic as t
   left join service as v on v.service_id = t.service_id
   left join sim_day as d on d.service_id = t.service_id
+  union all
+  -- the carrier has it active, and may bill it: what it billed, else what a month costs
+  select case when c.service_id is null then 'carrier_unknown' else 'carrier_active' end,
+    c.service_id, v.account_id, c.uid_value, c.vendor_id, c.our_state,
+    coalesce(b.currency, f.currency), coalesce(b.billed_minor, f.fee_minor),
+    c.vendor_id || ' has it as ' || c.state || ' on ' || cast(c.as_of as string)
+      || coalesce(', last seen on ' || cast(c.last_seen as string), '')
+      || case when c.service_id is null then '; no service has this SIM'
+              else '; we have it as ' || coalesce(c.our_state, 'nothing') end
+  from sim_carrier as c
+  left join service as v on v.service_id = c.service_id
+  left join sim_contract as k on k.service_id = c.service_id
+  left join sim_fee as f on f.offer_id = k.offer_id
+  left join sim_billed as b on b.vendor_id = c.vendor_id and b.uid_type = c.uid_type
+    and b.uid_match = c.uid_match
+  where c.core_state = 'active' and (c.service_id is null or c.our_state is null
+    or c.our_state <> 'active')
+  union all
+  -- ours is active and its carrier does not serve it: what its customer was charged
+  select 'carrier_inactive', c.service_id, v.account_id, c.uid_value, c.vendor_id, c.our_state,
+    m.currency, coalesce(m.revenue_minor, 0),
+    c.vendor_id || ' has it as ' || c.state || ' on ' || cast(c.as_of as string)
+      || '; we have it as active'
+  from sim_carrier as c
+  left join service as v on v.service_id = c.service_id
+  left join sim_money as m on m.service_id = c.service_id
+  where c.our_state = 'active' and c.core_state <> 'active'
+  union all
+  -- ours is active under the carrier's contract, and none of its lists of the period has it
+  select 'carrier_missing', d.service_id, v.account_id, i.uid_value, k.vendor_id, d.core_state,
+    m.currency, coalesce(m.cost_minor, 0), 'active by our states; in no list of ' || k.vendor_id
+      || ' of the month'
+  from sim_day as d
+  join sim_contract as k on k.service_id = d.service_id and k.in_period = 1
+  join (select distinct vendor_id from sim_carrier) as t on t.vendor_id = k.vendor_id
+  left join sim_listed as l on l.service_id = d.service_id
+  left join service as v on v.service_id = d.service_id
+  left join sim_money as m on m.service_id = d.service_id
+  left join identifier as i on i.service_id = d.service_id
+  where d.core_state = 'active' and l.service_id is null
+  union all
+  -- traffic of a SIM that its carrier has switched off before
+  select 'traffic_not_active', c.service_id, v.account_id, c.uid_value, c.vendor_id, c.our_state,
+    m.currency, coalesce(m.cost_minor, 0), c.vendor_id || ' has it as ' || c.state
+      || ' on ' || cast(c.as_of as string) || ', last seen on ' || cast(c.last_seen as string)
+      || '; ' || cast(m.records as string) || ' records in the month'
+  from sim_carrier as c
+  join sim_money as m on m.service_id = c.service_id and m.records > 0
+  cross join audit_scope as s
+  left join service as v on v.service_id = c.service_id
+  where c.core_state <> 'active' and c.last_seen < s.period_start
 )
 select * from found
