@@ -2,14 +2,14 @@
 
 from iotbill_pipelines.storage.migrations.scripts import run_script
 
-revision = "0014"
-down_revision = "0013"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    run_script(__file__, "0014_cut_off.sql")
+    run_script(__file__, "0015_cut_off.sql")
 
 
 def downgrade() -> None:
