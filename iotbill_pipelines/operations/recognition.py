@@ -73,7 +73,7 @@ def _revenue(ws: Workspace, session: Session, period: Month, terms: RevenueTerms
         return found
     lines = derived.revenue_lines(session, period, terms)
     lives = derived.service_lives(session, _states(ws, CoreState.CANCELLED))
-    for entry in recognise(terms, lines, lives, period):
+    for entry in recognise(terms, lines, lives, period, _quota_uses(ws, session, period, terms)):
         line = entry.line
         found.append(
             Desired(
@@ -94,6 +94,31 @@ def _revenue(ws: Workspace, session: Session, period: Month, terms: RevenueTerms
                 booked_charge_id=entry.charge_no,
             )
         )
+    return found
+
+
+def _quota_uses(
+    ws: Workspace, session: Session, period: Month, terms: RevenueTerms
+) -> dict[tuple[str, str], dict[Month, int]]:
+    """What services used of prepaid quotas by the end of a month, by rule and service."""
+    rules = [rule for rule in terms.deferrals if rule.quota is not None]
+    if not rules:
+        return {}
+    catalog = read_catalog(ws.configs / "catalog").catalog
+    classes = {product.id: product.usage_class for product in catalog.products}
+    found: dict[tuple[str, str], dict[Month, int]] = {}
+    for rule in rules:
+        charges = sorted(
+            charge.id
+            for offer in catalog.offers
+            for charge in offer.charges
+            if offer.level == "vendor"
+            and charge.kind == "usage"
+            and rule.quota is not None
+            and classes.get(charge.product) == rule.quota.usage_class
+        )
+        for (service, month), quantity in derived.quantities(session, period, charges).items():
+            found.setdefault((rule.id, service), {})[month] = quantity
     return found
 
 

@@ -352,6 +352,21 @@ def vendor_costs(
     return costs
 
 
+def quantities(
+    session: Session, accounting_period: Month, charges: Sequence[str]
+) -> dict[tuple[str, Month], int]:
+    """Return the class units booked of these charges, by service and usage period."""
+    rows = session.execute(
+        sa.text(
+            "select service_id, usage_period, sum(quantity)::bigint as quantity from booked_charge "
+            "where charge_id = any (:charges) and accounting_period <= :period "
+            "group by 1, 2 order by 1, 2"
+        ),
+        {"charges": list(charges), "period": str(accounting_period)},
+    )
+    return {(row.service_id, Month.parse(row.usage_period)): row.quantity for row in rows}
+
+
 def sold_services(
     session: Session, cancelled: Sequence[str], suspended: Sequence[str], through: date
 ) -> list[SoldService]:

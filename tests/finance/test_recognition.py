@@ -27,6 +27,7 @@ from iotbill_pipelines.engine.commission import (
 )
 from iotbill_pipelines.engine.revenue import (
     DeferralRule,
+    PrepaidQuota,
     RevenueLine,
     RevenueTerms,
     ServiceLife,
@@ -102,6 +103,57 @@ def test_rv_05_an_activation_fee_is_earned_over_the_term_or_until_the_service_en
         for month in ("2026-02", "2026-03", "2026-04")
     ]
     assert released == [D("2.08"), D("25.00"), D("25.00")]
+
+
+def test_a_prepaid_bundle_is_cost_by_time_or_by_use_whichever_is_faster() -> None:
+    """10.00 for 500 MB in ten years: 31 of 3652 days, then 60 % used, then the rest used up."""
+    quota = {"usage_class": "data", "quantity": 500, "per": "MB"}
+    when: Any = {"product": "prepaid_sim"}
+    terms = RevenueTerms(
+        deferrals=(
+            DeferralRule(
+                id="sims", level="vendor", when=when, over="days", months=120,
+                quota=PrepaidQuota.model_validate(quota),
+            ),
+        )
+    )  # fmt: skip
+    bought = line("10.00", level="vendor", account_id="V", product_id="prepaid_sim")
+    used = {("sims", "S1"): {Month(2026, 2): 300 * 10**6, Month(2026, 3): 201 * 10**6}}
+
+    def released(through: str, life: ServiceLife | None = None) -> Decimal | None:
+        lives = {"S1": life or ServiceLife(date(2026, 1, 1))}
+        entries = recognise(terms, [bought], lives, Month.parse(through), used)
+        found = {entry.purpose: entry.amount for entry in entries}
+        assert found["deferral"] == D("10.00")
+        return found["release"]
+
+    assert [released(month) for month in ("2026-01", "2026-02", "2026-03", "2030-01")] == [
+        D("0.08"), D("6.00"), D("10.00"), D("10.00"),
+    ]  # fmt: skip
+    assert released("2026-02", ServiceLife(date(2026, 1, 1), date(2026, 2, 10))) == D("10.00")
+    credit = line("-10.00", level="vendor", account_id="V", product_id="prepaid_sim")
+    assert [
+        (entry.purpose, entry.amount)
+        for entry in recognise(terms, [credit], {}, Month(2026, 2), used)
+    ] == [("deferral", D("-10.00")), ("release", D("-6.00"))]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"level": "retail"}, "level: vendor"),
+        ({"over": "months"}, "over: days"),
+        ({"quota": {"usage_class": "data", "quantity": "0.5", "per": "B"}}, "whole number"),
+        ({"quota": {"usage_class": "data", "quantity": 5, "per": "bottle"}}, "unknown unit"),
+    ],
+)
+def test_a_quota_that_makes_no_sense_is_refused(changes: dict[str, Any], said: str) -> None:
+    rule = {
+        "id": "sims", "level": "vendor", "when": {"product": "sim"}, "over": "days", "months": 120,
+        "quota": {"usage_class": "data", "quantity": 500, "per": "MB"},
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=said):
+        DeferralRule.model_validate(rule | changes)
 
 
 def test_what_is_earned_when_it_is_booked_is_not_deferred() -> None:

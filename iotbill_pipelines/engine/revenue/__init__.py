@@ -38,6 +38,7 @@ from iotbill_pipelines.engine.revenue.terms import (
     BundleObligation,
     BundleRule,
     DeferralRule,
+    PrepaidQuota,
     RevenueTerms,
     check_revenue,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "DeferredItem",
     "Obligation",
     "PrepaidBundle",
+    "PrepaidQuota",
     "Recognition",
     "RevenueEntry",
     "RevenueLine",

@@ -19,11 +19,11 @@ class PrepaidBundle(Terms):
 
     ``basis``: cost follows ``time`` (days), ``usage`` (of ``included_quantity`` class units), or
     ``faster`` of the two. Whatever is left when the validity ends or the quota is used up is cost
-    of that month.
+    of that month. A correction of the cost may be negative.
     """
 
     id: str
-    cost: Money = Field(ge=0)
+    cost: Money
     currency: str
     start: date
     end: date

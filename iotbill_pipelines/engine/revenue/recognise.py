@@ -17,6 +17,7 @@ from typing import Literal
 from iotbill_pipelines.engine.calendars import Month, add_months, clamp_day
 from iotbill_pipelines.engine.money import apportion, round_money, to_minor
 from iotbill_pipelines.engine.revenue.bundles import Allocation, allocate
+from iotbill_pipelines.engine.revenue.prepaid import PrepaidBundle, amortise
 from iotbill_pipelines.engine.revenue.schedules import (
     Recognition,
     Schedule,
@@ -94,10 +95,12 @@ def recognise(
     lines: Sequence[RevenueLine],
     lives: Mapping[str, ServiceLife],
     through: Month,
+    uses: Mapping[tuple[str, str], Mapping[Month, int]] | None = None,
 ) -> list[RevenueEntry]:
     """Return what the books should show by the end of ``through``; amounts of zero are left out.
 
     ``lines`` are all that any rule or bundle can take. The charges of a bundle are not deferred.
+    ``uses`` is what services used of the quota of a rule, by rule and service, in class units.
     """
     entries: list[RevenueEntry] = []
     bundled: dict[tuple[str, str], list[RevenueLine]] = defaultdict(list)
@@ -111,7 +114,9 @@ def recognise(
             continue
         rule = next((r for r in terms.deferrals if r.takes(line.level, line.attributes)), None)
         if rule is not None:
-            entries += _deferred(rule, line, lives.get(line.service_id, ServiceLife()), through)
+            life = lives.get(line.service_id, ServiceLife())
+            used = (uses or {}).get((rule.id, line.service_id), {})
+            entries += _deferred(rule, line, life, through, used)
     for key, members in sorted(bundled.items()):
         life = lives.get(key[0], ServiceLife())
         for bundle in terms.bundles:
@@ -123,14 +128,32 @@ def recognise(
     return entries
 
 
-def schedule_of(rule: DeferralRule, line: RevenueLine, life: ServiceLife) -> Schedule:
-    """Return the months in which a charge is earned under a rule."""
+def schedule_of(
+    rule: DeferralRule,
+    line: RevenueLine,
+    life: ServiceLife,
+    through: Month,
+    used: Mapping[Month, int],
+) -> Schedule:
+    """Return the months in which a charge is earned under a rule; of one with a quota, up to
+    ``through``, by what is ``used`` of it."""
     months = rule.months or 1
     early = life.ended_on if rule.ends_with_service else None
     if rule.over == "days":
         start = line.usage_period.start
         if rule.starts == "service" and life.started_on is not None:
             start = clamp_day(line.usage_period, life.started_on.day)
+        if rule.quota is not None:
+            bundle = PrepaidBundle(
+                id=rule.id,
+                cost=line.amount,
+                currency=line.currency,
+                start=start,
+                end=add_months(start, months),
+                basis=rule.quota.pace,
+                included_quantity=rule.quota.included_quantity,
+            )
+            return amortise(bundle, through, used_by_month=used, ended_on=early)
         return daily_straight_line(
             line.amount, line.currency, start, add_months(start, months), ended_early_on=early
         )
@@ -152,9 +175,13 @@ def schedule_of(rule: DeferralRule, line: RevenueLine, life: ServiceLife) -> Sch
 
 
 def _deferred(
-    rule: DeferralRule, line: RevenueLine, life: ServiceLife, through: Month
+    rule: DeferralRule,
+    line: RevenueLine,
+    life: ServiceLife,
+    through: Month,
+    used: Mapping[Month, int],
 ) -> Iterable[RevenueEntry]:
-    schedule = schedule_of(rule, line, life)
+    schedule = schedule_of(rule, line, life, through, used)
     if not schedule.amount or schedule.cumulative_through(line.booked_in) == schedule.amount:
         return  # earned when it is booked
     item = f"{rule.id}:{line.charge_no}"

@@ -10,9 +10,36 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from iotbill_pipelines.engine.revenue.bundles import Bundle, Obligation
-from iotbill_pipelines.engine.terms import Terms, TermsError
+from iotbill_pipelines.engine.terms import Rate, Terms, TermsError, unit_size
 
 LineAttribute = Literal["entity", "charge", "charge_type", "gl_class", "product", "tax_code"]
+
+
+class PrepaidQuota(Terms):
+    """The units that a prepaid bundle includes, and what its cost follows (RULEBOOK §12).
+
+    ``pace``: ``usage`` of the quota, or the ``faster`` of usage and time.
+    """
+
+    usage_class: str
+    quantity: Rate = Field(gt=0)
+    per: str = "count"
+    pace: Literal["usage", "faster"] = "faster"
+
+    @property
+    def included_quantity(self) -> int:
+        """The quota in class units."""
+        return int(self.quantity * unit_size(self.per))
+
+    @model_validator(mode="after")
+    def _whole(self) -> PrepaidQuota:
+        try:
+            exact = self.quantity * unit_size(self.per)
+        except KeyError:
+            raise ValueError(f"unknown unit {self.per!r}") from None
+        if exact != int(exact):
+            raise ValueError(f"{self.quantity} {self.per} is {exact} units; give a whole number")
+        return self
 
 
 class DeferralRule(Terms):
@@ -23,7 +50,8 @@ class DeferralRule(Terms):
     ``usage_period``, in the month that the charge is for, however early it is billed. ``starts``
     with the charge's usage period, or on the day of it on which the service started
     (``service``). When the service ends, the rest is released, unless ``ends_with_service`` is
-    false. Level ``vendor`` prepays cost (RV-06).
+    false. Level ``vendor`` prepays cost (RV-06); with a ``quota`` it also goes by what the service
+    uses of it, and the rest is cost once that is used up.
     """
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -33,9 +61,12 @@ class DeferralRule(Terms):
     months: int | None = Field(default=None, ge=1, le=600)
     starts: Literal["usage_period", "service"] = "usage_period"
     ends_with_service: bool = True
+    quota: PrepaidQuota | None = None
 
     @model_validator(mode="after")
     def _shape(self) -> DeferralRule:
+        if self.quota is not None and (self.level, self.over) != ("vendor", "days"):
+            raise ValueError("a quota goes with level: vendor and over: days")
         if (self.over == "usage_period") != (self.months is None):
             raise ValueError("give months for over: months and over: days, and only then")
         if self.over != "days" and self.starts == "service":
