@@ -38,7 +38,8 @@ class Gate:
 class Stage:
     """A step of a close: what runs it, what it publishes, what it needs, what it must satisfy.
 
-    ``asset`` is the table or document it publishes (its name in Dagster), ``reads`` the assets it
+    ``title`` says what it does, ``about`` what it publishes; ``asset`` is the table or document it
+    publishes (its name in Dagster), ``reads`` the assets it
     depends on, ``tables`` what of its output stands on its own (an asset each). Findings whose
     code no gate names fall to the gate ``<name>_findings``.
     """
@@ -46,6 +47,7 @@ class Stage:
     name: str
     module: str
     title: str
+    about: str
     asset: str
     group: str
     reads: tuple[str, ...]
@@ -61,7 +63,7 @@ class Stage:
     @property
     def all_gates(self) -> tuple[Gate, ...]:
         """The declared gates and the one for any other finding."""
-        return (*self.gates, Gate(f"{self.name}_findings", "nothing else was found"))
+        return (*self.gates, Gate(f"{self.name}_findings", "Nothing else was found"))
 
     def gate_of(self, finding: Finding) -> str:
         """The code of the gate that a finding belongs to."""
@@ -76,118 +78,142 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         "check_feeds",
         f"{_OPERATIONS}.data_quality",
         "Check data quality",
+        "What each feed delivered each day - records, quantities, delays - and whether that "
+        "is what the feed expects.",
         "feed_day_profile",
         "1_receive",
         ("usage_record",),
         ("duckdb", "greatexpectations"),
         (
-            Gate("data_quality", "every day of every feed is as its feed expects"),
-            Gate("table_schema", "records keep the schema of their table"),
+            Gate("data_quality", "Every day of every feed is as its feed expects"),
+            Gate("table_schema", "Records keep the schema of their table"),
         ),
     ),
     Stage(
         "rate_usage",
         f"{_OPERATIONS}.usage",
         "Rate usage",
+        "Every usage record of the months in scope with its owner and its price at each "
+        "level of the seller chain; duplicates and what cannot be rated stand aside with "
+        "their reasons.",
         "rated_usage",
         "2_rate",
         ("usage_record", "feed_day_profile"),
         ("duckdb", "deltalake"),
         (
-            Gate("conservation", "in = kept + ignored + duplicate + rejected + suspended"),
-            Gate("suspense", "suspense is within tolerance"),
-            Gate("feeds", "every landed file was read"),
+            Gate(
+                "conservation",
+                "Every record is kept, ignored, a duplicate, rejected or suspended",
+            ),
+            Gate("suspense", "Suspense is within its tolerance"),
+            Gate("feeds", "Every landed file was read"),
         ),
     ),
     Stage(
         "settle_charges",
         f"{_OPERATIONS}.charges",
         "Settle pools and charges",
+        "What the ledger should hold for every service, charge and usage period, at retail "
+        "and at vendor level: pools, tiers, recurring charges and contracts settled over "
+        "the whole set.",
         "desired_charge",
         "3_settle",
         ("rated_usage",),
         ("duckdb", "deltalake"),
         (
-            Gate("pools", "the parts of every pool add up to the pool"),
-            Gate("components", "the components of every charge add up to the charge"),
-            Gate("commitments", "a commitment whose window ended is charged what is missing"),
-            Gate("reference_data", "reference data lets every charge be computed"),
+            Gate("pools", "The parts of every pool add up to the pool"),
+            Gate("components", "The components of every charge add up to the charge"),
+            Gate("commitments", "A commitment whose window ended is charged what is missing"),
+            Gate("reference_data", "Reference data lets every charge be computed"),
         ),
     ),
     Stage(
         "book_charges",
         f"{_OPERATIONS}.booking",
         "Book charges",
+        "The ledger's charges: what is desired minus what was booked, as new rows of the "
+        "open accounting period. Nothing is ever changed or deleted.",
         "booked_charge",
         "4_book",
         ("desired_charge",),
         ("postgres",),
         (
-            Gate("booked", "the ledger holds what is desired"),
-            Gate("draft_review", "no account is billed much more or less than last month"),
+            Gate("booked", "The ledger holds exactly what is desired"),
+            Gate("draft_review", "No account is billed much more or less than last month"),
         ),
     ),
     Stage(
         "issue_invoices",
         f"{_OPERATIONS}.invoicing",
         "Issue invoices",
+        "The month's invoices and their taxes, numbered without gaps.",
         "invoice",
         "5_invoice",
         ("booked_charge",),
         ("postgres",),
         (
-            Gate("invoices", "sum of invoices = sum of retail charges"),
-            Gate("tax", "every invoice line is taxed, or none is by configuration"),
+            Gate("invoices", "The invoices add up to the retail charges"),
+            Gate("tax", "Every invoice line is taxed, or none is by configuration"),
         ),
     ),
     Stage(
         "reconcile_vendors",
         f"{_OPERATIONS}.reconciliation",
         "Reconcile vendors",
+        "Our expected cost against every carrier's invoices, line by line, each difference "
+        "split into causes; claims, and a workbook for each carrier.",
         "vendor_reconciliation",
         "6_reconcile",
         ("booked_charge",),
         ("duckdb", "postgres", "excel"),
         (
-            Gate("reconciliation", "every vendor is reconciled or accrued"),
-            Gate("sim_counts", "SIMs in use = SIMs billed by vendors = SIMs charged"),
+            Gate("reconciliation", "Every vendor is reconciled or accrued, and every cause is told"),
+            Gate("sim_counts", "SIMs in use, billed by vendors and charged are as many"),
         ),
     ),
     Stage(
         "build_journals",
         f"{_OPERATIONS}.journals",
         "Build journals",
+        "Balanced journals of every configured type, with what follows from charges: "
+        "deferrals, commissions, true-ups and cut-offs.",
         "journal",
         "7_post",
         ("invoice", "vendor_reconciliation"),
         ("postgres",),
         (
-            Gate("journals", "debits = credits in every journal"),
-            Gate("tie_out", "sum of journals = sum of invoices = sum of charges"),
-            Gate("gl_suspense", "every amount has a GL account"),
-            Gate("tax_totals", "taxes in journals = taxes on invoices"),
-            Gate("derived_entries", "deferrals, commissions and true-ups are all in journals"),
+            Gate("journals", "Debits equal credits in every journal"),
+            Gate("tie_out", "Journals, invoices and charges add up to the same"),
+            Gate("gl_suspense", "Every amount has a general ledger account"),
+            Gate("tax_totals", "The taxes in journals are those on invoices"),
+            Gate(
+                "derived_entries",
+                "Deferrals, commissions, true-ups and cut-offs are in journals",
+            ),
         ),
     ),
     Stage(
         "export_journals",
         f"{_OPERATIONS}.journals",
         "Export journals",
+        "The journals as files that the ERP imports. The same journal gives the same bytes.",
         "journal_export",
         "7_post",
         ("journal",),
         ("csv", "excel"),
-        (Gate("exports", "the exported files carry what was journalled"),),
+        (Gate("exports", "The exported files carry what was journalled"),),
     ),
     Stage(
         "publish_marts",
         f"{_OPERATIONS}.marts",
         "Publish marts",
+        "Tables for BI tools in PostgreSQL's schema marts: revenue, margins, "
+        "reconciliation, disputes, late usage; each with data tests.",
         "marts",
         "8_report",
         ("journal", "vendor_reconciliation"),
         ("dbt", "postgres"),
-        (Gate("mart_tests", "the marts hold exactly what was booked"),),
+        (Gate("mart_tests", "The marts hold exactly what was booked"),),
         (
             *("revenue_by_product_account", "reconciliation_summary", "dispute_ageing"),
             *("margin_by_service", "margin_by_customer", "margin_by_product"),
@@ -198,6 +224,7 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         "write_report",
         f"{_OPERATIONS}.report",
         "Write the close report",
+        "The close report as a page and a workbook, and a workbook for each customer group.",
         "close_report",
         "8_report",
         ("journal_export", "marts"),

@@ -31,8 +31,8 @@ def close_asset(stage: Stage) -> dg.AssetsDefinition:
             dg.AssetSpec(
                 stage.asset,
                 group_name=stage.group,
-                description=f"{stage.title}: `{stage.module}.{stage.name}`. Safe to run again: it "
-                "does only what is missing.",
+                description=f"{stage.about} Made by `{stage.module}.{stage.name}`; safe to run "
+                "again: it does only what is missing.",
                 deps=stage.reads,
                 kinds=set(stage.kinds),
                 owners=OWNERS,
@@ -55,7 +55,7 @@ def close_asset(stage: Stage) -> dg.AssetsDefinition:
             dg.AssetCheckSpec(
                 gate.code,
                 asset=stage.asset,
-                description=gate.title,
+                description=f"{gate.title}.",
                 # An ERROR stops the close here; configs/close.yaml decides on the severity.
                 blocking=True,
             )

@@ -12,10 +12,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PREVIEW_ROWS = 20
+PLOTTED = 12
+"""Most amounts that are drawn over the months; all of them are in the table."""
 
 
 def metadata(result: StageResult) -> dict[str, Any]:
-    """Row counts, amounts, a preview table, files and findings of a result."""
+    """Row counts, amounts, a preview table, files and findings of a result.
+
+    Counts and amounts also stand alone, as numbers: Dagster draws them over the months.
+    """
     found: dict[str, Any] = {
         f"rows: {label}": dg.MetadataValue.int(count) for label, count in result.rows.items()
     }
@@ -26,6 +31,8 @@ def metadata(result: StageResult) -> dict[str, Any]:
                 ((label, currency, f"{amount:f}") for label, currency, amount in result.amounts),
             )
         )
+        for label, currency, amount in result.amounts[:PLOTTED]:
+            found[f"{label}, {currency}"] = dg.MetadataValue.float(float(amount))
     if result.preview is not None and result.preview.num_columns:
         found["preview"] = dg.MetadataValue.md(_preview(result.preview))
     if result.files:
@@ -63,7 +70,7 @@ def _check(
         check_name=code,
         passed=not failing,
         severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
-        description="; ".join(finding.message for finding in failing[:5]) or title,
+        description="; ".join(finding.message for finding in failing[:5]) or f"{title}.",
         metadata=shown,
     )
 

@@ -27,6 +27,7 @@ def test_metadata_has_rows_amounts_preview_files_and_findings() -> None:
     )
     assert shown["rows: kept"] == dg.MetadataValue.int(3)
     assert "| retail usage | EUR | 12.30 |" in shown["amounts"].md_str
+    assert shown["retail usage, EUR"] == dg.MetadataValue.float(12.3)  # drawn over the months
     assert shown["preview"].md_str.splitlines()[-1] == "| 2 |"
     assert "/out/a.csv" in shown["files"].md_str
     assert "add a price" in shown["findings"].md_str
