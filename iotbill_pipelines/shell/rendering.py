@@ -63,7 +63,11 @@ def _check(
 ) -> dg.AssetCheckResult:
     failing = [finding for finding in findings if finding.severity != "info"]
     blocking = any(finding.severity == "block" for finding in failing)
-    shown: dict[str, Any] = {"gate": title, **counts}
+    shown: dict[str, Any] = {
+        "gate": title,
+        "findings that fail it": dg.MetadataValue.int(len(failing)),
+        **counts,
+    }
     if findings:
         shown["findings"] = dg.MetadataValue.md(_findings(findings))
     return dg.AssetCheckResult(

@@ -138,6 +138,19 @@ def test_the_page_shows_what_lies_between_the_months() -> None:
     assert FIGURES.adds_up
 
 
+def test_a_minus_among_quantities_is_told_to_be_a_credit() -> None:
+    assert "credit" not in render_html(FIGURES)
+    credits = replace(
+        FIGURES.feeds[0],
+        feed="xl_usage",
+        quantity=Fates(900, 1000, 0, 0, rejected=-100, suspended=0),
+    )
+    page = render_html(replace(FIGURES, feeds=[credits]))
+    assert "<td>-100</td>" in page
+    assert "A minus is a credit" in page
+    assert "(xl_usage rejected)" in page
+
+
 def test_the_headline_names_what_blocks() -> None:
     gate = replace(FIGURES.gates[0], outcome="failed", severity="block", message="a cent is lost")
     blocked = replace(FIGURES, gates=[gate])

@@ -245,6 +245,25 @@ class CloseFigures:
         return total
 
     @property
+    def quantity_notes(self) -> list[str]:
+        """What a reader of the quantities must know; negative ones are credits of the carrier."""
+        notes = ["In the smallest unit of each usage class: bytes, seconds and messages together."]
+        credited = [
+            f"{feed.feed} {fate}"
+            for feed in self.feeds
+            if feed.quantity is not None
+            for fate, units in vars(feed.quantity).items()
+            if units < 0
+        ]
+        if credited:
+            notes.append(
+                "A minus is a credit: records by which the carrier takes usage back outweigh those "
+                f"that add to it ({', '.join(credited)}). Where they are rejected or ignored, "
+                "nothing is credited."
+            )
+        return notes
+
+    @property
     def blocked(self) -> list[GateFigures]:
         return [gate for gate in self.gates if gate.verdict == "BLOCKED"]
 

@@ -91,7 +91,7 @@ def _sheets(figures: CloseFigures) -> Iterable[Sheet]:
             for feed in figures.feeds
             if feed.quantity is not None
         ],
-        notes=["In the smallest unit of each usage class (bytes, seconds, messages) together."],
+        notes=figures.quantity_notes,
     )
     currency = _one(row.currency for row in figures.revenue)
     yield Sheet(
