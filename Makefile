@@ -6,7 +6,7 @@ MONTH ?= 2026-10
 # Without cached bytecode every process would compile all its imports again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-deep up lint lock clean
+.PHONY: help demo test test-deep test-browser up lint lock clean
 
 help:  ## show the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ test: $(VENV)/.installed  ## the whole test suite
 
 test-deep: $(VENV)/.installed  ## the same with five times the random tests; for a quiet hour
 	IOTBILL_TEST_DEPTH=5 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
+test-browser: $(VENV)/.installed  ## look at Dagster's pages with a headless chromium
+	IOTBILL_TEST_BROWSER=1 $(BIN)/python -m pytest tests/shell/test_web_interface.py
 
 up: $(VENV)/.installed  ## Dagster web server and daemon on the same instance
 	$(BIN)/iotbill up

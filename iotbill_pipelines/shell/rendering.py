@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PREVIEW_ROWS = 20
+MOST_TOLD = 5
+"""Most findings that a check's description tells; all of them are in its table."""
 PLOTTED = 12
 """Most amounts that are drawn over the months; all of them are in the table."""
 
@@ -74,9 +76,16 @@ def _check(
         check_name=code,
         passed=not failing,
         severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
-        description="; ".join(finding.message for finding in failing[:5]) or f"{title}.",
+        description=" ".join(map(_sentence, failing[:MOST_TOLD])) or f"{title}.",
         metadata=shown,
     )
+
+
+def _sentence(finding: Finding) -> str:
+    """A finding as a check's page shows it at once: what, how much, what to do."""
+    figure = f" ({finding.figure})" if finding.figure else ""
+    todo = f" To do: {finding.what_to_do}." if finding.what_to_do else ""
+    return f"{finding.message.rstrip('.')}{figure}.{todo}"
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

@@ -51,9 +51,11 @@ def test_a_blocking_finding_fails_its_gate_as_error_and_leaves_others_alone() ->
 
 
 def test_a_warning_fails_its_gate_without_stopping_the_close() -> None:
-    found = [Finding("suspense", "warn", "2 wait")]
+    found = [Finding("suspense", "warn", "2 wait", "2 records", "add a price")]
     checks = {c.check_name: c for c in check_results(STAGE, StageResult(findings=found))}
     assert not checks["suspense"].passed
+    assert checks["suspense"].description == "2 wait (2 records). To do: add a price."
+    assert checks["feeds"].description == "Every landed file was read."
     assert checks["suspense"].severity is dg.AssetCheckSeverity.WARN
 
 
