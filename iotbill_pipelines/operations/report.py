@@ -26,6 +26,7 @@ from iotbill_pipelines.operations import usage
 from iotbill_pipelines.operations.close import CLOSE_STAGES
 from iotbill_pipelines.operations.customer_reports import write_group_workbooks
 from iotbill_pipelines.operations.flux import flux
+from iotbill_pipelines.operations.report_pages import write_pages
 from iotbill_pipelines.operations.stages import StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.close_report import (
@@ -62,11 +63,11 @@ FIGURES_NAME = ".close_report.json"
 
 def write_report(ws: Workspace, period: Month) -> StageResult:
     """Write the close report of ``period`` as HTML and XLSX into ``out/<period>``, and a workbook
-    per customer group.
+    and a page per customer group, a page per vendor.
 
     A run that finds the same figures as the report before leaves the documents as they are.
     """
-    groups = write_group_workbooks(ws, period)
+    groups = [*write_group_workbooks(ws, period), *write_pages(ws, period)]
     figures = load_figures(ws, period)
     folder = ws.out(period)
     page, workbook, last = (folder / n for n in (HTML_NAME, WORKBOOK_NAME, FIGURES_NAME))

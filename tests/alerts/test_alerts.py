@@ -454,3 +454,39 @@ def test_slack_hears_of_an_incident_and_of_its_end(
     assert opened["channel"] == "#roaming"
     assert "emnify_1.ndjson could not be used" in str(opened)
     assert "CLEARED" in str(cleared)
+
+
+def test_a_customer_whose_sims_cost_more_than_it_pays(company: Company) -> None:
+    """Told once its margin turns negative, cleared when it is not any more."""
+    company.sql("insert into legal_entity values ('NL01', 'Ours', 'EUR')")
+    company.sql(
+        "insert into run (run_id, kind, started_at, status, actor, code_version)"
+        " values ('r', 'close', now(), 'started', 'a', 'c')"
+    )
+    company.sql(
+        "insert into period (entity_id, period, state, changed_at)"
+        " values ('NL01', '2026-10', 'open', now())"
+    )
+    number = iter(range(1, 20))
+
+    def book(level: str, service: str, account: str, minor: int) -> None:
+        company.sql(
+            "insert into booked_charge (id, entry_no, run_id, level, entity_id, account_id,"
+            " service_id, charge_id, product_id, kind, gl_class, tax_code, usage_period,"
+            " billing_period, accounting_period, records, quantity, currency, amount_minor, reason,"
+            " cause, price_ids, booked_at) values (:id, 1, 'r', :level, 'NL01', :account, :service,"
+            " 'c' || :id, 'p', 'usage', 'usage', 'standard', '2026-10', '2026-10', '2026-10', 1, 1,"
+            " 'EUR', :minor, 'initial', 'test', '', now())",
+            id=next(number), level=level, account=account, service=service, minor=minor,
+        )  # fmt: skip
+
+    book("retail", "S1", "C1", 3_50)
+    book("retail", "S2", "C2", 3_50)
+    book("vendor", "S1", "V", 2_40)
+    book("vendor", "S2", "V", 2_40)
+    assert "margin_negative" not in company.codes()
+    book("vendor", "S2", "V", 3_70)
+    (told,) = [one for one in list_alerts(company.ws) if one.code == "margin_negative"]
+    assert (told.subject, told.figure, told.severity) == ("2026-10 C2", "EUR -2.60", "warn")
+    book("retail", "S2", "C2", 2_60)
+    assert "margin_negative" not in company.codes()

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from iotbill_pipelines.storage.close_report.figures import (
     FLUX_EFFECTS,
@@ -21,24 +17,12 @@ from iotbill_pipelines.storage.close_report.figures import (
     size,
     totals_by_currency,
 )
-
-_BAR_UNITS = 1000
-"""Width of the longest bar in the drawing's own units."""
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A bar of a chart: ``length`` in drawing units, ``tone`` its colour's name."""
-
-    title: str
-    text: str
-    length: int
-    tone: str
+from iotbill_pipelines.storage.html_pages import Bar, bars, template
 
 
 def render_html(figures: CloseFigures) -> str:
     """Return the report as a self-contained HTML page; text of the data is escaped."""
-    return _template().render(
+    return template("close_report.html").render(
         f=figures,
         money=money,
         count=count,
@@ -57,18 +41,6 @@ def render_html(figures: CloseFigures) -> str:
         flux_charts=_flux_charts(figures),
         flux_effects=FLUX_EFFECTS,
     )
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("iotbill_pipelines.storage.close_report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("close_report.html")
 
 
 def _revenue_charts(figures: CloseFigures) -> list[tuple[str, list[Bar]]]:
@@ -135,13 +107,4 @@ def _vendor_charts(figures: CloseFigures) -> list[tuple[str, list[Bar]]]:
 
 
 def _bars(values: Sequence[tuple[str, int, str]], currency: str) -> list[Bar]:
-    longest = max((abs(minor) for _, minor, _ in values), default=0) or 1
-    return [
-        Bar(
-            title,
-            money(minor, currency),
-            abs(minor) * _BAR_UNITS // longest,
-            "negative" if minor < 0 else tone,
-        )
-        for title, minor, tone in values
-    ]
+    return bars([(title, minor, money(minor, currency), tone) for title, minor, tone in values])
