@@ -167,7 +167,9 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         ("booked_charge",),
         ("duckdb", "postgres", "excel"),
         (
-            Gate("reconciliation", "Every vendor is reconciled or accrued, and every cause is told"),
+            Gate(
+                "reconciliation", "Every vendor is reconciled or accrued, and every cause is told"
+            ),
             Gate("sim_counts", "SIMs in use, billed by vendors and charged are as many"),
         ),
     ),
