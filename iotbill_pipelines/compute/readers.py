@@ -232,6 +232,7 @@ class _Reader:
                 header_rows=form.header_rows,
                 type_rows=form.type_rows,
                 tells_sheet=SHEET in self.spec.sources(),
+                or_delimited=form.or_delimited,
                 columns=tuple(name for name in wanted if name not in form.may_lack),
                 optional_columns=tuple(name for name in wanted if name in form.may_lack),
                 max_bytes=min(limits.max_bytes, 256 << 20),

@@ -46,6 +46,84 @@ def test_members_of_an_archive_are_records_of_the_landed_file():
     assert "in member a/one.csv of the archive" in out.rejected[0]["message"]
 
 
+INVOICE = """
+id: demo
+carrier: demo
+target: vendor_invoice_line
+files: ["*.zip"]
+archive: {members: ["fees*.xlsx", "usage*.csv"]}
+format: {type: xlsx, or_delimited: ";"}
+control: {when: {field: Code, equals: TOTAL}, totals: {Amount: Amount}}
+fields:
+  vendor_id: {value: carrier}
+  invoice_no: {from: $file, steps: [{extract: {pattern: "^([A-Z0-9-]+)"}}]}
+  billing_period: {value: "2026-04"}
+  charge_code: {from: Code}
+  uid_type: {value: iccid}
+  uid_value: {from: SIM, steps: [iccid]}
+  service_start: {from: From, steps: [date]}
+  quantity: {from: Quantity, steps: [integer]}
+  currency: {value: EUR}
+  amount: {from: Amount, steps: [decimal]}
+"""
+SIM = "8949000000000000001"
+
+
+@pytest.mark.parametrize(("total", "error"), [("1.05", None), ("1.06", "control_total")])
+def test_an_invoice_may_be_a_zip_of_a_workbook_and_text(total, error):
+    """Fees in a workbook, usage in text with its columns in another order; each with its total."""
+    book = openpyxl.Workbook()
+    book.active.append(["SIM", "Code", "From", "Quantity", "Amount"])
+    book.active.append([SIM, "FEE", "2026-03-19", 31, 2.4])
+    book.active.append([None, "TOTAL", None, None, 2.4])
+    buffer = io.BytesIO()
+    book.save(buffer)
+    text = f"Code;Amount;Quantity;SIM;From\nDATA;1.05;52500000;{SIM};2026-03-19\nTOTAL;{total};;;\n"
+    data = packed({"fees_04.xlsx": buffer.getvalue(), "usage_04.csv": text.encode()})
+    out = ingest_bytes(INVOICE, {"INV-7.zip": data})
+    assert reasons(out) == ([error] if error else [])
+    if error is None:
+        assert [(m["charge_code"], m["quantity"], str(m["amount"])) for m in out.accepted] == [
+            ("FEE", 31, "2.400000000000"),
+            ("DATA", 52_500_000, "1.050000000000"),
+        ]
+        assert {m["invoice_no"] for m in out.accepted} == {"INV-7"}
+
+
+def test_text_beside_a_workbook_that_cannot_be_read_says_why():
+    out = ingest_bytes(INVOICE, {"INV-8.zip": packed({"usage_04.csv": b"Code;\xff\n"})})
+    assert reasons(out) == ["unreadable_workbook"]
+    lacking = packed({"usage_04.csv": b"Code;SIM\n"})
+    assert reasons(ingest_bytes(INVOICE, {"INV-9.zip": lacking})) == ["missing_column"]
+
+
+SUMMED = INVOICE.replace('format: {type: xlsx, or_delimited: ";"}', "format: {type: delimited}")
+SUMMED = SUMMED.replace(
+    "control: {when: {field: Code, equals: TOTAL}, totals: {Amount: Amount}}",
+    """control:
+  companion:
+    files: ["summary*.xlsx"]
+    format: {type: xlsx, sheet: Totals}
+    file: File
+    records: Lines
+    totals: {Sum: Amount}""",
+)
+
+
+@pytest.mark.parametrize(("total", "error"), [(1.05, None), (1.06, "control_total")])
+def test_a_workbook_in_the_zip_may_state_what_the_lines_come_to(total, error):
+    book = openpyxl.Workbook()
+    book.active.title = "Totals"
+    book.active.append(["File", "Lines", "Sum"])
+    book.active.append(["usage_04.csv", 1, total])
+    buffer = io.BytesIO()
+    book.save(buffer)
+    text = f"Code,Amount,Quantity,SIM,From\nDATA,1.05,52500000,{SIM},2026-03-19\n"
+    data = packed({"summary_04.xlsx": buffer.getvalue(), "usage_04.csv": text.encode()})
+    out = ingest_bytes(SUMMED, {"INV-7.zip": data})
+    assert reasons(out) == ([error] if error else [])
+
+
 def test_an_archive_of_workbooks_and_one_of_documents():
     book = openpyxl.Workbook()
     book.active.append(["time", "sim", "bytes"])

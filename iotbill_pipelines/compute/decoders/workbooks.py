@@ -6,6 +6,7 @@ makes it do ends that process, not the run.
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import subprocess
@@ -28,6 +29,7 @@ from iotbill_pipelines.compute.decoders.records import (
 )
 
 _ZIP_MAGIC = b"PK\x03\x04"
+_OLE_MAGIC = b"\xd0\xcf\x11\xe0"
 _Row = tuple[list[str], list[int]]
 """The texts of a row and the positions of its numbers that are not exact."""
 
@@ -42,7 +44,8 @@ class SheetOptions:
     from the next one on; rows without any value are no records.
 
     ``columns`` are those that are read and must be there, ``optional_columns`` those that may be;
-    without any, all are read. Only what is read can be at fault.
+    without any, all are read. Only what is read can be at fault. With ``or_delimited`` what is no
+    workbook is text (UTF-8) with this delimiter, read as a sheet without a name.
     """
 
     sheet: str | None = None
@@ -53,6 +56,7 @@ class SheetOptions:
     columns: tuple[str, ...] = ()
     optional_columns: tuple[str, ...] = ()
     tells_sheet: bool = False
+    or_delimited: str | None = None
     max_bytes: int = 256 << 20
     max_ratio: int = 200
     max_cells: int = 20_000_000
@@ -101,6 +105,8 @@ def _sheets(
         raise _refuse("empty", "the file is empty")
     if len(data) > options.max_bytes:
         raise _refuse("too_large", f"the file is larger than {options.max_bytes} bytes")
+    if options.or_delimited is not None and not data.startswith((_ZIP_MAGIC, _OLE_MAGIC)):
+        return [("", _text_rows(data, options.or_delimited))]
     if data.startswith(_ZIP_MAGIC):
         _check_unpacked_size(data, options)
     pattern = options.sheet or ""
@@ -122,6 +128,19 @@ def _sheets(
         message = f"not read: the sheets {others}"
         decoded.problems.append(Problem("other_sheets", message, Scope.NOTICE))
     return sheets
+
+
+def _text_rows(data: bytes, delimiter: str) -> list[_Row]:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"neither a workbook nor text in UTF-8: {error.reason} at byte {error.start}"
+        raise _refuse("unreadable", message) from None
+    try:
+        found = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        return [(cells, []) for cells in found]
+    except csv.Error as error:
+        raise _refuse("unreadable", f"not readable as delimited text: {error}") from None
 
 
 def _sheet(

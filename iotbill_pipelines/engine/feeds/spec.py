@@ -363,9 +363,15 @@ class XlsxFormat(_Format):
     A pattern such as ``Usage*`` reads every sheet that it matches, one after another, rows numbered
     on; ``$sheet`` is the name of a record's sheet. The header is row ``header_row``, or the first
     row with all the texts of ``header_has``; ``header_rows`` are those of :class:`DelimitedFormat`.
+
+    ``or_delimited`` reads files, or members of an archive, that are no workbooks as delimited text
+    (UTF-8) with the same columns: an invoice may come as a zip of both.
     """
 
     type: Literal["xlsx", "xls"]
+    or_delimited: str | None = Field(
+        None, min_length=1, max_length=1, description="delimiter of files that are no workbooks"
+    )
     sheet: str | None = None
     header_row: int = Field(1, ge=1)
     header_has: tuple[Text, ...] = ()
