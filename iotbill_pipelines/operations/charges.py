@@ -38,6 +38,7 @@ from iotbill_pipelines.engine.schemas import (
 )
 from iotbill_pipelines.operations import contracts, fingerprints, reach, usage
 from iotbill_pipelines.operations.knowledge import knowledge
+from iotbill_pipelines.operations.opening import opening_lots
 from iotbill_pipelines.operations.runs import code_version
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
@@ -153,11 +154,20 @@ def within_look_back(
 
 
 def carried_over(ws: Workspace, period: Month) -> dict[str, pa.Table]:
-    """What is left for a period (RULEBOOK §3): the lots of the one before, as settled."""
+    """What is left for a period (RULEBOOK §3): the lots of the one before, as settled; for the
+    first period that is settled here, what configs/opening_lots.csv says.
+
+    Raises ConfigError for what that file cannot mean.
+    """
     with ws.compute() as compute:
         for table in CARRIED:
             ws.lake.scan(compute, table, usage_period=str(period - 1))
-        return left_over(compute)
+        left = left_over(compute)
+    opened = opening_lots(ws, period, fingerprints.recorded(ws, STAGE))
+    return {
+        name: pa.concat_tables([lots, opened[name].cast(lots.schema)]) if name in opened else lots
+        for name, lots in left.items()
+    }
 
 
 def left_over(compute: Compute) -> dict[str, pa.Table]:
