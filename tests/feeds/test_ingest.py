@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-import time
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -245,14 +244,12 @@ def test_reference_files_become_bitemporal_rows(ws, inbox):
     assert [tuple(r) for r in found] == [("S1", "A1", "one", "services")]
 
 
-def test_a_sample_month_is_ingested_quickly_and_conserved(tmp_path, postgres_url):
+def test_a_sample_month_is_ingested_and_conserved(tmp_path, postgres_url):
     out = tmp_path / "sample"
     summary = write_sample(out, Month(2026, 10), services=60, seed=3)
     ws = Workspace.open(tmp_path / "home", CONFIGS, postgres_url, lambda: NOW, migrate=True)
     land(ws, [out])
-    started = time.monotonic()
     result = ingest(ws)
-    assert time.monotonic() - started < 60
     assert result.findings == []
     planted = {file.name: file for file in summary.files if file.feed_id.endswith("_usage")}
     assert len(planted) > 100
