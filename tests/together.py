@@ -66,6 +66,13 @@ class Merged:
         assert len(told) == 1, f"companies meet in {row}"
         return told.pop()
 
+    def _session(self, key: str) -> str:
+        """A record without a session is one of its own, called by its file and line."""
+        file_key, slash, line = key.partition("/")
+        if slash and file_key.isdecimal() and int(file_key) in self.file_keys:
+            return f"{self.file_keys[int(file_key)][1]}/{line}"
+        return key
+
     def apart(self, results: Mapping[str, pa.Table]) -> list[Results]:
         """Return the results of each company, under the ids that it had."""
         if self.prefixes == [""]:
@@ -84,6 +91,11 @@ class Merged:
             values = table.column(number)
             if pa.types.is_string(column.type):
                 values = pc.replace_substring_regex(values, _PREFIX.pattern, "")
+                if column.name == "session_key":
+                    told = [
+                        None if key is None else self._session(key) for key in values.to_pylist()
+                    ]
+                    values = pa.chunked_array([pa.array(told, column.type)])
             elif column.name in _FILE_KEYS:
                 keys = [
                     None if key is None else self.file_keys[key][1] for key in values.to_pylist()
