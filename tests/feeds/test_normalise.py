@@ -9,6 +9,7 @@ import pytest
 
 from iotbill_pipelines.config.documents import ConfigError
 from iotbill_pipelines.config.feeds import load_feed
+from tests.conftest import ROOT
 from tests.feeds.harness import CSV_FEED, feed, ingest_bytes
 
 TIME = "2026-10-05T10:00:00Z"
@@ -272,3 +273,40 @@ def test_the_unit_of_each_record():
     assert [m["reason_code"] or m["quantity"] for m in out.mapped] == [
         5, 1500, 219_933, 1_048_576, "unknown_unit", "unknown_unit", "not_whole", "missing_value",
     ]  # fmt: skip
+
+
+def test_a_reject_shows_the_value_of_the_branch_that_was_taken():
+    spec = CSV_FEED.replace(
+        "{from: bytes, steps: [trim, integer]}",
+        """
+    choose:
+      - {when: {field: kind, equals: data}, from: bytes, steps: [trim, integer]}
+      - {from: count, steps: [trim, integer]}""",
+    )
+    when = b"2026-10-05T10:00:00Z,262010000000001"
+    lines = [b"7x,1,data", b"7,2x,sms", b",3,data", b"7,,sms"]
+    data = b"time,sim,bytes,count,kind\n" + b"".join(when + b"," + line + b"\n" for line in lines)
+    out = ingest_bytes(spec, data)
+    assert [(r["reason_code"], r["value"]) for r in out.rejected] == [
+        ("invalid_number", "7x"),
+        ("invalid_number", "2x"),
+        ("missing_value", None),
+        ("missing_value", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("feed", "name", "text"),
+    [
+        ("emnify_usage", "emnify_1.ndjson", '{"id": 1, "volume": {"total": 5}}\n'),
+        ("bics_usage", "bics_usage_1.csv", None),
+    ],
+)
+def test_a_record_that_does_not_say_its_kind_is_rejected_not_ignored(feed, name, text):
+    spec = load_feed(ROOT / "configs" / "feeds" / f"{feed}.yaml")
+    if text is None:
+        columns = list(spec.sources())
+        cells = ["7" if column == "volumeTotal" else "" for column in columns]
+        text = f"{','.join(columns)}\n{','.join(cells)}\n"
+    [mapped] = ingest_bytes(spec, {name: text.encode()}).mapped
+    assert mapped["outcome"] == "rejected"

@@ -84,6 +84,7 @@ class _Compiler:
         self.sources[MEMBER] = self.plan.given("member")
         self.received_at = self.plan.given("received_at", "timestamp")
         self.targets: dict[str, Value] = {}
+        self.shown: dict[str, Value] = {}  # the source texts that rejects of a field show
         self.decimal_comma = spec.format.decimal_comma
 
     def compile(self) -> CompiledFeed:
@@ -115,6 +116,7 @@ class _Compiler:
         conditions: list[tuple[sql.Expr, list[Value]]] = []
         results: list[Value] = []
         origin = self._origin(field)
+        starts: list[Value] = []
         for number, branch in enumerate(field.branches()):
             at = (*path, "choose", number) if field.choose else path
             tested, inputs = self._condition((*at, "when"), branch.when)
@@ -122,8 +124,12 @@ class _Compiler:
             start = self._start(at, branch)
             if len(field.branches()) > 1 or branch.when is not None:
                 start = self._chosen(start, conditions)
-            context = self._context(at, label, origin, start)
+            starts.append(start)
+            context = self._context(at, label, start if field.choose else origin, start)
             results.append(self._steps(at, start, branch.steps, context))
+        if field.choose:  # the text of the branch that was taken, not of one that was not
+            origin = self.plan.add(sql.coalesce(*(start.read for start in starts)), starts)
+        self.shown[label] = origin
         result = self._merge(path, field, conditions, results, origin, label)
         context = self._context(path, label, origin, result)
         result = self._steps(path, result, field.steps, context)
@@ -239,7 +245,7 @@ class _Compiler:
         return Value(result.name, function.gives, result.depth)
 
     def _required(self, name: str, field: FieldSpec) -> None:
-        value, origin = self.targets[name], self._origin(field)
+        value, origin = self.targets[name], self.shown[name]
         first = next((n for b in field.branches() for n in b.from_), name)
         self.plan.reject(
             sql.is_null(value.read), [value, origin], "missing_value", name, origin,
