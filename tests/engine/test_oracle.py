@@ -46,6 +46,11 @@ def test_engine_equals_oracle(seed: int) -> None:
     for row in got["desired_charge"].to_pylist():
         key = tuple(row.pop(name) for name in KEY)
         del row["linear"], row["price_ids"]
+        window, month = (row.pop("window_start"), row.pop("window_end")), Month.parse(key[0])
+        if row["kind"] == "transition":  # the days of its transitions
+            assert month.start <= window[0] < window[1] <= month.end
+        else:
+            assert window == (month.start, month.end)
         charges[key] = row
     assert charges == expected.charges
 
