@@ -37,11 +37,14 @@ class Settled:
 
     tables: dict[str, pa.Table]
     products: pa.Table
+    _rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def rows(self, relation: str = "desired_charge", **where: str | int) -> list[dict[str, Any]]:
+        if relation not in self._rows:
+            self._rows[relation] = self.tables[relation].to_pylist()
         return [
-            row
-            for row in self.tables[relation].to_pylist()
+            dict(row)
+            for row in self._rows[relation]
             if all(row[name] == value for name, value in where.items())
         ]
 
@@ -64,14 +67,16 @@ class _Runs:
     asked: dict[str, Company] = field(default_factory=dict)
     collecting: bool = False
 
-    def of(self, data: Mapping[str, Any]) -> Settled:
-        key = json.dumps(data, default=repr, sort_keys=True)
-        if key not in self.settled:
-            self.asked[key] = _company(data)
+    def of(self, all_data: Sequence[Mapping[str, Any]]) -> list[Settled]:
+        keys = [json.dumps(data, default=repr, sort_keys=True) for data in all_data]
+        for key, data in zip(keys, all_data, strict=True):
+            if key not in self.settled and key not in self.asked:
+                self.asked[key] = _company(data)
+        if any(key not in self.settled for key in keys):
             if self.collecting:
                 raise _Waiting
             self.answer()
-        return self.settled[key]
+        return [self.settled[key] for key in keys]
 
     def answer(self) -> None:
         """Run what was asked for."""
@@ -86,10 +91,18 @@ _RUNS = _Runs()
 
 def business(**parts: Any) -> Settled:
     """Run a scenario given as data; the keys are those of a scenario file."""
-    data = {"scenario": "case", "source": "case", "expected": {}, **parts}
-    if "periods" not in data:
-        data.setdefault("period", str(PERIOD))
-    return _RUNS.of(data)
+    return businesses([parts])[0]
+
+
+def businesses(listed: Sequence[Mapping[str, Any]]) -> list[Settled]:
+    """Run several that do not depend on each other."""
+    asked = []
+    for parts in listed:
+        data = {"scenario": "case", "source": "case", "expected": {}, **parts}
+        if "periods" not in data:
+            data.setdefault("period", str(PERIOD))
+        asked.append(data)
+    return _RUNS.of(asked)
 
 
 def foresee(calls: Sequence[Callable[[], object]]) -> None:

@@ -28,6 +28,7 @@ from .business import (
     Ledger,
     Settled,
     business,
+    businesses,
     catalog,
     currency_for,
     each,
@@ -906,25 +907,29 @@ def run_by_run(
     charge: Mapping[str, Any], runs: Sequence[Sequence[object]]
 ) -> list[list[list[dict[str, Any]]]]:
     """Cumulative units by period, told run by run: what each run books, by usage period."""
-    ledger: Ledger | None = None
-    booked = []
-    for number, cumulative in enumerate(runs):
+    asked = []
+    for cumulative in runs:
         reached = [D(0), *(D(str(units)) for units in cumulative)]
-        monthly = [later - sooner for sooner, later in pairwise(reached)]
-        found = business(
-            periods=_periods(len(monthly)),
-            catalog=catalog([charge]),
-            services={"S": {"offer": "deal"}},
-            usage=[
-                {"service": "S", "at": f"{period}-02", "quantity": whole(units)}
-                for period, units in zip(_periods(len(monthly)), monthly, strict=True)
-                if units
-            ],
+        periods = _periods(len(cumulative))
+        asked.append(
+            {
+                "periods": periods,
+                "catalog": catalog([charge]),
+                "services": {"S": {"offer": "deal"}},
+                "usage": [
+                    {"service": "S", "at": f"{period}-02", "quantity": whole(later - sooner)}
+                    for period, (sooner, later) in zip(periods, pairwise(reached), strict=True)
+                    if later != sooner
+                ],
+            }
         )
-        ledger = ledger or Ledger.empty(found.products)
+    settled = businesses(asked)
+    ledger = Ledger.empty(settled[0].products)
+    booked = []
+    for number, (cumulative, found) in enumerate(zip(runs, settled, strict=True)):
         new = ledger.book(found.tables["desired_charge"], PERIOD + number)
         booked.append(
-            [[row for row in new if row["usage_period"] == p] for p in _periods(len(monthly))]
+            [[row for row in new if row["usage_period"] == p] for p in _periods(len(cumulative))]
         )
     return booked
 
