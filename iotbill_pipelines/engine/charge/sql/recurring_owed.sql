@@ -12,7 +12,7 @@ join cycle_window as w on w.cycle = c.cycle and w.bill_day = y.bill_day
   and i.from_date < w.window_end and i.to_date > w.window_start and w.in_period
 join service_state_interval as t on t.service_id = i.service_id and t.core_state <> 'cancelled'
 left join (select distinct bill_day from carrier_month) as f
-  on f.bill_day = w.bill_day and i.level = 'vendor' and w.months = 1
+  on f.bill_day = case when i.level = 'vendor' and w.months = 1 then w.bill_day end
 where greatest(i.from_date, t.from_date, w.window_start)
     < least(i.to_date, t.to_date, w.window_end)
 group by w.window_start, i.level, i.account_id, i.service_id, c.charge_id

@@ -22,7 +22,8 @@ carried as (
   from placed as s
   left join placed as e on e.level = s.level and e.account_id = s.account_id
     and e.service_id = s.service_id and e.charge_id = s.charge_id
-    and e.to_date = s.window_start and s.first_date = s.window_start
+    -- one equality: a condition on one side of an outer join makes it compare all with all
+    and e.to_date = case when s.first_date = s.window_start then s.window_start end
   join carrier_month as c on c.bill_day = s.bill_day and s.level = 'vendor'
     and c.first_date <= case when s.billing = 'arrears' then days_later(s.window_end, -1)
       when e.charge_id is null then s.first_date else days_later(s.window_start, -1) end

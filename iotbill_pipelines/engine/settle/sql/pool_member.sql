@@ -28,7 +28,7 @@ left join share_opening as o on o.window_start = w.window_start and o.level = i.
 left join (
   select distinct window_start, level, account_id, service_id from usage_free where records > 0
 ) as u on u.window_start = w.window_start and u.level = i.level and u.account_id = i.account_id
-  and u.service_id = i.service_id and q.billable = 'used'
+  and u.service_id = case when q.billable = 'used' then i.service_id end
 where (q.activation = 'participating_service' or o.opens_on is not null)
   and case q.billable
     when 'first_day' then greatest(i.from_date, t.from_date) <= w.window_start
