@@ -234,18 +234,8 @@ def sign_off(
                 )
             _sign(ws, session, held, "close", role, reason)
             count = len(signers) + 1
-            if count >= needed:
-                ledger.set_period_state(
-                    session,
-                    held.entity_id,
-                    period,
-                    "closed",
-                    actor=ws.actor,
-                    at=ws.clock(),
-                    reason=reason,
-                    role=role,
-                )
             state = "closed" if count >= needed else "in_review"
+            _set_state(ws, session, held, state, role, reason)
             # one signature closes: that it was one of one says nothing
             told = (count, needed) if needed > 1 else (0, 0)
             moved.append(Moved(held.entity_id, str(period), "in_review", state, *told))
@@ -297,18 +287,8 @@ def reopen(
                 )
             _sign(ws, session, held, "reopen", role, reason)
             count = len(signed) + 1
-            if count >= needed:
-                ledger.set_period_state(
-                    session,
-                    held.entity_id,
-                    period,
-                    "reopened",
-                    actor=ws.actor,
-                    at=ws.clock(),
-                    reason=reason,
-                    role=role,
-                )
             state = "reopened" if count >= needed else "closed"
+            _set_state(ws, session, held, state, role, reason)
             moved.append(Moved(held.entity_id, str(period), "closed", state, count, needed))
     return moved
 
@@ -355,16 +335,7 @@ def _move(
             if before not in allowed:
                 raise PeriodError(_not_from(held, allowed, to_state))
             check(session, held)
-            ledger.set_period_state(
-                session,
-                held.entity_id,
-                period,
-                to_state,
-                actor=ws.actor,
-                at=ws.clock(),
-                reason=reason,
-                role=role,
-            )
+            _set_state(ws, session, held, to_state, role, reason)
             moved.append(Moved(held.entity_id, str(period), before, to_state))
     return moved
 
@@ -385,6 +356,22 @@ def _chosen(ws: Workspace, session: Session, period: Month, entity_id: str | Non
             .order_by(Period.entity_id)
             .with_for_update()
         )
+    )
+
+
+def _set_state(
+    ws: Workspace, session: Session, held: Period, state: str, role: str, reason: str | None
+) -> None:
+    """Move a period as the actor; a state that it has already leaves it and its log alone."""
+    ledger.set_period_state(
+        session,
+        held.entity_id,
+        Month.parse(held.period),
+        state,
+        actor=ws.actor,
+        at=ws.clock(),
+        reason=reason,
+        role=role,
     )
 
 

@@ -3,8 +3,8 @@
 -- but on a carrier's invoice from another day than the 1st: that carries what falls into its month.
 -- Nor does a charge that counts services.
 select w.window_start, i.level, i.account_id, i.service_id, c.charge_id,
-  days_later(max(case when f.bill_day is null and c.billable = 'days' then least(i.to_date, t.to_date, w.window_end)
-    else w.window_end end), -1) as last_date
+  days_later(max(case when f.bill_day is null and c.billable = 'days'
+    then least(i.to_date, t.to_date, w.window_end) else w.window_end end), -1) as last_date
 from recurring_offer as i
 join charge as c on c.charge_id = i.charge_id and c.billing = 'arrears'
 join account_cycle as y on y.account_id = i.account_id and y.cycle_level = 'account'
