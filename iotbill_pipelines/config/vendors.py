@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from iotbill_pipelines.config.documents import ConfigError, parse, read_yaml
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.money import to_minor
-from iotbill_pipelines.engine.reconcile import AccountCharge, FxRate, VendorTerms
+from iotbill_pipelines.engine.reconcile import AccountCharge, FxRate, PlanTerm, VendorTerms
 from iotbill_pipelines.engine.terms import Money, Rate, Terms
 
 DisputeField = Literal[
@@ -146,6 +146,20 @@ class Conversion(Terms):
     rate: Rate = Field(gt=0)
 
 
+class Plan(Terms):
+    """A rate plan as the vendor calls it, and the catalog's offer (of level vendor) that it is.
+
+    A vendor that begins a new version of a plan has a row for each; without ``version`` any
+    version is meant.
+    """
+
+    plan: str = Field(min_length=1)
+    version: str | None = Field(default=None, min_length=1)
+    offer: str = Field(min_length=1)
+    valid_from: date = date(1970, 1, 1)
+    valid_to: date | None = None
+
+
 class Vendor(Terms):
     """A carrier that bills us.
 
@@ -168,6 +182,31 @@ class Vendor(Terms):
     tax_codes: tuple[str, ...] = ()
     account_fees: tuple[Fee, ...] = ()
     conversions: tuple[Conversion, ...] = ()
+    plans: tuple[Plan, ...] = ()
+    """Its rate plans by id and version; none: it calls them by the ids of our offers, or lines are
+    compared without regard to plans."""
+
+    @field_validator("plans")
+    @classmethod
+    def _one_plan_a_day(cls, plans: tuple[Plan, ...]) -> tuple[Plan, ...]:
+        for place, plan in enumerate(plans):
+            if plan.valid_to is not None and plan.valid_to <= plan.valid_from:
+                raise ValueError(
+                    f"plan {plan.plan} of offer {plan.offer} ends on {plan.valid_to}, not after it "
+                    f"begins on {plan.valid_from}; valid_to is the first day without it"
+                )
+            for other in plans[:place]:
+                if (
+                    plan.offer == other.offer
+                    and (other.valid_to is None or plan.valid_from < other.valid_to)
+                    and (plan.valid_to is None or other.valid_from < plan.valid_to)
+                ):
+                    since = max(plan.valid_from, other.valid_from)
+                    raise ValueError(
+                        f"offer {plan.offer} is two plans on {since}; give the earlier one a "
+                        "valid_to, the first day on which the later one holds"
+                    )
+        return plans
 
     @model_validator(mode="after")
     def _whole_minor_units(self) -> Vendor:
@@ -209,6 +248,10 @@ class Vendor(Terms):
             fx_rates=tuple(
                 FxRate(self.currency, conversion.currency, conversion.rate)
                 for conversion in self.conversions
+            ),
+            plans=tuple(
+                PlanTerm(plan.plan, plan.offer, plan.version, plan.valid_from, plan.valid_to)
+                for plan in self.plans
             ),
         )
 

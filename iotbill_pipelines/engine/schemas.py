@@ -1049,6 +1049,7 @@ VENDOR_INVOICE_LINE = _table(
     uid_type      VARCHAR?  identifier type; null for account-level lines
     uid_value     VARCHAR?  identifier
     plan_id       VARCHAR?  rate plan as the vendor names it
+    plan_version  VARCHAR?  version of the rate plan, where the vendor tells it
     charge_code   VARCHAR   vendor's charge code
     service_start DATE?     line's own service dates
     service_end   DATE?     exclusive
@@ -1126,6 +1127,9 @@ RECONCILIATION_LINE = _table(
     service_id     VARCHAR? our service, if known
     charge_code    VARCHAR  vendor's charge code
     kind           VARCHAR? usage, recurring, transition, overage; null if no term has the code
+    billed_plan    VARCHAR? rate plan and version on the invoice, "A + B" for two
+    own_plan       VARCHAR? rate plan and version that we agreed, by the vendor's plans
+    plan_match     VARCHAR? same, other_version or other_plan; null where a side names none
     currency       VARCHAR  ISO 4217
     invoice_lines  BIGINT   lines of the invoice behind it
     expected_quantity BIGINT? ours: class units; days for kind recurring

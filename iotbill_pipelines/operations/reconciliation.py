@@ -54,6 +54,7 @@ from iotbill_pipelines.storage.reconciliation_workbook import (
     LINE_LIMIT,
     DocumentClaim,
     DocumentLine,
+    DocumentPlan,
     ReconciliationDocument,
     write_reconciliation,
 )
@@ -143,7 +144,7 @@ def _reconcile(
         ws.lake.scan(compute, USAGE_AGGREGATE, usage_period=str(period))
         current_invoices(ws, compute)
         parties = _parties(compute)
-        findings = _strangers(compute, period, parties)
+        findings = _strangers(compute, period, parties) + _unknown_offers(compute, vendors)
         if findings:
             return [], findings
         with Session(ws.engine) as session, session.begin():
@@ -224,6 +225,24 @@ def _strangers(compute: Compute, period: Month, parties: Mapping[str, _Party]) -
         )
         for row in billed
         if row["vendor_id"] not in parties
+    ]
+
+
+def _unknown_offers(compute: Compute, vendors: Mapping[str, Vendor]) -> list[Finding]:
+    offers = compute.fetch("select offer_id from offer where level = 'vendor' order by offer_id")
+    known = offers["offer_id"].to_pylist()
+    return [
+        Finding(
+            "reconciliation",
+            "block",
+            f"vendor {vendor.vendor}: its plan {plan.plan!r} is offer {plan.offer!r}, which is no "
+            "offer of level vendor in the catalog",
+            plan.offer,
+            f"correct plans in the vendor's file; offers of level vendor: {', '.join(known)}",
+        )
+        for vendor in vendors.values()
+        for plan in vendor.plans
+        if plan.offer not in known
     ]
 
 
@@ -578,6 +597,7 @@ def _document(
         invoices=[str(number) for number in invoices.column("invoice_no").to_pylist()],
         lines=lines,
         claims=claims,
+        plans=_document_plans(compute, chosen.format(RECONCILIATION_LINE.name)),
     )
 
 
@@ -585,7 +605,8 @@ def _document_rows(compute: Compute, chosen: str) -> list[dict[str, Any]]:
     """The lines of a document; where a sheet cannot hold them, those that agree as one row."""
     columns = (
         "select x.line_key, x.invoice_no, x.uid_value, x.usage_period, x.charge_code,"
-        " x.expected_quantity, x.invoiced_quantity, x.expected_minor, x.invoiced_minor, x.status "
+        " x.expected_quantity, x.invoiced_quantity, x.expected_minor, x.invoiced_minor, x.status,"
+        " x.billed_plan, x.own_plan "
     )
     counted = compute.fetch(f"select count(*) as n {chosen}").column("n")[0].as_py()
     if counted <= LINE_LIMIT:
@@ -598,8 +619,10 @@ def _document_rows(compute: Compute, chosen: str) -> list[dict[str, Any]]:
         " || ' lines that agree)' as uid_value, min(x.usage_period) as usage_period,"
         " '(all)' as charge_code, null as expected_quantity, null as invoiced_quantity,"
         " cast(sum(x.expected_minor) as bigint) as expected_minor,"
-        " cast(sum(x.invoiced_minor) as bigint) as invoiced_minor, 'matched' as status"
-        f" {chosen} where not ({differing})"
+        " cast(sum(x.invoiced_minor) as bigint) as invoiced_minor, 'matched' as status,"
+        " x.billed_plan, x.own_plan"
+        f" {chosen} where not ({differing}) group by x.billed_plan, x.own_plan"
+        " order by x.billed_plan, x.own_plan"
     ).to_pylist()
     return rows
 
@@ -620,7 +643,24 @@ def _document_line(
         invoiced_minor=row["invoiced_minor"],
         status=row["status"],
         causes={cause: causes[cause] for cause in CAUSES if cause in causes},
+        billed_plan=row["billed_plan"],
+        own_plan=row["own_plan"],
     )
+
+
+def _document_plans(compute: Compute, chosen: str) -> list[DocumentPlan]:
+    """What was billed on each plan against what was agreed, by what differs most."""
+    rows = compute.fetch(
+        "select x.billed_plan, x.own_plan, x.plan_match,"
+        " cast(count(distinct x.uid_value) as bigint) as sims,"
+        " cast(sum(x.expected_minor) as bigint) as expected_minor,"
+        " cast(sum(x.invoiced_minor) as bigint) as invoiced_minor"
+        f" {chosen} group by x.billed_plan, x.own_plan, x.plan_match"
+        " order by abs(sum(x.invoiced_minor) - sum(x.expected_minor)) desc, 1, 2"
+    ).to_pylist()
+    if not any(row["billed_plan"] or row["own_plan"] for row in rows):
+        return []
+    return [DocumentPlan(**row) for row in rows]
 
 
 def _scaled(quantity: int | None, size: int) -> Decimal | None:
@@ -661,6 +701,7 @@ def _summary(
         claims = {(row[0], row[1]): row[2] for row in session.execute(claims_by_vendor)}
         rounding = list(session.scalars(stacked))
     configured = read_vendors(ws.configs / "vendors")
+    other_plans = _other_plans(ws, period)
     amounts: list[tuple[str, str, Decimal]] = []
     findings: list[Finding] = []
     for vendor in vendors:
@@ -673,6 +714,7 @@ def _summary(
                 (f"{vendor.vendor_id} {label}", vendor.currency, of_minor(minor, vendor.currency))
             )
         findings += _findings_of(vendor, claims.get((vendor.vendor_id, vendor.currency), 0))
+        findings += other_plans.get((vendor.vendor_id, vendor.currency), [])
         if vendor.vendor_id not in configured:
             findings.append(
                 Finding(
@@ -713,6 +755,40 @@ def _summary(
         }
     )
     return rows, amounts, preview, findings
+
+
+def _other_plans(ws: Workspace, period: Month) -> dict[tuple[str, str], list[Finding]]:
+    """SIMs that are billed on another plan or version than agreed, by vendor and currency."""
+    with ws.compute(ws.lake.rows(RECONCILIATION_LINE, accounting_period=str(period))) as compute:
+        ws.lake.scan(compute, RECONCILIATION_LINE, accounting_period=str(period))
+        rows = compute.fetch(
+            "select vendor_id, currency, plan_match, billed_plan, own_plan,"
+            " cast(count(distinct uid_value) as bigint) as sims,"
+            " cast(sum(variance_minor) as bigint) as variance_minor"
+            " from reconciliation_line where plan_match in ('other_version', 'other_plan')"
+            " group by vendor_id, currency, plan_match, billed_plan, own_plan"
+            " order by vendor_id, currency, plan_match, billed_plan, own_plan"
+        ).to_pylist()
+    found: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for row in rows:
+        kind = (
+            "another version of the plan"
+            if row["plan_match"] == "other_version"
+            else "another plan"
+        )
+        variance = of_minor(row["variance_minor"], row["currency"])
+        found[(row["vendor_id"], row["currency"])].append(
+            Finding(
+                "reconciliation",
+                "warn",
+                f"{row['vendor_id']}: {row['sims']} SIMs are billed on {kind} than agreed: "
+                f"{row['billed_plan']} instead of {row['own_plan']}",
+                f"{row['currency']} {variance} variance",
+                "see the sheet Plans of the workbook; have the vendor move the SIMs, or correct "
+                "plans in its file under configs/vendors",
+            )
+        )
+    return found
 
 
 def _findings_of(vendor: VendorReconciliation, claims: int) -> list[Finding]:

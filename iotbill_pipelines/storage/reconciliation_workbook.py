@@ -1,8 +1,9 @@
 """The workbook that goes to a carrier: what we expect, what it billed, what we claim and why.
 
-Three sheets: *Summary* (totals, variance by cause, how to read it), *Lines* (one row a SIM and
-charge code, the variance split into a column per cause) and *Disputes* (the claims, in the
-vendor's own layout). Totals are formulas over the sheets' cells; what they give is stored beside
+Sheets: *Summary* (totals, variance by cause, how to read it), *Plans* where plans are known (what
+was billed on which plan and version against the one agreed), *Lines* (one row a SIM and charge
+code, the variance split into a column per cause) and *Disputes* (the claims, in the vendor's own
+layout). Totals are formulas over the sheets' cells; what they give is stored beside
 them, so that a preview shows it too. Amounts are RULEBOOK §10's; nothing is computed here but sums.
 """
 
@@ -84,6 +85,16 @@ _STATUS_FILLS = {
     "matched": "DCEFE0",
 }
 
+PLAN_LABELS: Mapping[str | None, str] = {
+    "same": "As agreed",
+    "other_version": "Another version",
+    "other_plan": "Another plan",
+    None: "Not told",
+}
+"""How a billed plan stands to the agreed one."""
+
+_NO_PLAN = "(none)"
+
 LINE_LIMIT = 200_000
 """Rows of the sheet Lines; beyond it, lines that agree are one row."""
 
@@ -104,6 +115,20 @@ class DocumentLine:
     invoiced_minor: int
     status: str
     causes: Mapping[str, int] = field(default_factory=dict)
+    billed_plan: str | None = None
+    own_plan: str | None = None
+
+
+@dataclass(frozen=True)
+class DocumentPlan:
+    """Lines billed on one plan and version where another, or the same, was agreed."""
+
+    billed_plan: str | None
+    own_plan: str | None
+    plan_match: str | None
+    sims: int
+    expected_minor: int
+    invoiced_minor: int
 
 
 @dataclass(frozen=True)
@@ -137,6 +162,8 @@ class ReconciliationDocument:
     invoices: Sequence[str]
     lines: Sequence[DocumentLine]
     claims: Sequence[DocumentClaim]
+    plans: Sequence[DocumentPlan] = ()
+    """Every line is of one of these; none where neither side names a plan."""
 
 
 def write_reconciliation(path: Path, document: ReconciliationDocument, created: datetime) -> str:
@@ -155,13 +182,18 @@ class _Book(StyledBook):
             for cause in CAUSES
             if cause == "unexplained" or any(line.causes.get(cause) for line in self.lines)
         ]
+        hidden = () if document.plans else _PLAN_COLUMNS
+        self.columns = [column for column in _LINE_COLUMNS if column[0] not in hidden]
 
     def build(self) -> tuple[Workbook, dict[str, dict[str, Decimal]]]:
         # sheets in reading order; the Summary refers to cells that are laid out below it
         summary = self.workbook.create_sheet("Summary")
+        plans = self.workbook.create_sheet("Plans") if self.document.plans else None
         lines = self.workbook.create_sheet("Lines")
         disputes = self.workbook.create_sheet("Disputes")
         self._summary(summary)
+        if plans is not None:
+            self._plans(plans)
         self._lines(lines)
         self._disputes(disputes)
         return self.workbook, self.values
@@ -340,14 +372,94 @@ class _Book(StyledBook):
             self.cell(page, None, fill=TOTAL_FILL),
         )
 
+    # ------------------------------------------------------------------ plans
+
+    def _plans(self, page: Any) -> None:
+        titles = (
+            *(("Plan billed", False), ("Plan agreed", False), ("Agreement", False)),
+            *(("SIMs", True), ("Expected", True), ("Invoiced", True), ("Variance", True)),
+        )
+        for letter, width in zip("ABCDEFG", (34, 34, 18, 10, 16, 16, 16), strict=True):
+            page.column_dimensions[letter].width = width
+        last = _DATA_ROW + len(self.document.plans) - 1
+        page.freeze_panes = f"A{_DATA_ROW}"
+        page.auto_filter.ref = f"A{_HEADER_ROW}:G{last}"
+        page.row_dimensions[_HEADER_ROW].height = 32
+        self.print_setup(page, landscape=True, repeat=_HEADER_ROW)
+        about = (
+            f"Plans of {self.document.vendor.name}, {self.document.period}, "
+            f"in {self.document.currency}"
+        )
+        page.append([self.cell(page, about, font=SECTION)])
+        sums = {
+            "E": sum(plan.expected_minor for plan in self.document.plans),
+            "F": sum(plan.invoiced_minor for plan in self.document.plans),
+        }
+        sums["G"] = sums["F"] - sums["E"]
+        page.append(
+            [
+                self.cell(page, "Total of the rows shown", font=BOLD),
+                *(self.cell(page, None) for _ in range(3)),
+                *(
+                    self.sum(
+                        page,
+                        f"{letter}2",
+                        f"=SUBTOTAL(109,{letter}{_DATA_ROW}:{letter}{last})",
+                        self.amount(minor),
+                    )
+                    for letter, minor in sums.items()
+                ),
+            ]
+        )
+        self.header(page, titles)
+        for row, plan in enumerate(self.document.plans, _DATA_ROW):
+            billed, own = self._column("billed_plan"), self._column("own_plan")
+            chosen = f"EXACT({billed},A{row})*EXACT({own},B{row})"
+            page.append(
+                [
+                    self.cell(page, plan.billed_plan or _NO_PLAN),
+                    self.cell(page, plan.own_plan or _NO_PLAN),
+                    self.cell(page, PLAN_LABELS[plan.plan_match]),
+                    self.cell(page, plan.sims, number_format="#,##0"),
+                    *(
+                        self.sum(
+                            page,
+                            f"{letter}{row}",
+                            f"=SUMPRODUCT({chosen}*{self._column(key)})",
+                            self.amount(minor),
+                            font=None,
+                        )
+                        for letter, key, minor in (
+                            ("E", "expected", plan.expected_minor),
+                            ("F", "invoiced", plan.invoiced_minor),
+                        )
+                    ),
+                    self.sum(
+                        page,
+                        f"G{row}",
+                        f"=F{row}-E{row}",
+                        self.amount(plan.invoiced_minor - plan.expected_minor),
+                        font=None,
+                    ),
+                ]
+            )
+        for match, colour in (("other_version", "FCE8C3"), ("other_plan", "F8D7D3")):
+            page.conditional_formatting.add(
+                f"A{_DATA_ROW}:C{last}",
+                FormulaRule(
+                    formula=[f'$C{_DATA_ROW}="{PLAN_LABELS[match]}"'],
+                    fill=PatternFill(bgColor=colour, fill_type="solid"),
+                ),
+            )
+
     # ------------------------------------------------------------------ lines
 
     def _line_columns(self) -> list[str]:
-        return [*(key for key, *_ in _LINE_COLUMNS), *self.causes]
+        return [*(key for key, *_ in self.columns), *self.causes]
 
     def _lines(self, page: Any) -> None:
         columns = self._line_columns()
-        widths = [width for *_, width in _LINE_COLUMNS] + [15] * len(self.causes)
+        widths = [width for *_, width in self.columns] + [15] * len(self.causes)
         for position, width in enumerate(widths, 1):
             page.column_dimensions[get_column_letter(position)].width = width
         last_letter = get_column_letter(len(columns))
@@ -357,7 +469,7 @@ class _Book(StyledBook):
         page.row_dimensions[_HEADER_ROW].height = 32
         self.print_setup(page, landscape=True, repeat=_HEADER_ROW)
         # the columns per cause are for the screen: on paper they would shrink the rest
-        page.print_area = f"A1:{get_column_letter(len(_LINE_COLUMNS))}{last}"
+        page.print_area = f"A1:{get_column_letter(len(self.columns))}{last}"
         page.append(
             [
                 self.cell(
@@ -383,7 +495,7 @@ class _Book(StyledBook):
                 )
             )
         page.append(totals)
-        titles = [(title, right) for _, title, right, _ in _LINE_COLUMNS]
+        titles = [(title, right) for _, title, right, _ in self.columns]
         self.header(page, titles + [(CAUSE_LABELS[cause], True) for cause in self.causes])
         for line in self.lines:
             page.append(self._line_row(page, line))
@@ -410,6 +522,14 @@ class _Book(StyledBook):
             self.cell(page, line.charge_code),
             self.cell(page, line.usage_period),
             self.cell(page, line.invoice_no or "(none)"),
+            *(
+                [
+                    self.cell(page, line.billed_plan or _NO_PLAN),
+                    self.cell(page, line.own_plan or _NO_PLAN),
+                ]
+                if self.document.plans
+                else []
+            ),
             self.cell(page, line.unit),
             self.cell(page, line.expected_quantity, number_format="#,##0.###"),
             self.cell(page, line.invoiced_quantity, number_format="#,##0.###"),
@@ -527,6 +647,8 @@ _LINE_COLUMNS = (
     ("charge_code", "Charge code", False, 20),
     ("period", "Service period", False, 11),
     ("invoice", "Invoice", False, 18),
+    ("billed_plan", "Plan billed", False, 24),
+    ("own_plan", "Plan agreed", False, 24),
     ("unit", "Unit", False, 9),
     ("expected_quantity", "Our quantity", True, 14),
     ("invoiced_quantity", "Billed quantity", True, 14),
@@ -536,6 +658,8 @@ _LINE_COLUMNS = (
     ("main_cause", "Main cause", False, 18),
 )
 """Key, title, right-aligned, width; a column per cause follows, for the screen."""
+
+_PLAN_COLUMNS = ("billed_plan", "own_plan")
 
 _CLAIM_WIDTHS = {
     "reference": 27,
@@ -585,22 +709,28 @@ def _listed(lines: Sequence[DocumentLine]) -> list[DocumentLine]:
     order = list(STATUS_LABELS)
     listed = list(lines)
     if len(listed) > LINE_LIMIT:
-        agreeing = [line for line in listed if line.status == "matched" and not line.causes]
+        agreeing: dict[tuple[str, str], list[DocumentLine]] = {}
+        for line in listed:
+            if line.status == "matched" and not line.causes:
+                agreeing.setdefault((line.billed_plan or "", line.own_plan or ""), []).append(line)
         listed = [line for line in listed if not (line.status == "matched" and not line.causes)]
-        listed.append(
+        listed += [
             DocumentLine(
                 invoice_no=None,
-                sim=f"({len(agreeing):,} lines that agree)",
-                usage_period=agreeing[0].usage_period if agreeing else "",
+                sim=f"({len(lines):,} lines that agree)",
+                usage_period=lines[0].usage_period,
                 charge_code="(all)",
                 unit="",
                 expected_quantity=None,
                 invoiced_quantity=None,
-                expected_minor=sum(line.expected_minor for line in agreeing),
-                invoiced_minor=sum(line.invoiced_minor for line in agreeing),
+                expected_minor=sum(line.expected_minor for line in lines),
+                invoiced_minor=sum(line.invoiced_minor for line in lines),
                 status="matched",
+                billed_plan=billed or None,
+                own_plan=own or None,
             )
-        )
+            for (billed, own), lines in sorted(agreeing.items())
+        ]
     return sorted(
         listed,
         key=lambda line: (

@@ -28,6 +28,9 @@ conversions:
 dispute:
   deadline_days: 60
   columns: [invoice, {sim: ICCID}, charge_code, billed, expected, difference, cause]
+plans:
+  - {plan: IOT, version: "1", offer: acme_iot, valid_to: 2026-03-05}
+  - {plan: IOT, version: "2", offer: acme_iot, valid_from: 2026-03-05}
 """
 
 
@@ -46,6 +49,7 @@ def test_a_vendor_becomes_terms_in_minor_units(tmp_path: Path) -> None:
     assert terms.account_charges[0].amount_minor == 250_00
     assert str(terms.fx_rates[0].rate) == "0.9215"
     assert vendor.deadline(Month(2026, 10)) == date(2026, 12, 30)
+    assert [(p.version, p.valid_from.year) for p in terms.plans] == [("1", 1970), ("2", 2026)]
     assert [c.title for c in vendor.dispute.columns][:3] == ["Invoice", "ICCID", "Charge code"]
 
 
@@ -58,6 +62,9 @@ def test_a_vendor_becomes_terms_in_minor_units(tmp_path: Path) -> None:
         ("[invoice, {", "[invoice, invoice, {", 14, "listed twice"),
         ("deadline_days: 60", "deadline_days: 0", 13, "greater than or equal to 1"),
         ("cause]", "causes]", 14, "'causes' is not allowed"),
+        (", valid_from: 2026-03-05", "", 15, "offer acme_iot is two plans on 1970-01-01"),
+        ("valid_to: 2026-03-05", "valid_to: 1970-01-01", 15, "first day without it"),
+        ('version: "1", offer', "versio: 1, offer", 16, "did you mean 'version'?"),
         ("tax_codes", "taxcodes", 7, "did you mean 'tax_codes'?"),
     ],
 )

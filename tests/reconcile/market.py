@@ -57,11 +57,13 @@ class Market:
         allowance: int = 0,
         offer: str = "deal",
         billable: str = "days",
+        charge_id: str | None = None,
     ) -> None:
         """A charge of the vendor's offer; rate None = two prices, so no single own rate."""
+        charge_id = charge_id or code.lower()
         self.add(
             "charge",
-            charge_id=code.lower(),
+            charge_id=charge_id,
             offer_id=offer,
             product_id="p",
             kind=kind,
@@ -77,11 +79,11 @@ class Market:
             billable=billable,
         )
         for number, one in enumerate([rate] if rate is not None else ["0.5", "0.7"], 1):
-            price_id = f"{code.lower()}#{number}"
+            price_id = f"{charge_id}#{number}"
             self.add(
                 "price",
                 price_id=price_id,
-                charge_id=code.lower(),
+                charge_id=charge_id,
                 priority=number,
                 valid_from=date(1970, 1, 1),
                 model="flat",
@@ -106,6 +108,7 @@ class Market:
         valid_from: datetime = EPOCH,
         valid_to: datetime | None = None,
         service: str | None = None,
+        offer: str = "deal",
     ) -> None:
         service = service or f"svc-{sim}"
         self.add(
@@ -129,7 +132,7 @@ class Market:
                 service_id=service,
                 level="vendor",
                 payer_account_id=vendor,
-                offer_id="deal",
+                offer_id=offer,
                 valid_from=date(2020, 1, 1),
             )
 
@@ -145,7 +148,9 @@ class Market:
         price_ids: str | None = None,
         service: str | None = None,
         window: tuple[str, str] | None = None,
+        charge_id: str | None = None,
     ) -> None:
+        charge_id = charge_id or code.lower()
         self.add(
             "desired_charge",
             usage_period=period,
@@ -154,7 +159,7 @@ class Market:
             entity_id="NL01",
             account_id="carrier",
             service_id=service or f"svc-{sim}",
-            charge_id=code.lower(),
+            charge_id=charge_id,
             product_id="p",
             kind=kind,
             linear=True,
@@ -162,7 +167,7 @@ class Market:
             quantity=quantity,
             currency="EUR",
             amount_minor=amount_minor,
-            price_ids=price_ids or f"{code.lower()}#1",
+            price_ids=price_ids or f"{charge_id}#1",
             window_start=date.fromisoformat(window[0]) if window else None,
             window_end=date.fromisoformat(window[1]) if window else None,
         )
@@ -184,6 +189,7 @@ class Market:
         vendor: str = "carrier",
         currency: str = "EUR",
         plan: str | None = None,
+        version: str | None = None,
         tax: str | None = None,
         foreign: tuple[str, str, str] | None = None,
     ) -> None:
@@ -200,6 +206,7 @@ class Market:
                 "uid_type": uid_type if value else None,
                 "uid_value": value,
                 "plan_id": plan,
+                "plan_version": version,
                 "charge_code": code,
                 "service_start": date.fromisoformat(start) if start else None,
                 "service_end": date.fromisoformat(end) if end else None,

@@ -19,6 +19,7 @@ from iotbill_pipelines.storage import reconciliation_workbook
 from iotbill_pipelines.storage.reconciliation_workbook import (
     DocumentClaim,
     DocumentLine,
+    DocumentPlan,
     ReconciliationDocument,
     write_reconciliation,
 )
@@ -112,7 +113,24 @@ class Calculator:
     def value(self, sheet: str, cell: Any) -> Any:
         if cell.data_type != "f":
             return Decimal(str(cell.value)) if isinstance(cell.value, int | float) else cell.value
+        if found := re.fullmatch(r"=SUMPRODUCT\((.*)\)", cell.value):
+            return self.of_plans(sheet, found[1])
         return self.result(sheet, cell.value[1:])
+
+    def of_plans(self, sheet: str, arguments: str) -> Decimal:
+        billed, one, own, two, amounts = re.fullmatch(
+            r"EXACT\((.+),(\w+)\)\*EXACT\((.+),(\w+)\)\*(.+)", arguments
+        ).groups()
+        wanted = (self.cells(sheet, one)[0], self.cells(sheet, two)[0])
+        plans = zip(self.cells(sheet, billed), self.cells(sheet, own), strict=True)
+        return sum(
+            (
+                n
+                for n, pair in zip(self.cells(sheet, amounts), plans, strict=True)
+                if pair == wanted
+            ),
+            Decimal(0),
+        )
 
     def result(self, sheet: str, formula: str) -> Decimal:
         if re.fullmatch(r"[0-9]+", formula):
@@ -138,9 +156,42 @@ class Calculator:
         raise AssertionError(formula)
 
 
+def with_plans(currency: str = "EUR") -> ReconciliationDocument:
+    """Two SIMs on another version than agreed, the rest as agreed or without a plan."""
+    plain = document(currency)
+    one, two, three, account, five = plain.lines
+    old, new = "IoT * version 1", "IoT * version 2"
+    return replace(
+        plain,
+        lines=[
+            *(replace(x, billed_plan=new, own_plan=old) for x in (one, three)),
+            replace(two, own_plan=old),
+            account,
+            replace(five, billed_plan=old, own_plan=old),
+        ],
+        plans=[
+            DocumentPlan(new, old, "other_version", 2, 1070, 1321),
+            DocumentPlan(None, old, None, 1, 500, 0),
+            DocumentPlan(None, None, None, 0, 0, 963),
+            DocumentPlan(old, old, "same", 1, 33, 33),
+        ],
+    )
+
+
+def test_plans_are_told_by_id_and_version_and_add_up_to_the_invoice(tmp_path: Path) -> None:
+    formulas, values = written(tmp_path / "a.xlsx", with_plans())
+    assert formulas.sheetnames == ["Summary", "Plans", "Lines", "Disputes"]
+    plans = list(values["Plans"].iter_rows(min_row=4, values_only=True))
+    assert plans[0][:4] == ("IoT * version 2", "IoT * version 1", "Another version", 2)
+    assert plans[0][4:] == (10.7, 13.21, 2.51)
+    assert [cell.value for cell in values["Plans"][2]][4:] == [16.03, 23.17, 7.14]
+    assert [cell.value for cell in values["Lines"][3]][5:7] == ["Plan billed", "Plan agreed"]
+    assert formulas["Plans"].conditional_formatting
+
+
 @pytest.mark.parametrize("currency", ["EUR", "JPY", "KWD"])
 def test_every_formula_gives_what_is_stored_beside_it(tmp_path: Path, currency: str) -> None:
-    formulas, values = written(tmp_path / "a.xlsx", document(currency))
+    formulas, values = written(tmp_path / "a.xlsx", with_plans(currency))
     calculator = Calculator(formulas)
     seen = 0
     for sheet in formulas:
@@ -150,7 +201,7 @@ def test_every_formula_gives_what_is_stored_beside_it(tmp_path: Path, currency: 
                     stored = values[sheet.title][cell.coordinate].value
                     assert calculator.value(sheet.title, cell) == Decimal(str(stored)), cell
                     seen += 1
-    assert seen > 20
+    assert seen > 35
 
 
 def test_the_summary_says_what_the_lines_add_up_to(tmp_path: Path) -> None:
@@ -188,9 +239,19 @@ def test_no_text_of_the_data_becomes_a_formula(tmp_path: Path, evil: str) -> Non
         status=evil,
         credit_reference=evil,
     )
-    content = document(lines=[bad_line], claims=[bad_claim], customer_name=evil, invoices=[evil])
+    bad_line = replace(bad_line, billed_plan=evil, own_plan=evil)
+    content = document(
+        lines=[bad_line],
+        claims=[bad_claim],
+        customer_name=evil,
+        invoices=[evil],
+        plans=[DocumentPlan(evil, evil, "same", 1, 0, 5)],
+    )
     formulas, _ = written(tmp_path / "a.xlsx", content)
-    allowed = re.compile(r"=(SUM|SUMIFS|SUBTOTAL|COUNT|COUNTIF)\([A-Za-z0-9!:,\" ]*\)|=\w+-\w+|=0")
+    allowed = re.compile(
+        r"=(SUM|SUMIFS|SUBTOTAL|COUNT|COUNTIF)\([A-Za-z0-9!:,\" ]*\)|=\w+-\w+|=0"
+        r"|=SUMPRODUCT\(EXACT\([A-Z0-9a-z!:]+,A\d+\)\*EXACT\([A-Z0-9a-z!:]+,B\d+\)\*[A-Z0-9a-z!:]+\)"
+    )
     for sheet in formulas:
         for row in sheet.iter_rows():
             for cell in row:
@@ -238,3 +299,19 @@ def test_more_lines_than_a_sheet_holds_keep_their_totals(
     rows = [row[:2] for row in values["Lines"].iter_rows(min_row=4, values_only=True)]
     assert rows == [("Within tolerance", "1"), ("Agrees", "(9 lines that agree)")]
     assert values["Lines"]["I2"].value == 1.31
+
+
+def test_lines_that_agree_are_one_row_for_each_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciliation_workbook, "LINE_LIMIT", 3)
+    many = [
+        replace(line(f"89490000000000000{n:02d}", 10, 10, "matched"), billed_plan=p, own_plan=p)
+        for n, p in enumerate(("A", "B", "A", "B", "B"))
+    ]
+    plans = [DocumentPlan("B", "B", "same", 3, 30, 30), DocumentPlan("A", "A", "same", 2, 20, 20)]
+    formulas, values = written(tmp_path / "a.xlsx", document(lines=many, claims=[], plans=plans))
+    rows = [row[1:7:4] for row in values["Lines"].iter_rows(min_row=4, values_only=True)]
+    assert rows == [("(2 lines that agree)", "A"), ("(3 lines that agree)", "B")]
+    calculator = Calculator(formulas)
+    assert calculator.value("Plans", formulas["Plans"]["E4"]) == Decimal("0.3")

@@ -18,13 +18,19 @@ The statements are in ``sql/``, one relation a file, in order.
 
 from iotbill_pipelines.engine.reconcile.documents import current_documents
 from iotbill_pipelines.engine.reconcile.stage import CAUSES, RESULTS, reconcile
-from iotbill_pipelines.engine.reconcile.vendor_terms import AccountCharge, FxRate, VendorTerms
+from iotbill_pipelines.engine.reconcile.vendor_terms import (
+    AccountCharge,
+    FxRate,
+    PlanTerm,
+    VendorTerms,
+)
 
 __all__ = [
     "CAUSES",
     "RESULTS",
     "AccountCharge",
     "FxRate",
+    "PlanTerm",
     "VendorTerms",
     "current_documents",
     "reconcile",

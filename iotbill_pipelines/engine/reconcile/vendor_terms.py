@@ -39,6 +39,19 @@ class FxRate:
 
 
 @dataclass(frozen=True)
+class PlanTerm:
+    """A rate plan of the vendor, by id and version, and the offer of ours that it is."""
+
+    plan_id: str
+    offer_id: str
+    version: str | None = None
+    """None = every version of the plan."""
+    valid_from: date = date(1970, 1, 1)
+    valid_to: date | None = None
+    """Exclusive; None = open."""
+
+
+@dataclass(frozen=True)
 class VendorTerms:
     """How a vendor's invoice is judged (RULEBOOK §10, tolerance).
 
@@ -59,6 +72,8 @@ class VendorTerms:
     tax_codes: tuple[str, ...] = ()
     account_charges: tuple[AccountCharge, ...] = ()
     fx_rates: tuple[FxRate, ...] = ()
+    plans: tuple[PlanTerm, ...] = ()
+    """None = the vendor calls its plans by the ids of our offers, or they are not compared."""
 
 
 def term_tables(terms: Sequence[VendorTerms]) -> dict[str, pa.Table]:
@@ -121,6 +136,30 @@ def term_tables(terms: Sequence[VendorTerms]) -> dict[str, pa.Table]:
                     ("charge_code", pa.string()),
                     ("currency", pa.string()),
                     ("amount_minor", pa.int64()),
+                    ("valid_from", pa.date32()),
+                    ("valid_to", pa.date32()),
+                ]
+            ),
+        ),
+        "vendor_plan": pa.Table.from_pylist(
+            [
+                {
+                    "vendor_id": vendor.vendor_id,
+                    "offer_id": plan.offer_id,
+                    "plan_id": plan.plan_id,
+                    "plan_version": plan.version,
+                    "valid_from": plan.valid_from,
+                    "valid_to": plan.valid_to,
+                }
+                for vendor in terms
+                for plan in vendor.plans
+            ],
+            schema=pa.schema(
+                [
+                    ("vendor_id", pa.string()),
+                    ("offer_id", pa.string()),
+                    ("plan_id", pa.string()),
+                    ("plan_version", pa.string()),
                     ("valid_from", pa.date32()),
                     ("valid_to", pa.date32()),
                 ]

@@ -742,6 +742,7 @@ _MEANT = {
     "tax_amount": "tax|vat", "unit_price": "unit price|price per|rate",
     "quantity": "quantity|volume|units|count",
     "charge_code": "charge|item|product|fee type|service name", "plan_id": "plan|tariff",
+    "plan_version": "plan version|tariff version|version",
     "service_start": "start|from|begin", "service_end": "end|to|until",
     "valid_from": "valid from|from|start|since", "valid_to": "valid to|to|until|end",
     "changed_at": "changed|change|date|at|since", "state": "state|status",

@@ -7,12 +7,13 @@ with terms as (
   join reconcile_month as m on m.vendor_id = p.vendor_id and m.month = p.usage_period
   left join reconcile_expected as e on e.vendor_id = p.vendor_id and e.unit_type = p.unit_type
     and e.unit_value = p.unit_value and e.charge_code = p.charge_code
-    and e.currency = p.currency and e.usage_period = p.usage_period and e.kind = 'recurring'
+    and e.currency = p.currency and e.usage_period = p.usage_period
+    and e.plan_slot = p.plan_slot and e.kind = 'recurring'
   left join reconcile_day as since on since.vendor_id = p.vendor_id and since.day = p.service_start
   left join reconcile_day as until on until.vendor_id = p.vendor_id and until.day = p.service_end
   where p.refused is null
 )
-select vendor_id, unit_type, unit_value, charge_code, usage_period, currency,
+select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, plan_slot,
   count(*) as invoice_lines, cast(sum(amount_minor) as bigint) as billed_minor,
   case when count(quantity) = count(*) then cast(sum(quantity) as bigint) end as billed_quantity,
   -- a line without dates bills the whole period
@@ -25,8 +26,9 @@ select vendor_id, unit_type, unit_value, charge_code, usage_period, currency,
   case when count(price_e12) = count(*) then max(price_e12) end as greatest_price_e12,
   sum(coalesce(tax_e12, wide(0))) as tax_e12, sum(coalesce(fx_e24, wide(0))) as fx_e24,
   min(uid_type) as uid_type, min(uid_value) as uid_value, min(service_id) as service_id,
-  min(line_no) as first_line_no, min(plan_id) as plan_id,
+  min(line_no) as first_line_no, min(plan_no) as least_billed_no,
+  max(plan_no) as greatest_billed_no,
   case when min(invoice_no) = max(invoice_no) then min(invoice_no)
        else min(invoice_no) || ' + ' || max(invoice_no) end as invoice_no
 from terms
-group by vendor_id, unit_type, unit_value, charge_code, usage_period, currency
+group by vendor_id, unit_type, unit_value, charge_code, usage_period, currency, plan_slot

@@ -70,9 +70,14 @@ with measured as (
          then rest_minor - rate_minor else wide(0) end as rounding_minor
   from rated
 )
-select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, uid_type, uid_value,
+select vendor_id, unit_type, unit_value, charge_code, usage_period, currency,
+  coalesce('|' || alone.plan, '') as plan_key, uid_type, uid_value,
   service_id, kind, counted_in, unit_size, is_expected, charges, invoice_lines, invoice_no,
-  first_line_no, plan_id, own_quantity, their_quantity, rate_e12, least_price_e12,
+  first_line_no, coalesce(least_plan_no, 0) as least_plan_no,
+  coalesce(greatest_plan_no, 0) as greatest_plan_no,
+  coalesce(least_billed_no, 0) as least_billed_no,
+  coalesce(greatest_billed_no, 0) as greatest_billed_no,
+  own_quantity, their_quantity, rate_e12, least_price_e12,
   greatest_price_e12,
   cast(expected_minor as bigint) as expected_minor, cast(billed_minor as bigint) as billed_minor,
   cast(compared_minor as bigint) as compared_minor,
@@ -83,4 +88,5 @@ select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, ui
   cast(compared_minor - unbilled_minor - proration_minor - usage_minor - rate_minor - fx_minor
     - tax_minor - rounding_minor as bigint) as unexplained_minor
 from rounded
+left join reconcile_plan as alone on alone.plan_no = rounded.plan_slot
 where expected_minor <> 0 or invoice_lines > 0

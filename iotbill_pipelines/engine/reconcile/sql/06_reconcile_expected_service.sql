@@ -36,7 +36,9 @@ select d.account_id as vendor_id, d.service_id, coalesce(c.charge_code, d.produc
   -- a reduced charge has no rate of its own any more: what it comes to over what was counted
   case when c.charge_id is null then wide(d.amount_minor) * money.unit_e12
        when d.kind = 'discount' then wide(null)
-       when c.pooled then wide(0) else coalesce(one.rate_e12, c.rate_e12) end as rate_e12
+       when c.pooled then wide(0) else coalesce(one.rate_e12, c.rate_e12) end as rate_e12,
+  -- the plan on the first and on the last day: a carrier may begin a version within a month
+  first_plan.plan_no as first_plan_no, own_plan.plan_no as own_plan_no
 from desired_charge as d
 join reconcile_scope as s on s.period = d.billing_period
 join reconcile_currency as money on money.currency = d.currency
@@ -48,5 +50,14 @@ left join counted as q on q.usage_period = d.usage_period and q.account_id = d.a
   and q.service_id = d.service_id and q.charge_id = d.charge_id
 left join vendor_tolerance as v on v.vendor_id = d.account_id
 left join one_price as one on one.price_id = d.price_ids
+left join reconcile_plan_offer as first_plan on first_plan.vendor_id = d.account_id
+  and first_plan.offer_id = c.offer_id
+  and first_plan.valid_from <= coalesce(d.window_start, m.month_start)
+  and (first_plan.valid_to is null
+    or first_plan.valid_to > coalesce(d.window_start, m.month_start))
+left join reconcile_plan_offer as own_plan on own_plan.vendor_id = d.account_id
+  and own_plan.offer_id = c.offer_id
+  and own_plan.valid_from < coalesce(d.window_end, m.month_end)
+  and (own_plan.valid_to is null or own_plan.valid_to >= coalesce(d.window_end, m.month_end))
 where d.level = 'vendor'
   and (c.charge_id is not null or d.kind in ('shortfall', 'commit_overage', 'termination_fee'))

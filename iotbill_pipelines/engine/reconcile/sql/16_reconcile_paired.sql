@@ -8,6 +8,8 @@ with billed_unit as (
     coalesce(e.charge_code, b.charge_code) as charge_code,
     coalesce(e.usage_period, b.usage_period) as usage_period,
     coalesce(e.currency, b.currency) as currency,
+    coalesce(e.plan_slot, b.plan_slot) as plan_slot, e.least_plan_no, e.greatest_plan_no,
+    b.least_billed_no, b.greatest_billed_no,
     coalesce(b.uid_type, e.uid_type) as uid_type, coalesce(b.uid_value, e.uid_value) as uid_value,
     coalesce(b.service_id, e.service_id) as service_id,
     e.vendor_id is not null as is_expected, e.kind as expected_kind, e.basis,
@@ -17,21 +19,25 @@ with billed_unit as (
     e.expected_quantity, coalesce(e.expected_minor, 0) as expected_minor,
     coalesce(b.invoice_lines, 0) as invoice_lines, coalesce(b.billed_minor, 0) as billed_minor,
     b.billed_quantity, b.billed_days, b.days_of_period, b.printed_e12, b.least_price_e12,
-    b.greatest_price_e12, b.tax_e12, b.fx_e24, b.first_line_no, b.plan_id, b.invoice_no
+    b.greatest_price_e12, b.tax_e12, b.fx_e24, b.first_line_no, b.invoice_no
   from reconcile_expected as e
   full outer join reconcile_billed as b
     on b.vendor_id = e.vendor_id and b.unit_type = e.unit_type and b.unit_value = e.unit_value
     and b.charge_code = e.charge_code and b.usage_period = e.usage_period
-    and b.currency = e.currency
+    and b.currency = e.currency and b.plan_slot = e.plan_slot
 ), priced as (
   select p.*, money.unit_e12, coalesce(p.expected_kind, t.kind) as kind,
-    coalesce(p.expected_unit_size, t.unit_size) as unit_size,
-    case when p.is_expected then p.expected_rate_e12 else t.rate_e12 end as rate_e12,
+    coalesce(p.expected_unit_size, named.unit_size, t.unit_size) as unit_size,
+    case when p.is_expected then p.expected_rate_e12
+         else coalesce(named.rate_e12, t.rate_e12) end as rate_e12,
     u.vendor_id is not null as unit_is_billed
   from paired as p
   join reconcile_currency as money on money.currency = p.currency
   left join reconcile_term as t
     on t.vendor_id = p.vendor_id and t.charge_code = p.charge_code
+  left join reconcile_plan_term as named on named.vendor_id = p.vendor_id
+    and named.charge_code = p.charge_code and named.plan_no = p.least_billed_no
+    and p.least_billed_no = p.greatest_billed_no
   left join billed_unit as u on u.vendor_id = p.vendor_id and u.unit_type = p.unit_type
     and u.unit_value = p.unit_value
 ), counted as (

@@ -66,6 +66,7 @@ with counted as (
   select vendor_id, service_id from reconcile_expected_service
 ), decided as (
   select n.*, coalesce(p.usage_period, n.dated_period) as usage_period,
+    coalesce(alone.own_plan_no, 0) as plan_slot,
     case when n.is_copy then 'duplicate'
          when p.usage_period is null then 'wrong_period'
          when n.uid_value is not null and (n.service_id is null or c.service_id is null)
@@ -79,9 +80,13 @@ with counted as (
   left join period_choice as p
     on p.file_key = n.file_key and p.line_no = n.line_no
   left join contracted as c on c.vendor_id = n.vendor_id and c.service_id = n.service_id
+  left join reconcile_plan_line as alone on alone.file_key = n.file_key
+    and alone.line_no = n.line_no and alone.unit_type = n.unit_type
+    and alone.usage_period = coalesce(p.usage_period, n.dated_period)
   left join reconcile_expected as e on e.vendor_id = n.vendor_id and e.unit_type = n.unit_type
     and e.unit_value = n.unit_value and e.charge_code = n.charge_code
     and e.currency = n.currency and e.usage_period = coalesce(p.usage_period, n.dated_period)
+    and e.plan_slot = coalesce(alone.own_plan_no, 0)
   left join stateful as st on st.service_id = n.service_id
   left join active as a on a.file_key = n.file_key and a.line_no = n.line_no
   left join vendor_tax_code as t

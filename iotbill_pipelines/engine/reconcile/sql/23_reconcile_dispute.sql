@@ -27,7 +27,7 @@ with refused as (
   join reconcile_compared as p on p.vendor_id = l.vendor_id and p.charge_code = l.charge_code
     and p.usage_period = l.usage_period and p.currency = l.currency
     and l.line_key = md5(p.vendor_id || '|' || p.unit_type || '|' || p.unit_value || '|'
-      || p.charge_code || '|' || p.usage_period || '|' || p.currency)
+      || p.charge_code || '|' || p.usage_period || '|' || p.currency || p.plan_key)
   join ranked as one on one.line_key = l.line_key and one.place = 1
   left join ranked as two on two.line_key = l.line_key and two.place = 2
   left join ranked as three on three.line_key = l.line_key and three.place = 3

@@ -7,7 +7,7 @@ select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, re
        else min(invoice_no) || ' + ' || max(invoice_no) end as invoice_no,
   cast(min(window_start) as string) as first_day,
   cast(max(window_end) - 1 as string) as end_day,
-  min(plan_id) as plan_id
+  coalesce(min(plan_no), 0) as least_billed_no, coalesce(max(plan_no), 0) as greatest_billed_no
 from reconcile_placed
 where refused is not null
 group by vendor_id, unit_type, unit_value, charge_code, usage_period, currency, refused

@@ -6,7 +6,7 @@ with exact as (
     -- a 20th digit of an ICCID is its check digit, which carriers print or leave out
     case when l.uid_type = 'iccid' then substr(l.uid_value, 1, 19) else l.uid_value end
       as uid_match,
-    l.charge_code, l.plan_id, l.currency, l.quantity, l.unit_price, l.service_start, l.service_end,
+    l.charge_code, p.plan_no, l.currency, l.quantity, l.unit_price, l.service_start, l.service_end,
     coalesce(t.month, substr(cast(l.service_start as string), 1, 7), l.billing_period)
       as dated_period,
     wide(cast(cast(l.amount as decimal(25,12)) * cast(1000000000000 as decimal(13,0))
@@ -24,6 +24,8 @@ with exact as (
   join reconcile_scope as s
     on l.billing_period >= s.history_start and l.billing_period <= s.period
   left join reconcile_day as t on t.vendor_id = l.vendor_id and t.day = l.service_start
+  left join reconcile_plan as p on p.plan_id = l.plan_id
+    and p.plan_version is not distinct from l.plan_version
 ), alike as (
   -- the few lines that another one may be a copy of, before they are put in order
   select vendor_id, uid_type, uid_match, charge_code, currency, dated_period, service_start,
@@ -52,7 +54,7 @@ with exact as (
     and a.quantity is not distinct from e.quantity
 )
 select c.file_key, c.line_no, c.vendor_id, c.invoice_no, c.uid_type, c.uid_value, c.uid_match,
-  c.charge_code, c.plan_id, c.currency, c.quantity, c.unit_price, c.service_start, c.service_end,
+  c.charge_code, c.plan_no, c.currency, c.quantity, c.unit_price, c.service_start, c.service_end,
   c.dated_period, c.amount_e12, c.price_e12, c.tax_e12,
   case when c.foreign_e12 is not null and c.fx_e12 is not null and own.rate_e12 is not null
        then c.foreign_e12 * (c.fx_e12 - wide(own.rate_e12)) end as fx_e24,
