@@ -85,11 +85,10 @@ _STATUS_FILLS = {
     "matched": "DCEFE0",
 }
 
-PLAN_LABELS: Mapping[str | None, str] = {
+PLAN_LABELS: Mapping[str, str] = {
     "same": "As agreed",
     "other_version": "Another version",
     "other_plan": "Another plan",
-    None: "Not told",
 }
 """How a billed plan stands to the agreed one."""
 
@@ -419,7 +418,7 @@ class _Book(StyledBook):
                 [
                     self.cell(page, plan.billed_plan or _NO_PLAN),
                     self.cell(page, plan.own_plan or _NO_PLAN),
-                    self.cell(page, PLAN_LABELS[plan.plan_match]),
+                    self.cell(page, _agreement(plan)),
                     self.cell(page, plan.sims, number_format="#,##0"),
                     *(
                         self.sum(
@@ -698,6 +697,14 @@ def _variance(line: DocumentLine) -> int:
 def _main_cause(line: DocumentLine) -> str | None:
     causes = {cause: abs(part) for cause, part in line.causes.items() if part}
     return CAUSE_LABELS[max(causes, key=lambda cause: causes[cause])] if causes else None
+
+
+def _agreement(plan: DocumentPlan) -> str:
+    if plan.plan_match is not None:
+        return PLAN_LABELS[plan.plan_match]
+    if plan.billed_plan is None:
+        return "No plan billed" if plan.own_plan else "No plan"
+    return "None agreed"
 
 
 def _difference(claim: DocumentClaim) -> int:

@@ -61,20 +61,18 @@ _FATES = ("In", "Kept", "Ignored", "Duplicate", "Rejected", "Suspended", "Not ra
 def _sheets(figures: CloseFigures) -> Iterable[Sheet]:
     yield Sheet(
         "Summary",
-        [_text("", 28), _text("", 70)],
+        [_text("Close report", 28), _text(f"{figures.period.start:%B %Y}", 70)],
         [
-            ["Period", f"{figures.period.start:%B %Y}"],
             ["Entities", ", ".join(figures.entities)],
             ["Result", figures.headline],
-            ["New rows in the ledger", figures.booking.new_rows],
-            ["Rows booked before", figures.booking.earlier_rows],
-            ["Gates blocked", len(figures.blocked)],
-            ["Gates to look at", len(figures.warnings)],
+            ["New rows in the ledger", f"{figures.booking.new_rows:,}"],
+            ["Rows booked before", f"{figures.booking.earlier_rows:,}"],
+            ["Gates blocked", f"{len(figures.blocked):,}"],
+            ["Gates to look at", f"{len(figures.warnings):,}"],
             ["Prepared at (UTC)", f"{figures.prepared_at:%Y-%m-%d %H:%M}"],
             ["Run", figures.run_id],
             ["Files are in", figures.folder],
         ],
-        notes=["Close report"],
     )
     yield Sheet(
         "Records",

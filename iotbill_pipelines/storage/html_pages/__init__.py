@@ -13,16 +13,19 @@ from functools import cache
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 
 _BAR_UNITS = 1000
-"""Width of the longest bar in the drawing's own units."""
+"""Width of a chart's bars, from the least to the greatest, in the drawing's own units."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of a chart: ``length`` in drawing units, ``tone`` its colour's name."""
+    """A bar from ``start`` to ``start + length`` of a chart whose zero is at ``zero``, in drawing
+    units; ``tone`` is its colour's name."""
 
     title: str
     text: str
+    start: int
     length: int
+    zero: int
     tone: str
 
 
@@ -65,12 +68,17 @@ def render_page(page: Page) -> str:
 
 
 def bars(values: Sequence[tuple[str, int, str, str]]) -> list[Bar]:
-    """Return a chart's bars from (title, minor units, text, tone); below zero in its own tone."""
-    longest = max((abs(minor) for _, minor, _, _ in values), default=0) or 1
-    return [
-        Bar(title, text, abs(minor) * _BAR_UNITS // longest, "negative" if minor < 0 else tone)
-        for title, minor, text, tone in values
-    ]
+    """Return a chart's bars from (title, minor units, text, tone); what is below zero stands to the
+    left of it, in its own tone."""
+    least = min((minor for _, minor, _, _ in values if minor < 0), default=0)
+    span = max((minor for _, minor, _, _ in values if minor > 0), default=0) - least or 1
+    zero = -least * _BAR_UNITS // span
+    drawn = []
+    for title, minor, text, tone in values:
+        length = abs(minor) * _BAR_UNITS // span
+        start = zero - length if minor < 0 else zero
+        drawn.append(Bar(title, text, start, length, zero, "negative" if minor < 0 else tone))
+    return drawn
 
 
 @cache
