@@ -772,6 +772,40 @@ def quality(
 
 
 @app.command()
+def margins(
+    context: typer.Context,
+    month: MonthArgument,
+    by: Annotated[str, typer.Option(help="sim, customer, product or partner.")] = "customer",
+    customer: Annotated[str | None, typer.Option(help="Only this account's SIMs.")] = None,
+    vendor: Annotated[
+        str | None, typer.Option(help="Only the SIMs that this vendor carries.")
+    ] = None,
+    negative: Annotated[bool, typer.Option(help="Only what loses money.")] = False,
+    most: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 25,
+    xlsx: Annotated[Path | None, typer.Option(help="Write all of them as a workbook.")] = None,
+    json: Json = False,
+) -> None:
+    """Show revenue, vendor cost and margin of an accounting month, the lowest margin first.
+
+    As earned: with what was deferred, released, accrued and trued up. Cost follows the bill.
+
+    Example: `iotbill margins 2026-10 --by sim --negative`
+    """
+    from iotbill_pipelines.cli import margins as shown
+
+    shown.show(
+        context.obj,
+        _month(month),
+        by,
+        (customer, vendor),
+        negative=negative,
+        most=most,
+        xlsx=xlsx,
+        as_json=json,
+    )
+
+
+@app.command()
 def renewals(
     context: typer.Context,
     days: Annotated[int, typer.Option(min=1, help="How far to look ahead.")] = 120,

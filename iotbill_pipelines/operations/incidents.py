@@ -7,6 +7,7 @@ remembered here: an incident that is no longer found has cleared (:mod:`operatio
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -106,13 +107,29 @@ order by g.period, g.gate, g.gate_result_id desc
 )
 
 
+_SHOWN_BY = {
+    "suspense": "iotbill suspense list --month {period}",
+    "draft_review": "iotbill flux {period}",
+    "tax": "iotbill tax totals {period}",
+    "tax_totals": "iotbill tax totals {period}",
+    "reconciliation": "iotbill dispute list --period {period}",
+    "sim_counts": "iotbill sims audit {period}",
+    "journals": "iotbill journal lint {period}",
+    "gl_suspense": "iotbill journal lint {period}",
+    "exports": "iotbill journal lint {period}",
+    "derived_entries": "iotbill revenue deferred {period}",
+}
+"""The command that shows what a gate's finding rests on; `iotbill status` where it says it all."""
+
+
 def _gates(connection: sa.Connection) -> Iterator[Incident]:
     for row in _rows(connection, _GATES, elsewhere=list(TOLD_ELSEWHERE)):
         if row["outcome"] == "failed" and row["severity"] != "info":
             yield Incident(
                 row["gate"], row["severity"], row["period"],
                 _short(f"{row['period']}: {row['message']}"), row["figure"] or "",
-                _short(row["what_to_do"] or ""), f"iotbill status {row['period']}",
+                _short(row["what_to_do"] or ""),
+                _SHOWN_BY.get(row["gate"], "iotbill status {period}").format(period=row["period"]),
             )  # fmt: skip
 
 
@@ -299,24 +316,16 @@ def _variances(connection: sa.Connection, policy: AlertPolicy) -> Iterator[Incid
         )  # fmt: skip
 
 
-# A service's cost is set against its customer's revenue where both are in one currency.
+# Where an account's amounts are in several currencies, no sum says whether it loses money.
 _MARGINS = (
     _OPEN_PERIODS
     + """
-, open_charge as (
-  select * from booked_charge where accounting_period not in (select period from settled)
-), customer as (
-  select distinct on (accounting_period, service_id) accounting_period, service_id, account_id
-  from open_charge where level = 'retail' order by accounting_period, service_id, id
-)
-select b.accounting_period as period, c.account_id, min(b.currency) as currency,
-  sum(case b.level when 'retail' then b.amount_minor
-      when 'vendor' then -b.amount_minor else 0 end)::bigint as margin_minor
-from open_charge as b
-join customer as c using (accounting_period, service_id)
-group by b.accounting_period, c.account_id
-having count(distinct b.currency) = 1 and sum(case b.level when 'retail' then b.amount_minor
-  when 'vendor' then -b.amount_minor else 0 end) < 0
+select p.accounting_period as period, p.customer as account_id, min(p.currency) as currency,
+  sum(p.revenue_minor - p.cost_minor)::bigint as margin_minor
+from earned_part as p
+where p.accounting_period not in (select period from settled) and p.customer <> '(nobody)'
+group by p.accounting_period, p.customer
+having count(distinct p.currency) = 1 and sum(p.revenue_minor - p.cost_minor) < 0
 order by 1, 2
 """
 )
@@ -329,7 +338,8 @@ def _margins(connection: sa.Connection) -> Iterator[Incident]:
             f"{row['period']}: account {row['account_id']} costs more than it pays",
             _money(row["margin_minor"], row["currency"]),
             "compare its offers with the vendor's prices, or correct the prices",
-            f"iotbill status {row['period']}",
+            f"iotbill margins {row['period']} --by sim --negative"
+            f" --customer {shlex.quote(row['account_id'])}",
         )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from iotbill_pipelines.operations import fingerprints
 from iotbill_pipelines.operations.close import stage_named
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
-from iotbill_pipelines.storage.models import BookedCharge, VendorReconciliation
+from iotbill_pipelines.storage.models import BookedCharge, DerivedEntry, VendorReconciliation
 
 DBT_PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
 _STAGE = "publish_marts"
@@ -49,6 +49,9 @@ def _inputs(ws: Workspace) -> dict[str, Any]:
         ledger = connection.execute(
             sa.select(sa.func.count(), sa.func.max(BookedCharge.booked_at))
         ).one()
+        derived = connection.execute(
+            sa.select(sa.func.count(), sa.func.max(DerivedEntry.booked_at))
+        ).one()
         reconciled = connection.execute(
             sa.select(sa.func.count(), sa.func.max(VendorReconciliation.reconciled_at))
         ).one()
@@ -62,6 +65,7 @@ def _inputs(ws: Workspace) -> dict[str, Any]:
     return {
         "settled": {str(month): settled[month] for month in sorted(settled)},
         "booked_charge": [str(value) for value in ledger],
+        "derived_entry": [str(value) for value in derived],
         "vendor_reconciliation": [str(value) for value in reconciled],
         "models": models,
         "tables": tables,

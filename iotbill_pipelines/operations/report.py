@@ -444,75 +444,38 @@ group by account_id, version, currency order by account_id, version, currency
 """
 
 
-# A SIM's cost is the account's that it was billed to most, or its holder's where nobody was billed.
-_MARGINS = """
-with charge as (
-  select level, account_id, service_id, currency, sum(amount_minor) as minor
-  from booked_charge
-  where level in ('retail', 'vendor') and accounting_period = :period
-  group by level, account_id, service_id, currency
-), payer as (
-  select distinct on (service_id) service_id, account_id
-  from charge where level = 'retail' and service_id <> ''
-  order by service_id, minor desc, account_id
-), carrier as (
-  select distinct on (service_id, currency) service_id, currency, account_id
-  from charge where level = 'vendor' and service_id <> ''
-  order by service_id, currency, minor desc, account_id
-), placed as (
-  select c.service_id, c.currency,
-    case when c.level = 'retail' then c.account_id
-         else coalesce(p.account_id, s.account_id, '(nobody)') end as customer,
-    case when c.level = 'vendor' then c.account_id else coalesce(k.account_id, '(none)') end
-      as vendor,
-    case when c.level = 'retail' then c.minor else 0 end as revenue,
-    case when c.level = 'vendor' then c.minor else 0 end as cost
-  from charge as c
-  left join payer as p using (service_id)
-  left join carrier as k using (service_id, currency)
-  left join reference_service as s on s.service_id = c.service_id and s.known_to is null
-)
-"""
-
 _MARGIN_COLUMNS = (("Account", "Name", "Group"), ("Revenue", "Cost", "Margin"))
 
-_BY_CUSTOMER = (
-    _MARGINS
-    + """
+_BY_CUSTOMER = """
 select p.customer as label_1, coalesce(a.name, '') as label_2,
-  coalesce(a.customer_group, '') as label_3, p.currency, sum(p.revenue)::bigint as amount_1,
-  sum(p.cost)::bigint as amount_2, sum(p.revenue - p.cost)::bigint as amount_3
-from placed as p
+  coalesce(a.customer_group, '') as label_3, p.currency, sum(p.revenue_minor)::bigint as amount_1,
+  sum(p.cost_minor)::bigint as amount_2, sum(p.revenue_minor - p.cost_minor)::bigint as amount_3
+from earned_part as p
 left join reference_account as a on a.account_id = p.customer and a.known_to is null
+where p.accounting_period = :period
 group by p.customer, a.name, a.customer_group, p.currency
 order by amount_3, p.customer, p.currency limit 25
 """
-)
 
 _PARTNER_COLUMNS = (("Vendor",), ("Revenue of its SIMs", "Cost", "Margin"))
 
-_BY_VENDOR = (
-    _MARGINS
-    + """
-select vendor as label_1, currency, sum(revenue)::bigint as amount_1, sum(cost)::bigint as amount_2,
-  sum(revenue - cost)::bigint as amount_3
-from placed group by vendor, currency order by amount_3, vendor, currency
+_BY_VENDOR = """
+select vendor as label_1, currency, sum(revenue_minor)::bigint as amount_1,
+  sum(cost_minor)::bigint as amount_2, sum(revenue_minor - cost_minor)::bigint as amount_3
+from earned_part where accounting_period = :period
+group by vendor, currency order by amount_3, vendor, currency
 """
-)
 
 _SIM_COLUMNS = (("Service", "Account", "Vendor"), ("Revenue", "Cost", "Margin"))
 
-_BY_SIM = (
-    _MARGINS
-    + """
+_BY_SIM = """
 select service_id as label_1, min(customer) as label_2, max(vendor) as label_3, currency,
-  sum(revenue)::bigint as amount_1, sum(cost)::bigint as amount_2,
-  sum(revenue - cost)::bigint as amount_3
-from placed where service_id <> ''
-group by service_id, currency having sum(revenue) < sum(cost)
+  sum(revenue_minor)::bigint as amount_1, sum(cost_minor)::bigint as amount_2,
+  sum(revenue_minor - cost_minor)::bigint as amount_3
+from earned_part where accounting_period = :period and service_id <> ''
+group by service_id, currency having sum(revenue_minor) < sum(cost_minor)
 order by amount_3, service_id, currency limit 20
 """
-)
 
 
 def _statement(

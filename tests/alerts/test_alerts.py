@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,14 +12,18 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
+from typer.main import get_command
 
+from iotbill_pipelines.cli.main import app
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.operations import incidents
 from iotbill_pipelines.operations.alerts import (
     Sent,
     list_alerts,
     send_alerts,
     send_test,
 )
+from iotbill_pipelines.operations.close import CLOSE_STAGES
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger, statements
 from tests.alerts.servers import Hook, Mailbox, mail_server, web_server
@@ -488,5 +493,28 @@ def test_a_customer_whose_sims_cost_more_than_it_pays(company: Company) -> None:
     book("vendor", "S2", "V", 3_70)
     (told,) = [one for one in list_alerts(company.ws) if one.code == "margin_negative"]
     assert (told.subject, told.figure, told.severity) == ("2026-10 C2", "EUR -2.60", "warn")
+    assert told.evidence == "iotbill margins 2026-10 --by sim --negative --customer C2"
     book("retail", "S2", "C2", 2_60)
     assert "margin_negative" not in company.codes()
+    book("vendor", "S3", "V", 2)  # nobody is billed for it: its holder bears it
+    company.sql(
+        "insert into reference_service (service_id, account_id, known_from, source)"
+        " values ('S3', 'C2', now(), 'test')"
+    )
+    (told,) = [one for one in list_alerts(company.ws) if one.code == "margin_negative"]
+    assert told.figure == "EUR -0.02"
+
+
+def test_commands_that_lead_to_evidence_are_there() -> None:
+    """Of incidents in general by reading the source, of gates by their table."""
+    source = Path(incidents.__file__).read_text()
+    named = set(re.findall(r"iotbill ((?:[a-z][a-z-]+ ?){1,2})", source))
+    root = get_command(app)
+    for words in sorted(named):
+        command, steps = root, words.split()
+        while steps and hasattr(command, "commands"):
+            assert steps[0] in command.commands, words
+            command = command.commands[steps.pop(0)]
+        assert words == "close " or not hasattr(command, "commands"), words
+    gates = {gate.code for stage in CLOSE_STAGES for gate in stage.gates}
+    assert set(incidents._SHOWN_BY) <= gates

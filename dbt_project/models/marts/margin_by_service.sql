@@ -1,13 +1,21 @@
--- Revenue less expected vendor cost per service; the flag names cost that nobody is billed for.
-with booked as (
+-- Revenue less expected vendor cost per service and month; the flag names cost that nobody is billed
+-- for. What is booked for an account as a whole stands at service ''.
+with moved as (
     select
-        usage_period,
+        period as usage_period,
         service_id,
         currency,
+        cast(
+            sum(case when level = 'retail' and source = 'charge' then amount else 0 end)
+            as decimal(20, 4)
+        ) as booked_revenue,
+        cast(
+            sum(case when level = 'vendor' and source = 'charge' then amount else 0 end)
+            as decimal(20, 4)
+        ) as booked_cost,
         cast(sum(case when level = 'retail' then amount else 0 end) as decimal(20, 4)) as revenue,
         cast(sum(case when level = 'vendor' then amount else 0 end) as decimal(20, 4)) as vendor_cost
-    from {{ source('ledger', 'booked_charge') }}
-    where level in ('retail', 'vendor')
+    from {{ source('ledger', 'earned_amount') }}
     group by all
 )
 
@@ -20,4 +28,4 @@ select
         when revenue < vendor_cost then 'negative'
         else 'ok'
     end as margin_flag
-from booked
+from moved
