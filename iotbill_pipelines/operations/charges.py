@@ -8,7 +8,8 @@ SIM are the same operation (RULEBOOK §11).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -21,6 +22,7 @@ from iotbill_pipelines.config.close import ClosePolicy, read_close_policy
 from iotbill_pipelines.engine.calendars import Month, months_between
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.contract.stage import first_month
+from iotbill_pipelines.engine.contract.terms import Contract
 from iotbill_pipelines.engine.cycles import USED, first_day
 from iotbill_pipelines.engine.flow import CARRIED, settle_period
 from iotbill_pipelines.engine.money import of_minor
@@ -180,6 +182,55 @@ def left_over(compute: Compute) -> dict[str, pa.Table]:
     }
 
 
+EARLIER_ORDER = (*DESIRED_CHARGE.key, "billing_period")
+
+
+@dataclass(frozen=True)
+class Before:
+    """What earlier months decide of a period's charges.
+
+    ``carried`` are units that outlived their window (RULEBOOK §3, the tables of CARRIED),
+    ``earlier`` the desired charges that count in windows of commitments (§4), ``activations`` the
+    dates of first use that stay because their period is closed (§2).
+    """
+
+    carried: Mapping[str, pa.Table]
+    earlier: pa.Table
+    activations: pa.Table
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """All of it by name, as :meth:`of_tables` reads it back."""
+        own = {"earlier_charge": self.earlier, "closed_activation": self.activations}
+        return {**self.carried, **own}
+
+    @classmethod
+    def of_tables(cls, tables: Mapping[str, pa.Table]) -> Before:
+        """Return what :attr:`tables` gave."""
+        carried = {table.name: tables[table.name] for table in CARRIED}
+        return cls(carried, tables["earlier_charge"], tables["closed_activation"])
+
+    def settle(self, compute: Compute, period: Month) -> None:
+        """Settle a period on it (:func:`engine.flow.settle_period`)."""
+        compute.load("earlier_charge", self.earlier)
+        settle_period(
+            compute, period, self.carried, earlier=True, closed_activations=self.activations
+        )
+
+
+def before(ws: Workspace, period: Month, signed: Iterable[Contract]) -> Before:
+    """Return what the months before ``period`` were settled to, as far as it decides on it."""
+    with ws.compute() as compute:
+        scan_earlier(ws, compute, period, signed)
+        earlier = compute.fetch(
+            f"select {DESIRED_CHARGE.column_list} from earlier_charge"
+            f" order by {', '.join(EARLIER_ORDER)}"
+        )
+    activations = closed_activations(ws)
+    none = SERVICE_ACTIVATION.arrow_schema.empty_table()
+    return Before(carried_over(ws, period), earlier, none if activations is None else activations)
+
+
 def carried_digest(carried: Mapping[str, pa.Table]) -> dict[str, str]:
     """Return hashes of what is left for a period, by table; none where nothing is left."""
     lots = {name: str(table.to_pylist()) for name, table in carried.items() if table.num_rows}
@@ -194,28 +245,34 @@ def _inputs(
     settled: Mapping[Month, str],
 ) -> dict[str, Any]:
     rated = fingerprints.recorded(ws, usage.STAGE)
-    before = committed_months(period, snapshot)
+    committed = committed_months(period, contracts.contracts_of(snapshot))
     return {
         **carried_digest(carried),
         "rated": {str(m): rated[m] for m in usage_months(ws, period, snapshot) if m in rated},
         "knowledge": reach.settling_digest(snapshot, period),
         "code": code_version(),
         # what earlier months came to decides on a commitment's window (CT-07)
-        **({"before": {str(m): settled.get(m, "") for m in before}} if before else {}),
+        **({"before": committed_settlements(committed, settled)} if committed else {}),
     }
 
 
-def committed_months(period: Month, snapshot: Snapshot) -> list[Month]:
+def committed_settlements(months: Iterable[Month], settled: Mapping[Month, str]) -> dict[str, str]:
+    """Return the fingerprints of what months that count in commitments were settled from."""
+    return {str(month): settled.get(month, "") for month in months}
+
+
+def committed_months(period: Month, signed: Iterable[Contract]) -> list[Month]:
     """The months before ``period`` whose charges count in windows of contract commitments."""
-    first = first_month(contracts.contracts_of(snapshot), period)
-    return list(months_between(first, period - 1))
+    return list(months_between(first_month(signed, period), period - 1))
 
 
-def scan_earlier(ws: Workspace, compute: Compute, period: Month, snapshot: Snapshot) -> None:
+def scan_earlier(
+    ws: Workspace, compute: Compute, period: Month, signed: Iterable[Contract]
+) -> None:
     """Make ``earlier_charge`` hold what the months before were settled to, as far as it counts."""
     files = [
         file
-        for month in committed_months(period, snapshot)
+        for month in committed_months(period, signed)
         for file in ws.lake.files(DESIRED_CHARGE, usage_period=str(month))
     ]
     compute.scan(DESIRED_CHARGE, files, "earlier_charge")
@@ -240,7 +297,7 @@ def _settle(
             RATED_USAGE,
             [file for m in months for file in ws.lake.files(RATED_USAGE, usage_month=m)],
         )
-        scan_earlier(ws, compute, period, snapshot)
+        scan_earlier(ws, compute, period, contracts.contracts_of(snapshot))
         settle_period(
             compute,
             period,
@@ -280,6 +337,13 @@ def _publish(
         order_by=table.key,
         note=ws.run_id,
     )
+
+
+def publish_costs(ws: Workspace, compute: Compute, scope: Iterable[Month]) -> None:
+    """Keep what reconciling vendors reads of usage periods that were settled in memory."""
+    for month in map(str, scope):
+        for table in (DESIRED_CHARGE, USAGE_AGGREGATE):
+            _publish(ws, compute, table, f"usage_period = '{month}'", usage_period=month)
 
 
 # ------------------------------------------------------------------------------------- gates

@@ -11,29 +11,40 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.flow import CARRIED, rate_month, settle_period
+from iotbill_pipelines.engine.contract.terms import Contract
+from iotbill_pipelines.engine.flow import CARRIED, rate_month
 from iotbill_pipelines.engine.mediate import Policies
 from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import (
     CATALOG,
+    DESIRED_CHARGE,
     POOL_PART,
     RATED_USAGE,
     REFERENCE,
     USAGE_RECORD,
 )
 from iotbill_pipelines.engine.terms import compile_catalog
-from iotbill_pipelines.operations import charges, mediation, reach, runs, usage
+from iotbill_pipelines.operations import (
+    charges,
+    contracts,
+    fingerprints,
+    mediation,
+    reach,
+    runs,
+    usage,
+)
 from iotbill_pipelines.operations.catalogs import differences, in_force
 from iotbill_pipelines.operations.differences import book_differences, unbooked
 from iotbill_pipelines.operations.knowledge import knowledge
@@ -53,8 +64,8 @@ CAUSES: tuple[Cause, ...] = ("unbooked", "code", "usage", "inventory", "catalog"
 """What can change a booked period, in the order in which a difference is taken apart.
 
 ``unbooked`` is what an earlier correction settled and did not book: units that were not chosen, or
-all of them where it was interrupted. ``carried`` is what the month before left over for it
-(RULEBOOK §3, rollover)."""
+all of them where it was interrupted. ``carried`` is what earlier months left for it: units of a
+pool (RULEBOOK §3, rollover), charges that count in a commitment (§4)."""
 
 KIND = "correction"
 """Kind of the runs that book corrections outside a close."""
@@ -192,6 +203,7 @@ def _touched(
     ws: Workspace, periods: Sequence[Month], present: _Knowledge, wanted: set[Cause]
 ) -> list[Touched]:
     settled, rated = settled_details(ws), _details(ws, usage.STAGE)
+    fingerprinted = fingerprints.recorded(ws, charges.STAGE)
     waiting = unbooked(ws)
     feeds = mediation.read_feeds(ws)
     months = {period: _months_of(ws, period, settled[period]) for period in periods}
@@ -207,6 +219,9 @@ def _touched(
         causes |= _differing(detail, now)
         left = charges.carried_digest(charges.carried_over(ws, period))
         if any(left.get(table.name) != detail.get(table.name) for table in CARRIED):
+            causes.add("carried")
+        counted = detail.get("before", {})
+        if counted != charges.committed_settlements(map(Month.parse, counted), fingerprinted):
             causes.add("carried")
         if period in waiting:
             causes.add("unbooked")
@@ -264,6 +279,11 @@ def settled_details(ws: Workspace) -> dict[Month, dict[str, Any]]:
     return _details(ws, charges.STAGE)
 
 
+def rated_details(ws: Workspace) -> dict[Month, dict[str, Any]]:
+    """Return what each UTC month was rated from, with its files of the lake."""
+    return _details(ws, usage.STAGE)
+
+
 # --------------------------------------------------------------------------- what it comes to
 
 
@@ -286,21 +306,23 @@ def plan(ws: Workspace, since: Month, selection: Selection = Selection()) -> Pla
     pairs = 0
     causes = {one.usage_period: one.causes for one in touched}
     worked: set[str] = set()
-    left: dict[Month, dict[str, pa.Table]] = {}
+    left: dict[Month, _Left] = {}
     for period in examined:
-        stored = charges.carried_over(ws, period)
-        carried = left.get(period - 1, stored)
-        if charges.carried_digest(carried) != charges.carried_digest(stored):
-            causes[str(period)] = (*causes.get(str(period), ()), "carried")
+        signed = _signed(ws, period, present)
+        stored = charges.before(ws, period, signed)
+        before = _before(stored, period, left, charges.committed_months(period, signed))
+        known = causes.get(str(period), ())
+        if "carried" not in known and not _same(before, stored):
+            causes[str(period)] = (*known, "carried")
         if str(period) not in causes:
             continue
         one = Touched(str(period), causes[str(period)])
         found, units, left[period] = _priced_corrections(
-            ws, one, present, settled, selection, stored, carried
+            ws, one, present, settled, selection, stored, before
         )
         corrections += found
         pairs += units
-        if found or charges.carried_digest(left[period]) != charges.carried_digest(
+        if found or charges.carried_digest(left[period].carried) != charges.carried_digest(
             charges.carried_over(ws, period + 1)
         ):
             worked.add(str(period))
@@ -320,6 +342,48 @@ def plan(ws: Workspace, since: Month, selection: Selection = Selection()) -> Pla
         [reason for one in touched for reason in _reasons(ws, one, present)],
         [one.usage_period for one in _touched(ws, beyond, present, set(CAUSES))],
     )
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What a period that was priced in memory leaves for later ones."""
+
+    carried: dict[str, pa.Table]
+    desired: pa.Table
+
+
+def _signed(ws: Workspace, period: Month, present: _Knowledge) -> list[Contract]:
+    """The contracts that a period was settled with, and those of now."""
+    with Session(ws.engine) as session:
+        held = open_snapshot(session, ws.home, settled_details(ws)[period]["snapshot"])
+    return [*contracts.contracts_of(held), *contracts.read_tables(present.tables)]
+
+
+def _before(
+    stored: charges.Before,
+    period: Month,
+    left: Mapping[Month, _Left],
+    committed: Sequence[Month],
+) -> charges.Before:
+    """What earlier months leave for a period, those that were priced in memory as they came out."""
+    previous = left.get(period - 1)
+    again = [month for month in committed if month in left]
+    earlier = stored.earlier
+    if again:
+        worked = pa.array([str(month) for month in again])
+        kept = earlier.filter(pc.invert(pc.is_in(earlier["usage_period"], worked)))
+        earlier = pa.concat_tables([kept, *(left[month].desired for month in again)]).sort_by(
+            [(name, "ascending") for name in charges.EARLIER_ORDER]
+        )
+    return replace(
+        stored, carried=previous.carried if previous else stored.carried, earlier=earlier
+    )
+
+
+def _same(before: charges.Before, stored: charges.Before) -> bool:
+    """Whether earlier months leave the same as they had left."""
+    lots = charges.carried_digest(before.carried) == charges.carried_digest(stored.carried)
+    return lots and before.earlier.equals(stored.earlier)
 
 
 def _check_known(ws: Workspace, selection: Selection, present: _Knowledge) -> None:
@@ -363,12 +427,12 @@ def _priced_corrections(
     present: _Knowledge,
     settled: Sequence[Month],
     selection: Selection,
-    stored: Mapping[str, pa.Table],
-    carried: Mapping[str, pa.Table],
-) -> tuple[list[Correction], int, dict[str, pa.Table]]:
-    """Return what differs, in how many units, and what is left for the next period.
+    stored: charges.Before,
+    before: charges.Before,
+) -> tuple[list[Correction], int, _Left]:
+    """Return what differs, in how many units, and what is left for later periods.
 
-    ``stored`` is what the lake says that the period before left over, ``carried`` what it will.
+    ``stored`` is what the lake says that earlier months leave, ``before`` what they will.
     """
     period = Month.parse(touched.usage_period)
     scope = correction_scope(period, settled)
@@ -379,8 +443,14 @@ def _priced_corrections(
     known_rows = sum(table.num_rows for table in present.tables.values())
     with ws.compute(usage_rows + known_rows + booked.num_rows) as compute:
         compute.load("booked_charge", booked)
-        steps = _steps(ws, compute, period, touched.causes, present, stored, carried)
-        left = charges.left_over(compute)
+        steps = _steps(ws, compute, period, touched.causes, present, stored, before)
+        left = _Left(
+            charges.left_over(compute),
+            compute.fetch(
+                f"select {DESIRED_CHARGE.column_list} from desired_charge"
+                f" where usage_period = '{period}'"
+            ),
+        )
         _define_changes(compute, scope, len(steps))
         _define_selected(compute, selection)
         amounts = ", ".join(
@@ -429,8 +499,8 @@ def _steps(
     period: Month,
     causes: Sequence[Cause],
     present: _Knowledge,
-    stored: Mapping[str, pa.Table],
-    carried: Mapping[str, pa.Table],
+    stored: charges.Before,
+    before: charges.Before,
 ) -> list[Cause]:
     """Price the period from what it was settled with to what is known now, a cause at a time.
 
@@ -464,9 +534,9 @@ def _steps(
             },
             **{name: (present.tables if "catalog" in known else then)[name] for name in CATALOG},
         }
-        lots = carried if "carried" in known else stored
+        left = before if "carried" in known else stored
         files = None if "usage" in known else known_files
-        price(ws, compute, period, tables, months, lots, files)
+        price(ws, compute, period, tables, months, left, files)
         compute.define(
             f"step_{number}",
             f"select {unit}, cast(sum(records) as bigint) as records,"
@@ -479,7 +549,7 @@ def _steps(
 
 def _known_files(ws: Workspace, months: Iterable[Month]) -> dict[Month, list[str]] | None:
     """The files of each month when it was rated; None if one of them is no longer there."""
-    rated = _details(ws, usage.STAGE)
+    rated = rated_details(ws)
     found = {
         month: [str(Path(ws.lake.root) / name) for name in rated[month]["files"]]
         for month in months
@@ -495,13 +565,13 @@ def price(
     period: Month,
     tables: Mapping[str, pa.Table],
     months: Sequence[Month],
-    carried: Mapping[str, pa.Table],
+    before: charges.Before,
     files: Mapping[Month, list[str]] | None = None,
 ) -> None:
     """Rate the UTC months and settle a period in memory, under given reference data and catalog.
 
     Defines every relation of :func:`engine.flow.settle_period`. The records are those of the lake's
-    ``files`` by month, or of all that it holds. ``carried`` is what the period before left over.
+    ``files`` by month, or of all that it holds. ``before`` is what earlier months leave.
     """
     for name, table in tables.items():
         compute.load(name, table)
@@ -527,7 +597,7 @@ def price(
         compute.define("rated_usage", union, keep=True)
     else:
         compute.load("rated_usage", RATED_USAGE.arrow_schema.empty_table())
-    settle_period(compute, period, carried)
+    before.settle(compute, period)
 
 
 def _define_changes(compute: DuckDbCompute, scope: Sequence[Month], steps: int) -> None:
@@ -603,7 +673,7 @@ def _reasons(ws: Workspace, touched: Touched, present: _Knowledge) -> Iterable[R
             "corrected for some units only, or by a run that was interrupted",
         )
     if "carried" in touched.causes:
-        yield Reason(touched.usage_period, "carried", f"what {period - 1} leaves over changed")
+        yield Reason(touched.usage_period, "carried", "what earlier months leave for it changed")
     if "code" in touched.causes:
         yield Reason(
             touched.usage_period,
@@ -621,12 +691,12 @@ def _reasons(ws: Workspace, touched: Touched, present: _Knowledge) -> Iterable[R
 
 
 def _usage_reason(ws: Workspace, period: Month) -> str:
-    rated = _details(ws, usage.STAGE)
+    rated = rated_details(ws)
     came: set[int] = set()
     went: set[int] = set()
     for month in _months_of(ws, period, settled_details(ws)[period]):
-        then = {_file_key(name) for name in rated.get(month, {"files": []})["files"]}
-        now = {_file_key(name) for name in usage.accepted_files(ws, month)}
+        then = {usage.file_key_of(name) for name in rated.get(month, {"files": []})["files"]}
+        now = {usage.file_key_of(name) for name in usage.accepted_files(ws, month)}
         came |= now - then
         went |= then - now
     names = {}
@@ -642,10 +712,6 @@ def _usage_reason(ws: Workspace, period: Month) -> str:
         if keys
     ]
     return "; ".join(parts) or "what its records share with other months changed"
-
-
-def _file_key(name: str) -> int:
-    return int(Path(name).parent.name.partition("=")[2])
 
 
 def _inventory_reason(

@@ -11,8 +11,8 @@ takes longer than everything it checks (:mod:`operations.expectations`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from dataclasses import asdict, dataclass, replace
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from statistics import median_low
 from typing import TYPE_CHECKING, Any
@@ -27,9 +27,11 @@ from iotbill_pipelines.engine.feeds.spec import FeedSpec
 from iotbill_pipelines.engine.schemas import USAGE_RECORD, Table
 from iotbill_pipelines.engine.validate.profile import LANDED_FILE, OPTIONAL, profile
 from iotbill_pipelines.operations import fingerprints, runs
+from iotbill_pipelines.operations.basis import keep
 from iotbill_pipelines.operations.deliveries import missing_files
 from iotbill_pipelines.operations.stages import Finding, Severity, StageResult
 from iotbill_pipelines.operations.table_schema import pandera_schema
+from iotbill_pipelines.operations.usage import file_key_of
 from iotbill_pipelines.storage.models import FeedDayFailure, FeedDayProfile, FeedFile
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 STAGE = "check_feeds"
 DOCS = "data_docs"
+BASIS = ".data_docs.json"
 SAMPLE_ROWS = 20_000
 """Records that pandera sees of a month: a bounded batch, whatever its size."""
 
@@ -85,6 +88,33 @@ class Failure:
     words: str
 
 
+@dataclass(frozen=True)
+class LandedFile:
+    """A file whose rejected and ignored records count in a month."""
+
+    file_key: int
+    feed_id: str
+    received_day: date
+    records_in: int
+    ignored: int
+    rejected: int
+
+
+@dataclass(frozen=True)
+class Stood:
+    """What a month's pages show that its records do not tell (:mod:`operations.basis`).
+
+    When they were made, the files whose records they count, what was ingested, rejected and missing
+    by then, and the records of the earlier days that they are compared with.
+    """
+
+    checked_at: datetime
+    file_keys: list[int]
+    landed: list[LandedFile]
+    missing: list[tuple[str, date, int]]
+    history: list[tuple[str, date, int]]
+
+
 def check_quality(ws: Workspace, period: Month) -> StageResult:
     """Check the feed-days of a UTC month outside of a close, as a run of its own."""
     runs.start(ws, "quality", period)
@@ -115,23 +145,26 @@ def check_feeds(ws: Workspace, period: Month) -> StageResult:
     }
     detail = _inputs(ws, period, feeds, severity, landed, missing)
     index = ws.out(period) / DOCS / "index.html"
+    basis = ws.out(period) / BASIS
     unchanged = fingerprints.recorded(ws, STAGE).get(period) == fingerprints.fingerprint(detail)
-    if unchanged and index.is_file():
+    if unchanged and index.is_file() and basis.is_file():
         stored = _stored_days(ws, period)
         return _result(stored, _stored_findings(ws, period), [index], changed=False)
     fingerprints.forget(ws, STAGE, period)
-    days, sample = _profiled(ws, period, landed)
-    days = _with_missing_days(days, missing)
-    judged = _compared(ws, days, feeds)
+    files = ws.lake.files(USAGE_RECORD, usage_month=str(period))
+    days, sample = _profiled(ws, files, landed)
+    stood = Stood(
+        ws.clock(),
+        sorted({file_key_of(file) for file in files}),
+        [LandedFile(**row) for row in landed.to_pylist()],
+        [(feed_id, day, count) for (feed_id, day), count in sorted(missing.items())],
+        _history(ws, period),
+    )
+    judged = _judged(days, stood, feeds)
     failures: list[Failure] = []
     if any(day.feed_id in feeds for day in judged):
-        from iotbill_pipelines.operations.expectations import run_expectations  # noqa: PLC0415
-
-        failures = run_expectations(
-            [day for day in judged if day.feed_id in feeds],
-            {feed_id: expectations(spec) for feed_id, spec in feeds.items()},
-            index.parent,
-        )
+        failures = _held(judged, feeds, index.parent, stood.checked_at)
+    keep(basis, stood)
     findings = [finding_of(failure, severity) for failure in failures]
     # feeds that deliver credits are exempt by their own bounds, checked record by record
     credits = any(spec.bounds.allow_negative for spec in feeds.values())
@@ -217,11 +250,13 @@ def _history_digest(ws: Workspace, period: Month) -> str:
         return str(connection.execute(select, values).scalar_one())
 
 
-def _profiled(ws: Workspace, period: Month, landed: pa.Table) -> tuple[list[FeedDay], pa.Table]:
-    """The feed-days of the month, and a bounded sample of its records, always the same one."""
+def _profiled(
+    ws: Workspace, files: Sequence[str], landed: pa.Table
+) -> tuple[list[FeedDay], pa.Table]:
+    """The feed-days of the lake's files, and a bounded sample of their records, always the same."""
     with ws.compute() as compute:
         compute.load("landed_file", landed)
-        ws.lake.scan(compute, USAGE_RECORD, usage_month=str(period))
+        compute.scan(USAGE_RECORD, files)
         days, classes = profile(compute)
         sample = compute.fetch(
             f"select {USAGE_RECORD.column_list} from usage_record "
@@ -268,20 +303,50 @@ def _with_missing_days(
     return sorted(made, key=lambda one: (one.feed_id, one.day))
 
 
-def _compared(
-    ws: Workspace, days: Sequence[FeedDay], feeds: Mapping[str, FeedSpec]
-) -> list[FeedDay]:
-    """Set each day against the same weekday of the weeks before, this month's days included."""
-    if not days:
-        return []
-    first = min(day.day for day in days)
-    select = sa.select(FeedDayProfile.feed_id, FeedDayProfile.day, FeedDayProfile.records).where(
-        FeedDayProfile.day < first, FeedDayProfile.day >= first - timedelta(weeks=26)
+def _history(ws: Workspace, period: Month) -> list[tuple[str, date, int]]:
+    """The records of the earlier feed-days that the month's are compared with."""
+    select = (
+        sa.select(FeedDayProfile.feed_id, FeedDayProfile.day, FeedDayProfile.records)
+        .where(
+            FeedDayProfile.day < period.start,
+            FeedDayProfile.day >= period.start - timedelta(weeks=26),
+        )
+        .order_by(FeedDayProfile.feed_id, FeedDayProfile.day)
     )
     with ws.engine.connect() as connection:
-        history = {(row.feed_id, row.day): row.records for row in connection.execute(select)}
-    history |= {(day.feed_id, day.day): day.records for day in days}
-    return [compared(day, history, feeds.get(day.feed_id)) for day in days]
+        return [(row.feed_id, row.day, row.records) for row in connection.execute(select)]
+
+
+def _judged(days: Sequence[FeedDay], stood: Stood, feeds: Mapping[str, FeedSpec]) -> list[FeedDay]:
+    """Add the days without files; set each day against the same weekday of the weeks before it."""
+    missing = {(feed_id, day): count for feed_id, day, count in stood.missing}
+    found = _with_missing_days(days, missing)
+    history = {(feed_id, day): records for feed_id, day, records in stood.history}
+    history |= {(day.feed_id, day.day): day.records for day in found}
+    return [compared(day, history, feeds.get(day.feed_id)) for day in found]
+
+
+def _held(
+    days: Sequence[FeedDay], feeds: Mapping[str, FeedSpec], docs: Path, at: datetime
+) -> list[Failure]:
+    from iotbill_pipelines.operations.expectations import run_expectations  # noqa: PLC0415
+
+    return run_expectations(
+        [day for day in days if day.feed_id in feeds],
+        {feed_id: expectations(spec) for feed_id, spec in feeds.items()},
+        docs,
+        at,
+    )
+
+
+def write_docs_again(ws: Workspace, period: Month, stood: Stood) -> None:
+    """Write a month's pages again, from the accepted records in the workspace's lake."""
+    feeds = load_feeds(ws.configs / "feeds")
+    wanted = set(stood.file_keys)
+    files = ws.lake.files(USAGE_RECORD, usage_month=str(period))
+    landed = pa.Table.from_pylist([asdict(file) for file in stood.landed], schema=LANDED_FILE)
+    days, _ = _profiled(ws, [file for file in files if file_key_of(file) in wanted], landed)
+    _held(_judged(days, stood, feeds), feeds, ws.out(period) / DOCS, stood.checked_at)
 
 
 def compared(

@@ -378,7 +378,7 @@ _AUTOMATIC = "iotbill"
 
 def match_credits(
     session: Session, compute: Compute, period: Month, now: datetime, frozen: set[str]
-) -> int:
+) -> dict[tuple[int, int], Decimal]:
     """Match credits in ``vendor_invoice_line`` of ``period`` to claims of earlier periods.
 
     A line with a negative amount answers the claim it names (``our_reference``), else the oldest
@@ -386,7 +386,8 @@ def match_credits(
     than they ask. Replaces what was matched for the period before; claims that are covered become
     credited, those that are no longer become accepted again. ``frozen`` entities stay as they are.
 
-    Redefines ``vendor_invoice_line`` without what answers claims; returns how many lines did.
+    Redefines ``vendor_invoice_line`` without what answers claims; returns, by file and line, the
+    amount of each line that did.
     """
     lines = compute.fetch(
         "select file_key, line_no, vendor_id, invoice_no, uid_value, charge_code, currency, amount,"
@@ -435,9 +436,8 @@ def match_credits(
             settled[(line["file_key"], line["line_no"])] = taken_all
     session.flush()
     _restate(session, touched, now)
-    if settled:
-        _leave_out(compute, settled)
-    return len(settled)
+    leave_out(compute, settled)
+    return settled
 
 
 @dataclass
@@ -521,7 +521,10 @@ def _restate(session: Session, dispute_ids: set[str], now: datetime) -> None:
             record(session, row, now, _AUTOMATIC, "accepted", None, "credit no longer there")
 
 
-def _leave_out(compute: Compute, settled: Mapping[tuple[int, int], Decimal]) -> None:
+def leave_out(compute: Compute, settled: Mapping[tuple[int, int], Decimal]) -> None:
+    """Redefine ``vendor_invoice_line`` without the amounts that answer claims."""
+    if not settled:
+        return
     compute.load(
         "settled_credit",
         pa.table(

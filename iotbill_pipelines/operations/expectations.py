@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,15 @@ from iotbill_pipelines.operations.data_quality import Expectation, Failure, Feed
 
 
 def run_expectations(
-    days: Sequence[FeedDay], wanted: Mapping[str, Sequence[Expectation]], directory: Path
+    days: Sequence[FeedDay],
+    wanted: Mapping[str, Sequence[Expectation]],
+    directory: Path,
+    at: datetime,
 ) -> list[Failure]:
     """Hold each feed's days against its expectations; write Data Docs into ``directory``.
 
-    A value that is not known (volume without weeks to compare with) fails nothing.
+    A value that is not known (volume without weeks to compare with) fails nothing. The same days,
+    expectations and moment ``at`` give the same pages, byte for byte.
     """
     failures: list[Failure] = []
     with _great_expectations(directory) as (gx, context):
@@ -49,6 +54,7 @@ def run_expectations(
                 )
             )
             result = definition.run(
+                run_id=gx.core.run_identifier.RunIdentifier(run_time=at),
                 batch_parameters={"dataframe": _frame(mine, wanted[feed_id])},
                 result_format={
                     "result_format": "COMPLETE",
@@ -57,7 +63,24 @@ def run_expectations(
             )
             failures += _failures(feed_id, wanted[feed_id], result.results)
         context.build_data_docs(site_names=["feeds"])
+    for page in directory.rglob("*.html"):
+        text = _reproducible(page.read_text("utf-8"), at, len(page.relative_to(directory).parts))
+        page.write_text(text, "utf-8")
     return sorted(failures, key=lambda failure: (failure.feed_id, failure.day, failure.column))
+
+
+_LOGO = re.compile(r"https://[^\"']*amazonaws\.com/(logo-long\.png)\?d=\w+\.?\w*")
+_STAMP = re.compile(r"\b\d{8}T\d{6}\.\d{6}Z\b")
+_ID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+
+
+def _reproducible(page: str, at: datetime, depth: int) -> str:
+    """Take out of a page what differs each time: moments of loading, random ids of its parts, and
+    a picture that its makers' server counts, which stands beside the pages too."""
+    page = _LOGO.sub(rf"{'../' * (depth - 1)}static/images/\1", page)
+    page = _STAMP.sub(at.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ"), page)
+    numbers: dict[str, str] = {}
+    return _ID.sub(lambda id_: numbers.setdefault(id_[0], f"part-{len(numbers) + 1}"), page)
 
 
 def _frame(days: Sequence[FeedDay], wanted: Sequence[Expectation]) -> Any:

@@ -31,7 +31,12 @@ from iotbill_pipelines.engine.feeds.mapping import compile_feed
 from iotbill_pipelines.engine.feeds.spec import Companion, FeedSpec
 from iotbill_pipelines.engine.feeds.tables import LOOKUP_TABLE, lookup_rows
 from iotbill_pipelines.engine.feeds.zones import local_days
-from iotbill_pipelines.engine.schemas import REFERENCE, REJECTED_RECORD, USAGE_RECORD
+from iotbill_pipelines.engine.schemas import (
+    REFERENCE,
+    REJECTED_RECORD,
+    USAGE_RECORD,
+    VENDOR_INVOICE_LINE,
+)
 from iotbill_pipelines.operations import contracts
 from iotbill_pipelines.operations.data_quality import check_table
 from iotbill_pipelines.operations.locks import advisory_lock
@@ -432,15 +437,16 @@ def _ingest_batch(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> l
         return [failed]
 
 
-def reread_usage(ws: Workspace, rows: Sequence[FeedFile]) -> None:
-    """Read archived usage files again into the workspace's lake; the database learns nothing.
+def reread(ws: Workspace, rows: Sequence[FeedFile]) -> None:
+    """Read archived files of usage and of vendors' invoices again into the workspace's lake; the
+    database learns nothing.
 
     To compute a close again from the bytes that came. Raises ConfigError for feeds that do not
     hold together.
     """
     feeds = load_feeds(ws.configs / "feeds", {row.feed_id or "" for row in rows})
     for spec, batch in _batches(rows, feeds):
-        if spec.target != USAGE_RECORD.name:
+        if spec.target not in (USAGE_RECORD.name, VENDOR_INVOICE_LINE.name):
             continue
         files = _source_files(ws, spec, batch)
         with ws.compute() as compute:

@@ -3,17 +3,20 @@
 The manifest names every input file by its SHA-256, the catalog and code version, the control totals
 and every file of the package. Its own hash is written to the audit log, whose entries are chained,
 so that the manifest cannot be exchanged without the log showing it; with a key it is signed too.
-:func:`verify_package` computes the charges again from the archived bytes and writes the ledger's
-documents again from the database, and compares both with the package byte for byte.
+:func:`verify_package` computes the charges again from the archived bytes, writes the ledger's files
+again from the database and makes every document again (:mod:`operations.documents_again`), and
+compares all of it with the package byte for byte.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import hmac
 import json
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +28,19 @@ from sqlalchemy.orm import Session
 
 from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.flow import CARRIED
-from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
-from iotbill_pipelines.operations import charges, corrections, reach, runs
-from iotbill_pipelines.operations.ingest import reread_usage
+from iotbill_pipelines.engine.schemas import DESIRED_CHARGE, USAGE_RECORD
+from iotbill_pipelines.operations import (
+    charges,
+    corrections,
+    documents_again,
+    reach,
+    runs,
+    usage,
+)
+from iotbill_pipelines.operations.basis import newest_rows, unpack_configs
+from iotbill_pipelines.operations.contracts import contracts_of
+from iotbill_pipelines.operations.documents_again import Check
+from iotbill_pipelines.operations.ingest import reread
 from iotbill_pipelines.operations.report import FIGURES_NAME, read_figures
 from iotbill_pipelines.operations.report_proof import (
     ADDED_UP,
@@ -51,20 +63,27 @@ from iotbill_pipelines.storage.models import Snapshot as StoredSnapshot
 from iotbill_pipelines.storage.reference import open_snapshot
 
 MANIFEST, DIGEST, SIGNATURE = "manifest.json", "manifest.sha256", "manifest.hmac"
-FORMAT = 2
-JOURNALS = "documents/journals"
+FORMAT = 3
+DOCUMENTS = "documents"
+JOURNALS = f"{DOCUMENTS}/journals"
 FIGURES = "report/figures.json"
 
 COMPARED: Mapping[str, str] = {
-    "documents/": "journals and close report: see there. Reconciliations, customers' workbooks and "
-    "quality pages show names, claims and files as they stood, and are held to their hashes",
-    JOURNALS: "written again from the database, byte for byte",
-    "documents/close_report.*": f"rendered again from {FIGURES}, byte for byte",
+    "documents/": "every document is made again and compared byte for byte",
+    JOURNALS: "written again from the database",
+    "documents/close_report.*": f"rendered again from {FIGURES}",
+    "documents/reconciliation_*, documents/vendor_*": "computed again, charges/ "
+    "against the lines of the invoices' files; claims as they stood, see inputs/documents/",
+    "documents/customer_*": "made again from the ledger up to the rows named in inputs/documents/",
+    "documents/data_docs/": "each day's figures counted again from the records as read again from "
+    "the input files, held against the feeds' expectations, and rendered",
     FIGURES: f"added up again from ledger/: {'; '.join(ADDED_UP)}. The rest is what stood when the "
     "report was made (files, gates, claims, forecasts), and held to its hash",
     "charges/": "computed again from the bytes of the input files, with inputs/, byte for byte",
     "ledger/": "written again from the database up to the rows named here, byte for byte",
     "inputs/": "held to their hashes; input files that were landed, to theirs in the archive",
+    "inputs/documents/": "when documents were made, and what stood then and nothing computes: "
+    "states of claims, files that had not come. Open claims are held against what is computed",
 }
 """What verifying a package compares each part of it with."""
 
@@ -82,15 +101,6 @@ class Package:
     files: int
     size_bytes: int
     signed: bool
-
-
-@dataclass(frozen=True)
-class Check:
-    """A part of verifying a package, and what was found."""
-
-    check: str
-    passed: bool
-    detail: str
 
 
 # --------------------------------------------------------------------------------- making
@@ -113,19 +123,25 @@ def write_package(
     if folder.exists() and any(folder.iterdir()):
         raise PackageError(f"{folder} holds files already; name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    until = _newest_rows(ws)
+    with ws.engine.connect() as connection:
+        until = newest_rows(connection)
     scope = _usage_periods(ws, period, details)
     shutil.copytree(
         ws.out(period),
-        folder / "documents",
+        folder / DOCUMENTS,
         ignore=shutil.ignore_patterns(".*"),
         dirs_exist_ok=True,
     )
-    shutil.copytree(ws.configs, folder / "inputs" / "configs", dirs_exist_ok=True)
+    if not unpack_configs(ws.out(period), folder / "inputs" / "configs"):
+        shutil.rmtree(folder)
+        raise PackageError(f"the close of {period} kept no configuration; close it again")
     snapshots = {str(p): _keep_snapshot(ws, details[p]["snapshot"], folder) for p in scope}
     for usage_period in scope:
         _write_charges_of_lake(ws, usage_period, sorted(details), folder)
-        _keep_carried(ws, usage_period, folder)
+        _keep_before(ws, usage_period, details[usage_period]["snapshot"], folder)
+    documents_again.keep_bases(ws, period, folder)
+    for snapshot_id in documents_again.snapshots_of(folder):
+        _keep_snapshot(ws, snapshot_id, folder)
     _write_ledger(ws, period, until, folder)
     _keep_figures(ws, period, folder)
     files = _listing(folder)
@@ -141,6 +157,7 @@ def write_package(
         "settled": [str(p) for p in sorted(details)],
         "newest_rows": until,
         "input_files": _input_files(ws),
+        "usage_files": _usage_files(ws),
         "control_totals": _control_totals(ws, period, until),
         "entities": _entities(ws, period),
         "gates": _gates(ws, period),
@@ -211,14 +228,18 @@ def _last_close(ws: Workspace, period: Month) -> Run | None:
 def _usage_periods(
     ws: Workspace, period: Month, details: Mapping[Month, dict[str, Any]]
 ) -> list[Month]:
-    """The period itself, and the settled ones that something was booked of in it."""
+    """The period itself, and the settled ones that something was booked of in it or that vendors
+    bill with it."""
     select = "select distinct usage_period from booked_charge where accounting_period = :period"
     with ws.engine.connect() as connection:
-        booked = {
-            Month.parse(row.usage_period)
-            for row in connection.execute(sa.text(select), {"period": str(period)})
-        }
-    return sorted({period, *(p for p in booked if p in details and p < period)})
+        rows = connection.execute(sa.text(select), {"period": str(period)})
+        found = {Month.parse(row.usage_period) for row in rows if row.usage_period < str(period)}
+    found |= {
+        Month.parse(partition["usage_period"])
+        for partition in ws.lake.partitions(DESIRED_CHARGE)
+        if partition["billing_period"] == str(period)
+    }
+    return sorted({period, *(p for p in found if p in details)})
 
 
 def _keep_snapshot(ws: Workspace, snapshot_id: str, folder: Path) -> str:
@@ -230,16 +251,33 @@ def _keep_snapshot(ws: Workspace, snapshot_id: str, folder: Path) -> str:
     return snapshot_id
 
 
-def _carried_path(folder: Path, usage_period: Month, name: str) -> Path:
-    return folder / "inputs" / "carried" / str(usage_period) / f"{name}.parquet"
+def _before_folder(folder: Path, usage_period: Month) -> Path:
+    return folder / "inputs" / "carried" / str(usage_period)
 
 
-def _keep_carried(ws: Workspace, usage_period: Month, folder: Path) -> None:
-    """Keep what the month before had left over."""
-    for name, table in charges.carried_over(ws, usage_period).items():
-        path = _carried_path(folder, usage_period, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, path)
+def _keep_before(ws: Workspace, usage_period: Month, snapshot_id: str, folder: Path) -> None:
+    """Keep what earlier months leave for a usage period."""
+    with Session(ws.engine) as session:
+        held = open_snapshot(session, ws.home, snapshot_id)
+    target = _before_folder(folder, usage_period)
+    target.mkdir(parents=True, exist_ok=True)
+    before = charges.before(ws, usage_period, contracts_of(held))
+    for name, table in before.tables.items():
+        pq.write_table(table, target / f"{name}.parquet")
+
+
+def _kept_before(folder: Path, usage_period: Month) -> charges.Before:
+    files = _before_folder(folder, usage_period).glob("*.parquet")
+    return charges.Before.of_tables({file.stem: pq.read_table(file) for file in files})
+
+
+def _usage_files(ws: Workspace) -> dict[str, list[int]]:
+    """The files whose records each UTC month was rated with: one that came later is of a later
+    close."""
+    return {
+        str(month): sorted({usage.file_key_of(name) for name in detail["files"]})
+        for month, detail in sorted(corrections.rated_details(ws).items())
+    }
 
 
 def _catalogs(ws: Workspace, snapshots: Iterable[str]) -> list[str]:
@@ -311,23 +349,6 @@ _LEDGER: Mapping[str, str] = {
         " order by j.external_id, l.line_no"
     ),
 }
-
-
-def _newest_rows(ws: Workspace) -> dict[str, int]:
-    with ws.engine.connect() as connection:
-        return {
-            name: int(
-                connection.execute(
-                    sa.text(f"select coalesce(max({key}), 0) from {name}")
-                ).scalar_one()
-            )
-            for name, key in (
-                ("booked_charge", "id"),
-                ("invoice", "invoice_id"),
-                ("invoice_tax", "tax_id"),
-                ("journal", "journal_id"),
-            )
-        }
 
 
 def _write_ledger(ws: Workspace, period: Month, until: Mapping[str, int], folder: Path) -> None:
@@ -468,8 +489,9 @@ def _listing(folder: Path) -> dict[str, dict[str, Any]]:
 def verify_package(ws: Workspace, folder: Path, key: bytes | None = None) -> list[Check]:
     """Prove a package: its seal, its files, its inputs; then compute it again and compare.
 
-    Charges are computed from the archived bytes of the input files with the package's own
-    configuration and snapshots; ledger and journals are written from the database. Raises
+    Charges and reconciliations are computed from the archived bytes of the input files with the
+    package's own configuration and snapshots; ledger and journals are written from the database;
+    documents are made of both. Raises
     PackageError for a folder without a manifest that this version reads.
     """
     content, manifest = _read_manifest(folder)
@@ -483,16 +505,21 @@ def verify_package(ws: Workspace, folder: Path, key: bytes | None = None) -> lis
             f"closed by {manifest['code_version']}, this is {runs.code_version()}",
         ),
     ]
+    period = Month.parse(manifest["period"])
     with tempfile.TemporaryDirectory(prefix="iotbill-verify-") as scratch:
-        again = Path(scratch)
-        if all(check.passed for check in checks if check.check in ("files", "input files")):
-            _charges_again(ws, folder, manifest, again)
+        again = Path(scratch) / "again"
+        computable = checks[-2].passed and not _changed_files(folder, manifest, "inputs/")
+        if computable:
+            compute_again(ws, folder, manifest, again)
             checks.append(_compared("charges", folder, again, "charges"))
-        _write_ledger(ws, Month.parse(manifest["period"]), manifest["newest_rows"], again)
+            checks.append(_check_booked(ws, manifest, again))
+        _write_ledger(ws, period, manifest["newest_rows"], again)
         checks.append(_compared("ledger", folder, again, "ledger"))
         checks.append(_check_report(folder, again))
         _journals_again(ws, folder, manifest, again)
         checks.append(_compared("journals", folder, again, JOURNALS))
+        if computable:
+            checks += documents_again.check_documents(folder, again / DOCUMENTS)
     return checks
 
 
@@ -545,18 +572,25 @@ def _check_seal(ws: Workspace, folder: Path, content: bytes, key: bytes | None) 
         )
 
 
-def _check_files(folder: Path, manifest: Mapping[str, Any]) -> Check:
+def _changed_files(folder: Path, manifest: Mapping[str, Any], under: str = "") -> list[str]:
+    """What of a package's files is not as the manifest lists it."""
     held, told = _listing(folder), manifest["files"]
     wrong = [
-        *(f"{name} is missing" for name in sorted(set(told) - set(held))),
-        *(f"{name} was added" for name in sorted(set(held) - set(told))),
+        *((name, "is missing") for name in sorted(set(told) - set(held))),
+        *((name, "was added") for name in sorted(set(held) - set(told))),
         *(
-            f"{name} was changed"
+            (name, "was changed")
             for name in sorted(set(held) & set(told))
             if held[name]["sha256"] != told[name]["sha256"]
         ),
     ]
-    return Check("files", not wrong, "; ".join(wrong[:5]) or f"{len(told)} files as listed")
+    return [f"{name} {what}" for name, what in wrong if name.startswith(under)]
+
+
+def _check_files(folder: Path, manifest: Mapping[str, Any]) -> Check:
+    wrong = _changed_files(folder, manifest)
+    detail = f"{len(manifest['files'])} files as listed"
+    return Check("files", not wrong, "; ".join(wrong[:5]) or detail)
 
 
 def _check_inputs(ws: Workspace, manifest: Mapping[str, Any]) -> Check:
@@ -599,32 +633,79 @@ def _feed_files(ws: Workspace, manifest: Mapping[str, Any]) -> list[FeedFile]:
         return list(session.scalars(select))
 
 
-def _charges_again(ws: Workspace, folder: Path, manifest: Mapping[str, Any], again: Path) -> None:
-    """Read the raw files again and price them, into ``again/charges``."""
-    usable = {f["file_key"] for f in manifest["input_files"] if f["state"] == "ingested"}
+def compute_again(ws: Workspace, folder: Path, manifest: Mapping[str, Any], again: Path) -> None:
+    """Read a package's raw files again, price them into ``again/charges`` and make its documents in
+    ``again/documents``; the workspace is left as it is."""
     apart = replace(
         ws,
         lake=Lake(str(again / "lake")),
         configs=folder / "inputs" / "configs",
         run_id="verify",
     )
-    reread_usage(apart, [f for f in _feed_files(ws, manifest) if f.file_key in usable])
+    used = {month: set(keys) for month, keys in manifest["usage_files"].items()}
+    wanted = set().union(*used.values(), documents_again.files_of(folder))
+    reread(apart, [file for file in _feed_files(ws, manifest) if file.file_key in wanted])
     settled = [Month.parse(text) for text in manifest["settled"]]
     for told, snapshot_id in manifest["usage_periods"].items():
         usage_period = Month.parse(told)
         with Session(ws.engine) as session:
             held = open_snapshot(session, ws.home, snapshot_id)
         tables = reach.tables_of(folder / "inputs" / "snapshots" / snapshot_id)
+        scope = corrections.correction_scope(usage_period, settled)
         with ws.compute() as compute:
-            months = charges.usage_months(apart, usage_period, held)
-            carried = {
-                table.name: pq.read_table(_carried_path(folder, usage_period, table.name))
-                for table in CARRIED
+            months = [
+                Month.parse(month)
+                for month in used
+                if Month.parse(month) in charges.usage_months(apart, usage_period, held)
+            ]
+            files = {
+                month: [
+                    file
+                    for file in apart.lake.files(USAGE_RECORD, usage_month=str(month))
+                    if usage.file_key_of(file) in used[str(month)]
+                ]
+                for month in months
             }
-            corrections.price(apart, compute, usage_period, tables, months, carried)
-            scope = corrections.correction_scope(usage_period, settled)
+            before = _kept_before(folder, usage_period)
+            corrections.price(apart, compute, usage_period, tables, months, before, files)
             rows = compute.fetch(_CHARGES.format(scope=_listed(scope))).to_pylist()
+            charges.publish_costs(apart, compute, scope)
         _write_charges(_charges_path(again, usage_period), rows)
+    period = Month.parse(manifest["period"])
+    documents_again.make_documents(apart, period, folder, again / DOCUMENTS)
+
+
+_UNIT = ("usage_period", "level", "account_id", "service_id", "charge_id", "currency")
+
+_BOOKED = f"""
+select {", ".join(_UNIT)}, sum(amount_minor)::bigint as minor from booked_charge
+where usage_period = any(:scope) and id <= :booked_charge
+group by {", ".join(_UNIT)} having sum(amount_minor) <> 0
+"""
+
+
+def _check_booked(ws: Workspace, manifest: Mapping[str, Any], again: Path) -> Check:
+    """Add up what was booked of the package's usage periods, in any month: it is what was computed
+    again, or an earlier row is not what it should be."""
+    computed: dict[tuple[str, ...], int] = defaultdict(int)
+    settled = [Month.parse(text) for text in manifest["settled"]]
+    scope = set()
+    for told in manifest["usage_periods"]:
+        scope |= set(map(str, corrections.correction_scope(Month.parse(told), settled)))
+        with _charges_path(again, Month.parse(told)).open(encoding="utf-8", newline="") as handle:
+            for row in csv.DictReader(handle):
+                computed[tuple(row[name] for name in _UNIT)] += int(row["amount_minor"])
+    values = {"scope": sorted(scope), **manifest["newest_rows"]}
+    with ws.engine.connect() as connection:
+        booked = {tuple(r[:-1]): r.minor for r in connection.execute(sa.text(_BOOKED), values)}
+    wanted = {unit: minor for unit, minor in computed.items() if minor}
+    wrong = [
+        f"{' '.join(unit)}: {booked.get(unit, 0)} booked, {wanted.get(unit, 0)} computed"
+        for unit in sorted(booked.keys() | wanted.keys())
+        if booked.get(unit) != wanted.get(unit)
+    ]
+    detail = f"{len(booked)} units of {len(scope)} usage periods, as they are computed"
+    return Check("booked", not wrong, "; ".join(wrong[:5]) or detail)
 
 
 def _check_report(folder: Path, again: Path) -> Check:
@@ -634,7 +715,7 @@ def _check_report(folder: Path, again: Path) -> Check:
     if figures is None:
         return Check("report", False, f"{FIGURES} is missing, or no figures of a report")
     wrong = [
-        *rendered_otherwise(figures, folder / "documents", again / "report"),
+        *rendered_otherwise(figures, folder / DOCUMENTS, again / "report"),
         *added_up_otherwise(figures, folder / "ledger"),
     ]
     detail = "rendered again byte for byte, its figures added up from the ledger"
@@ -645,7 +726,7 @@ def _journals_again(ws: Workspace, folder: Path, manifest: Mapping[str, Any], ag
     """Write the journals' export files again; the database is left as it is."""
     terms = read_ledger(folder / "inputs" / "configs" / "ledger")
     target = again / JOURNALS
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     with Session(ws.engine) as session:
         ledger.export_journals(
             session, Month.parse(manifest["period"]), terms, target, exported_at=ws.clock()

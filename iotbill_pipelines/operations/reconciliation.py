@@ -11,7 +11,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from iotbill_pipelines.engine.schemas import (
 )
 from iotbill_pipelines.engine.terms import unit_size
 from iotbill_pipelines.operations import catalogs, charges, disputes, fingerprints
+from iotbill_pipelines.operations.basis import keep
 from iotbill_pipelines.operations.checklist import compare_sim_counts
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.runs import code_version
@@ -46,7 +47,6 @@ from iotbill_pipelines.storage.ledger import ensure_entities, period_states
 from iotbill_pipelines.storage.models import (
     Dispute,
     FeedFile,
-    LegalEntity,
     VendorReconciliation,
     VendorReconciliationLine,
 )
@@ -78,7 +78,8 @@ def reconcile_vendors(ws: Workspace, period: Month) -> StageResult:
     detail = _inputs(ws, period, snapshot)
     known = fingerprints.recorded(ws, STAGE).get(period) == fingerprints.fingerprint(detail)
     files = _workbooks(ws, period)
-    changed = not known or not all(path.is_file() for path in files)
+    kept = [*files, ws.out(period) / BASIS]
+    changed = not known or not all(path.is_file() for path in kept)
     findings: list[Finding] = []
     if changed:
         fingerprints.forget(ws, STAGE, period)
@@ -138,11 +139,11 @@ def _reconcile(
         + ws.lake.rows(VENDOR_INVOICE_LINE)
         + sum(snapshot.rows.values())
     )
+    basis = ws.out(period) / BASIS
+    basis.unlink(missing_ok=True)
     with ws.compute(rows) as compute:
         load_snapshot(compute, snapshot)
-        ws.lake.scan(compute, DESIRED_CHARGE, billing_period=str(period))
-        ws.lake.scan(compute, USAGE_AGGREGATE, usage_period=str(period))
-        current_invoices(ws, compute)
+        files = _both_sides(ws, compute, period)
         parties = _parties(compute)
         findings = _strangers(compute, period, parties) + _unknown_offers(compute, vendors)
         if findings:
@@ -150,7 +151,7 @@ def _reconcile(
         with Session(ws.engine) as session, session.begin():
             states = period_states(session, period).items()
             closed = {entity for entity, state in states if state == "closed"}
-            disputes.match_credits(session, compute, period, ws.clock(), closed)
+            answered = disputes.match_credits(session, compute, period, ws.clock(), closed)
         reconcile(compute, period, [vendor.terms() for vendor in vendors.values()])
         for table in RESULTS:
             ws.lake.replace(
@@ -165,29 +166,111 @@ def _reconcile(
         if findings:
             return [], findings
         totals = _totals(compute)
-        for total in totals:
-            vendor_id = total["vendor_id"]
-            if vendor_id not in vendors:
-                vendors[vendor_id] = _without_terms(
-                    vendor_id, parties[vendor_id].name, total["currency"]
-                )
+        vendors = _with_all(vendors, totals, parties)
         with Session(ws.engine) as session, session.begin():
             ensure_entities(session, read_ledger(ws.configs / "ledger").entities)
             _store(ws, session, compute, period, totals, parties, vendors, snapshot)
-            entities = {e.entity_id: e.name for e in session.scalars(sa.select(LegalEntity))}
-        files = []
-        units = _units(ws)
-        for total in totals:
-            if total["flag"] != "accrued":
-                party, vendor = parties[total["vendor_id"]], vendors[total["vendor_id"]]
-                customer = f"{entities.get(party.entity_id, party.entity_id)} ({party.entity_id})"
-                document = _document(
-                    ws, compute, period, vendor, total["currency"], customer, units
-                )
-                path = ws.out(period) / _file_name(vendor, period, total["currency"])
-                write_reconciliation(path, document, datetime.combine(ws.today, time(), UTC))
-                files.append(path)
-        return files, _superseded(ws, compute, period)
+        stood = Stood(
+            ws.today,
+            snapshot.id,
+            files,
+            [(*line, taken) for line, taken in sorted(answered.items())],
+            _claims(ws, period),
+        )
+        files_written = _write_documents(ws, compute, period, totals, parties, vendors, stood)
+        keep(basis, stood)
+        return files_written, _superseded(ws, compute, period)
+
+
+def _both_sides(ws: Workspace, compute: Compute, period: Month) -> list[int]:
+    """Define what was settled and what was invoiced; return the keys of the invoices' files."""
+    ws.lake.scan(compute, DESIRED_CHARGE, billing_period=str(period))
+    ws.lake.scan(compute, USAGE_AGGREGATE, usage_period=str(period))
+    current_invoices(ws, compute)
+    keys = compute.fetch("select distinct file_key from landed_invoice_line order by file_key")
+    return [int(key) for key in keys.column("file_key").to_pylist()]
+
+
+def _with_all(
+    vendors: Mapping[str, Vendor], totals: list[dict[str, Any]], parties: Mapping[str, _Party]
+) -> dict[str, Vendor]:
+    """The configured vendors, and those that bill us without a file in configs/vendors."""
+    found = dict(vendors)
+    for total in totals:
+        vendor_id = total["vendor_id"]
+        if vendor_id not in found:
+            name = parties[vendor_id].name
+            found[vendor_id] = _without_terms(vendor_id, name, total["currency"])
+    return found
+
+
+def _write_documents(
+    ws: Workspace,
+    compute: Compute,
+    period: Month,
+    totals: list[dict[str, Any]],
+    parties: Mapping[str, _Party],
+    vendors: Mapping[str, Vendor],
+    stood: Stood,
+) -> list[Path]:
+    """Write a workbook for each vendor that billed us."""
+    entities = {e.id: e.name for e in read_ledger(ws.configs / "ledger").entities}
+    units = _units(ws)
+    files = []
+    for total in totals:
+        if total["flag"] == "accrued":
+            continue
+        party, vendor = parties[total["vendor_id"]], vendors[total["vendor_id"]]
+        customer = f"{entities.get(party.entity_id, party.entity_id)} ({party.entity_id})"
+        document = _document(compute, period, vendor, total["currency"], customer, units, stood)
+        path = ws.out(period) / _file_name(vendor, period, total["currency"])
+        write_reconciliation(path, document, datetime.combine(stood.prepared_on, time(), UTC))
+        files.append(path)
+    return files
+
+
+@dataclass(frozen=True)
+class Again:
+    """A reconciliation that was computed again, in the shape of what is stored of one.
+
+    ``vendors`` has a row for each vendor and currency that billed, ``causes`` one for each of their
+    causes, ``claims`` what the terms claim now, by the claims' ids.
+    """
+
+    vendors: list[dict[str, Any]]
+    causes: list[dict[str, Any]]
+    claims: dict[str, tuple[str, int, int]]
+
+
+def reconcile_again(
+    ws: Workspace, period: Month, tables: Mapping[str, pa.Table], stood: Stood
+) -> Again:
+    """Compare and write the workbooks again, from the charges and invoices in the workspace's lake
+    and the reference data and catalog in ``tables``; the database learns nothing."""
+    vendors = read_vendors(ws.configs / "vendors")
+    with ws.compute() as compute:
+        for name, table in tables.items():
+            compute.load(name, table)
+        _both_sides(ws, compute, period)
+        disputes.leave_out(compute, {(key, line): taken for key, line, taken in stood.answered})
+        reconcile(compute, period, [vendor.terms() for vendor in vendors.values()])
+        parties, totals = _parties(compute), _totals(compute)
+        complete = _with_all(vendors, totals, parties)
+        _write_documents(ws, compute, period, totals, parties, complete, stood)
+        causes = compute.fetch(
+            "select l.vendor_id, l.currency, c.cause, count(*) as lines,"
+            " cast(sum(c.amount_minor) as bigint) as minor from reconciliation_cause as c"
+            " join reconciliation_line as l on l.line_key = c.line_key"
+            " group by l.vendor_id, l.currency, c.cause order by 1, 2, 3"
+        ).to_pylist()
+        claims = {
+            _dispute_id(claim, period): (
+                claim["cause"], claim["billed_minor"], claim["expected_minor"]
+            )
+            for claim in compute.fetch("dispute_item").to_pylist()
+        }  # fmt: skip
+    billed = [total for total in totals if total["flag"] != "accrued"]
+    return Again(billed, causes, claims)
 
 
 def current_invoices(ws: Workspace, compute: Compute) -> None:
@@ -437,7 +520,7 @@ def _store_claims(
     now = ws.clock()
     rows = [
         {
-            "dispute_id": f"{claim['vendor_id']}-{period}-{claim['dispute_key'][:12]}",
+            "dispute_id": _dispute_id(claim, period),
             "entity_id": parties[claim["vendor_id"]].entity_id,
             "accounting_period": str(period),
             "usage_period": claim["usage_period"],
@@ -486,7 +569,38 @@ def _store_claims(
         disputes.record(session, claim, now, ws.actor, "withdrawn", None, note)
 
 
+def _dispute_id(claim: Mapping[str, Any], period: Month) -> str:
+    return f"{claim['vendor_id']}-{period}-{claim['dispute_key'][:12]}"
+
+
 # --------------------------------------------------------------------------------- documents
+
+
+@dataclass(frozen=True)
+class VendorClaim:
+    """A claim as a vendor's workbook shows it."""
+
+    vendor_id: str
+    currency: str
+    claim: DocumentClaim
+
+
+@dataclass(frozen=True)
+class Stood:
+    """What the workbooks rest on beside charges and invoices (:mod:`operations.basis`).
+
+    When they were made, by which snapshot, the invoices' files, the lines (file, line, amount) that
+    answer earlier claims, and the claims as they stood: a carrier has those that were sent.
+    """
+
+    prepared_on: date
+    snapshot_id: str
+    invoice_files: list[int]
+    answered: list[tuple[int, int, Decimal]]
+    claims: list[VendorClaim]
+
+
+BASIS = ".reconciliation.json"
 
 
 def _file_name(vendor: Vendor, period: Month, currency: str) -> str:
@@ -532,13 +646,13 @@ def _units(ws: Workspace) -> dict[str, tuple[str, int]]:
 
 
 def _document(
-    ws: Workspace,
     compute: Compute,
     period: Month,
     vendor: Vendor,
     currency: str,
     customer_name: str,
     units: Mapping[str, tuple[str, int]],
+    stood: Stood,
 ) -> ReconciliationDocument:
     compute.load("wanted_vendor", pa.table({"vendor_id": [vendor.vendor], "currency": [currency]}))
     chosen = (
@@ -559,46 +673,53 @@ def _document(
         + chosen.format("vendor_invoice_line")
         + f" where x.billing_period = '{period}' order by x.invoice_no"
     )
-    select = (
-        sa.select(Dispute)
-        .where(
-            Dispute.accounting_period == str(period),
-            Dispute.vendor_id == vendor.vendor,
-            Dispute.currency == currency,
-            Dispute.status != "withdrawn",
-        )
-        .order_by(Dispute.difference_minor.desc(), Dispute.dispute_id)
-    )
-    with Session(ws.engine) as session:
-        claims = [
-            DocumentClaim(
-                reference=claim.dispute_id,
-                invoice_no=claim.invoice_no,
-                invoice_line_no=claim.invoice_line_no,
-                sim=claim.uid_value,
-                usage_period=claim.usage_period,
-                charge_code=claim.charge_code,
-                billed_minor=claim.billed_minor,
-                expected_minor=claim.expected_minor,
-                cause=claim.cause,
-                evidence=claim.evidence,
-                deadline=claim.deadline,
-                status=claim.status,
-                credit_reference=claim.credit_reference,
-            )
-            for claim in session.scalars(select)
-        ]
     return ReconciliationDocument(
         vendor=vendor,
         customer_name=customer_name,
         period=period,
         currency=currency,
-        prepared_on=ws.today,
+        prepared_on=stood.prepared_on,
         invoices=[str(number) for number in invoices.column("invoice_no").to_pylist()],
         lines=lines,
-        claims=claims,
         plans=_document_plans(compute, chosen.format(RECONCILIATION_LINE.name)),
+        claims=[
+            each.claim
+            for each in stood.claims
+            if (each.vendor_id, each.currency) == (vendor.vendor, currency)
+        ],
     )
+
+
+def _claims(ws: Workspace, period: Month) -> list[VendorClaim]:
+    """The claims about the period's invoices, the greatest first."""
+    select = (
+        sa.select(Dispute)
+        .where(Dispute.accounting_period == str(period), Dispute.status != "withdrawn")
+        .order_by(Dispute.difference_minor.desc(), Dispute.dispute_id)
+    )
+    with Session(ws.engine) as session:
+        return [
+            VendorClaim(
+                claim.vendor_id,
+                claim.currency,
+                DocumentClaim(
+                    reference=claim.dispute_id,
+                    invoice_no=claim.invoice_no,
+                    invoice_line_no=claim.invoice_line_no,
+                    sim=claim.uid_value,
+                    usage_period=claim.usage_period,
+                    charge_code=claim.charge_code,
+                    billed_minor=claim.billed_minor,
+                    expected_minor=claim.expected_minor,
+                    cause=claim.cause,
+                    evidence=claim.evidence,
+                    deadline=claim.deadline,
+                    status=claim.status,
+                    credit_reference=claim.credit_reference,
+                ),
+            )
+            for claim in session.scalars(select)
+        ]
 
 
 def _document_rows(compute: Compute, chosen: str) -> list[dict[str, Any]]:

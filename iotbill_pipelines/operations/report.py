@@ -23,6 +23,7 @@ from iotbill_pipelines.engine.money import to_minor
 from iotbill_pipelines.engine.schemas import RATED_USAGE
 from iotbill_pipelines.engine.terms import TermsError
 from iotbill_pipelines.operations import usage
+from iotbill_pipelines.operations.basis import keep_configs
 from iotbill_pipelines.operations.close import CLOSE_STAGES
 from iotbill_pipelines.operations.customer_reports import write_group_workbooks
 from iotbill_pipelines.operations.flux import flux
@@ -54,7 +55,7 @@ from iotbill_pipelines.storage.documents import write_bytes
 
 HTML_NAME = "close_report.html"
 WORKBOOK_NAME = "close_report.xlsx"
-_OWN_NAMES = (HTML_NAME, WORKBOOK_NAME)
+OWN_NAMES = (HTML_NAME, WORKBOOK_NAME)
 DOCS = "data_docs"
 """Pages of the data quality checks; the report leads to their index."""
 FIGURES_NAME = ".close_report.json"
@@ -82,6 +83,7 @@ def write_report(ws: Workspace, period: Month) -> StageResult:
         last.unlink(missing_ok=True)
         render(figures, folder)
         write_bytes(last, _FIGURES.dump_json(figures, indent=1))
+    keep_configs(ws.configs, folder)
     return StageResult(
         rows={
             "records in": figures.records.arrived,
@@ -114,7 +116,7 @@ def print_report(ws: Workspace, period: Month, console: Console) -> CloseFigures
     """Print the report of ``period`` as it stands now, and return what it says."""
     figures = load_figures(ws, period)
     folder = ws.out(period)
-    own = [_file(folder, folder / name) for name in _OWN_NAMES if (folder / name).is_file()]
+    own = [_file(folder, folder / name) for name in OWN_NAMES if (folder / name).is_file()]
     console.print(render_console(replace(figures, files=[*own, *figures.files])))
     return figures
 
@@ -548,7 +550,7 @@ def _files(folder: Path) -> list[FileFigures]:
         path
         for path in folder.rglob("*")
         if path.is_file()
-        and path.name not in _OWN_NAMES
+        and path.name not in OWN_NAMES
         and not path.name.startswith(".")
         and (DOCS not in path.parts or path == folder / DOCS / "index.html")
     ]

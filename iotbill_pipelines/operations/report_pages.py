@@ -6,17 +6,25 @@ that matter.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import sqlalchemy as sa
 
 from iotbill_pipelines.config.catalog import read_catalog
 from iotbill_pipelines.config.vendors import read_vendors
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.reconcile import CAUSES
+from iotbill_pipelines.operations.basis import keep, newest_rows
+from iotbill_pipelines.operations.customer_reports import Names
+from iotbill_pipelines.operations.knowledge import knowledge
+from iotbill_pipelines.operations.reach import tables_of
+from iotbill_pipelines.operations.reconciliation import Again
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.close_report.figures import count, money
 from iotbill_pipelines.storage.documents import safe_name, write_bytes
@@ -28,17 +36,17 @@ MOST_ROWS = 200
 
 _VENDORS = """
 select vendor_id, currency, expected_minor, invoiced_minor, variance_minor, disputed_minor,
-  tolerated_minor, unexplained_minor, lines, matched_lines, status, reconciliation_id
+  lines, matched_lines
 from vendor_reconciliation
 where accounting_period = :period and status <> 'accrued'
 order by vendor_id, currency, entity_id
 """
 
 _CAUSES = """
-select c.reconciliation_id, c.cause, count(*) as lines, sum(c.amount_minor)::bigint as minor
+select r.vendor_id, r.currency, c.cause, count(*) as lines, sum(c.amount_minor)::bigint as minor
 from vendor_reconciliation_cause as c
 join vendor_reconciliation as r using (reconciliation_id)
-where r.accounting_period = :period group by 1, 2
+where r.accounting_period = :period group by 1, 2, 3
 """
 
 _CLAIMS = """
@@ -50,24 +58,48 @@ order by difference_minor desc, dispute_id
 """
 
 _CHARGES = """
-select a.customer_group, b.currency, b.product_id, b.account_id, a.name as account,
-  count(distinct nullif(b.service_id, '')) as sims,
-  coalesce(sum(b.amount_minor) filter (where b.accounting_period = :period), 0)::bigint as minor,
-  coalesce(sum(b.amount_minor) filter (where b.accounting_period = :before), 0)::bigint as before
-from booked_charge as b
-join reference_account as a on a.account_id = b.account_id and a.known_to is null
-where b.level = 'retail' and b.accounting_period in (:period, :before)
-  and coalesce(a.customer_group, '') <> ''
-group by 1, 2, 3, 4, 5 order by 1, 2, 3, 4
+select currency, product_id, account_id,
+  coalesce(sum(amount_minor) filter (where accounting_period = :period), 0)::bigint as minor,
+  coalesce(sum(amount_minor) filter (where accounting_period = :before), 0)::bigint as before
+from booked_charge
+where level = 'retail' and accounting_period in (:period, :before) and id <= :booked_charge
+group by 1, 2, 3 order by 1, 2, 3
 """
 
 _SIMS = """
-select a.customer_group, b.currency, count(distinct b.service_id) as sims
-from booked_charge as b
-join reference_account as a on a.account_id = b.account_id and a.known_to is null
-where b.level = 'retail' and b.accounting_period = :period and b.service_id <> ''
-group by 1, 2
+select count(distinct service_id) from booked_charge
+where level = 'retail' and accounting_period = :period and id <= :booked_charge
+  and service_id <> '' and currency = :currency and account_id = any(:accounts)
 """
+
+BASIS = ".pages.json"
+
+
+@dataclass(frozen=True)
+class PageClaim:
+    """A claim as a vendor's page shows it; amounts in minor units."""
+
+    vendor_id: str
+    currency: str
+    dispute_id: str
+    sim: str
+    charge_code: str
+    cause: str
+    billed_minor: int
+    expected_minor: int
+    difference_minor: int
+    deadline: str
+    status: str
+
+
+@dataclass(frozen=True)
+class Stood:
+    """What the pages rest on (:mod:`operations.basis`): the snapshot that names customers, the
+    newest rows of the ledger, and the claims as they stood."""
+
+    snapshot_id: str
+    newest_rows: dict[str, int]
+    claims: list[PageClaim]
 
 
 def write_pages(ws: Workspace, period: Month) -> list[Path]:
@@ -75,38 +107,37 @@ def write_pages(ws: Workspace, period: Month) -> list[Path]:
 
     The same figures give the same bytes. A vendor without an invoice has no page yet.
     """
+    snapshot = knowledge(ws, period)
     with ws.engine.connect() as connection:
 
         def rows(statement: str) -> list[dict[str, Any]]:
-            found = connection.execute(
-                sa.text(statement), {"period": str(period), "before": str(period - 1)}
-            )
+            found = connection.execute(sa.text(statement), {"period": str(period)})
             return [dict(row) for row in found.mappings()]
 
-        vendors, causes, claims = rows(_VENDORS), rows(_CAUSES), rows(_CLAIMS)
-        charges, sims = rows(_CHARGES), rows(_SIMS)
-    pages: dict[str, Page] = {}
-    configured = read_vendors(ws.configs / "vendors")
-    for vendor in vendors:
-        own = configured.get(vendor["vendor_id"])
-        suffix = "" if own is None or own.currency == vendor["currency"] else vendor["currency"]
-        name = "_".join(filter(None, ("vendor", vendor["vendor_id"], str(period), suffix)))
-        workbook = name.replace("vendor_", "reconciliation_", 1) + ".xlsx"
-        pages[name] = _vendor_page(
-            vendor, own.name if own else vendor["vendor_id"], period, causes, claims, workbook
-        )
-    products = {p.id: p.name for p in read_catalog(ws.configs / "catalog").catalog.products}
-    groups = sorted({(row["customer_group"], row["currency"]) for row in charges if row["minor"]})
-    for group, currency in groups:
-        alone = [other for other, _ in groups].count(group) == 1
-        suffix = "" if alone else currency
-        name = "_".join(filter(None, ("customer", group, str(period), suffix)))
-        mine = [r for r in charges if (r["customer_group"], r["currency"]) == (group, currency)]
-        used = next(
-            (r["sims"] for r in sims if (r["customer_group"], r["currency"]) == (group, currency)),
-            0,
-        )
-        pages[name] = _customer_page(group, currency, period, mine, used, products, f"{name}.xlsx")
+        vendors, causes = rows(_VENDORS), rows(_CAUSES)
+        claims = [PageClaim(**row) for row in rows(_CLAIMS)]
+        stood = Stood(snapshot.id, newest_rows(connection), claims)
+    pages = {
+        **_vendor_pages(ws, period, vendors, causes, stood),
+        **_customer_pages(ws, period, Names(tables_of(snapshot.tables_dir)), stood),
+    }
+    keep(ws.out(period) / BASIS, stood)
+    return _write(ws, period, pages)
+
+
+def write_pages_again(
+    ws: Workspace, period: Month, tables: Mapping[str, pa.Table], stood: Stood, again: Again
+) -> None:
+    """Write the pages again, from a reconciliation that was computed again, the ledger's rows by
+    then and a snapshot's tables."""
+    pages = {
+        **_vendor_pages(ws, period, again.vendors, again.causes, stood),
+        **_customer_pages(ws, period, Names(tables), stood),
+    }
+    _write(ws, period, pages)
+
+
+def _write(ws: Workspace, period: Month, pages: Mapping[str, Page]) -> list[Path]:
     files = []
     for name, page in pages.items():
         path = ws.out(period) / safe_name(f"{name}.html")
@@ -115,12 +146,70 @@ def write_pages(ws: Workspace, period: Month) -> list[Path]:
     return files
 
 
+def _vendor_pages(
+    ws: Workspace,
+    period: Month,
+    vendors: Sequence[Mapping[str, Any]],
+    causes: Sequence[Mapping[str, Any]],
+    stood: Stood,
+) -> dict[str, Page]:
+    pages: dict[str, Page] = {}
+    configured = read_vendors(ws.configs / "vendors")
+    for vendor in vendors:
+        own = configured.get(vendor["vendor_id"])
+        suffix = "" if own is None or own.currency == vendor["currency"] else vendor["currency"]
+        name = "_".join(filter(None, ("vendor", vendor["vendor_id"], str(period), suffix)))
+        workbook = name.replace("vendor_", "reconciliation_", 1) + ".xlsx"
+        called = own.name if own else vendor["vendor_id"]
+        pages[name] = _vendor_page(vendor, called, period, causes, stood.claims, workbook)
+    return pages
+
+
+def _customer_pages(ws: Workspace, period: Month, names: Names, stood: Stood) -> dict[str, Page]:
+    products = {p.id: p.name for p in read_catalog(ws.configs / "catalog").catalog.products}
+    values = {"period": str(period), "before": str(period - 1), **stood.newest_rows}
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    with ws.engine.connect() as connection:
+        for row in connection.execute(sa.text(_CHARGES), values).mappings():
+            group = names.group.get(row["account_id"])
+            if group:
+                named = {**row, "account": names.account[row["account_id"]]}
+                groups[group, row["currency"]].append(named)
+        charged = sorted(key for key, rows in groups.items() if any(row["minor"] for row in rows))
+        sims: dict[tuple[str, str], int] = {
+            (group, currency): connection.execute(
+                sa.text(_SIMS),
+                {
+                    **values,
+                    "currency": currency,
+                    "accounts": sorted({row["account_id"] for row in groups[group, currency]}),
+                },
+            ).scalar_one()
+            for group, currency in charged
+        }
+    pages: dict[str, Page] = {}
+    for group, currency in charged:
+        alone = [other for other, _ in charged].count(group) == 1
+        suffix = "" if alone else currency
+        name = "_".join(filter(None, ("customer", group, str(period), suffix)))
+        pages[name] = _customer_page(
+            group,
+            currency,
+            period,
+            groups[group, currency],
+            sims[group, currency],
+            products,
+            f"{name}.xlsx",
+        )
+    return pages
+
+
 def _vendor_page(
     vendor: Mapping[str, Any],
     name: str,
     period: Month,
     causes: Sequence[Mapping[str, Any]],
-    claims: Sequence[Mapping[str, Any]],
+    claims: Sequence[PageClaim],
     workbook: str,
 ) -> Page:
     currency = vendor["currency"]
@@ -131,7 +220,7 @@ def _vendor_page(
     found = {
         row["cause"]: row
         for row in causes
-        if row["reconciliation_id"] == vendor["reconciliation_id"]
+        if (row["vendor_id"], row["currency"]) == (vendor["vendor_id"], currency)
     }
     listed = [
         (cause, found[cause]["lines"], found[cause]["minor"]) if cause in found else (cause, 0, 0)
@@ -139,9 +228,9 @@ def _vendor_page(
         if cause in found or cause == "unexplained"
     ]
     mine = [
-        row
-        for row in claims
-        if (row["vendor_id"], row["currency"]) == (vendor["vendor_id"], currency)
+        claim
+        for claim in claims
+        if (claim.vendor_id, claim.currency) == (vendor["vendor_id"], currency)
     ]
     return Page(
         title=f"{name}, {period.start:%B %Y}",
@@ -179,14 +268,14 @@ def _vendor_page(
                 figures=("Billed", "Expected", "Claimed"),
                 rows=[
                     (
-                        (row["sim"], row["charge_code"], CAUSE_LABELS[row["cause"]],
-                         row["deadline"], row["status"]),
-                        (told(row["billed_minor"]), told(row["expected_minor"]),
-                         told(row["difference_minor"])),
+                        (claim.sim, claim.charge_code, CAUSE_LABELS[claim.cause],
+                         claim.deadline, claim.status),
+                        (told(claim.billed_minor), told(claim.expected_minor),
+                         told(claim.difference_minor)),
                     )
-                    for row in mine[:MOST_ROWS]
+                    for claim in mine[:MOST_ROWS]
                 ],
-                total=("", "", told(sum(row["difference_minor"] for row in mine))),
+                total=("", "", told(sum(claim.difference_minor for claim in mine))),
                 note=f"The dearest {MOST_ROWS} of {count(len(mine))}."
                 if len(mine) > MOST_ROWS
                 else "" if mine else "Nothing is claimed.",

@@ -99,6 +99,11 @@ def accepted_files(ws: Workspace, month: Month) -> list[str]:
     return [str(Path(file).relative_to(ws.lake.root)) for file in files]
 
 
+def file_key_of(file: str) -> int:
+    """Return the key of the landed file that a lake's file of accepted records is of."""
+    return int(Path(file).parent.name.partition("=")[2])
+
+
 def _inputs(
     ws: Workspace, month: Month, snapshot: Snapshot, context: mediation.MonthContext
 ) -> dict[str, Any]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from iotbill_pipelines.operations import runs
+from iotbill_pipelines.operations import expectations, package, runs
+from iotbill_pipelines.operations.data_quality import Failure, FeedDay, check_feeds
 from iotbill_pipelines.operations.erp import lint
+from iotbill_pipelines.operations.ingest import ingest, land
 from iotbill_pipelines.operations.invoicing import issue_invoices
 from iotbill_pipelines.operations.journals import build_journals, export_journals
 from iotbill_pipelines.operations.package import (
@@ -19,12 +26,47 @@ from iotbill_pipelines.operations.package import (
     verify_package,
     write_package,
 )
+from iotbill_pipelines.operations.reconciliation import reconcile_vendors
 from iotbill_pipelines.operations.report import write_report
 from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage.landing import open_archived
 from tests.conftest import ROOT
 from tests.months import PERIOD
 
 KEY = b"a secret"
+
+
+def pages_of(
+    days: Sequence[FeedDay], _wanted: object, directory: Path, at: datetime
+) -> list[Failure]:
+    """Pages as Great Expectations would write them, whose start alone takes longer than a test."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "index.html").write_text("\n".join([at.isoformat(), *map(repr, days)]))
+    return []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plain_pages() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(expectations, "run_expectations", pages_of)
+        yield
+
+
+def comes_later(ws: Workspace, folder: Path) -> None:
+    """What comes between a close and its signature is of the next close: usage, configuration."""
+    with ws.engine.connect() as connection:
+        statement = "select archive_path from feed_file where feed_id = 'emnify_usage'"
+        path = connection.execute(sa.text(f"{statement} order by file_key")).scalars().first()
+    with open_archived(ws.archive, str(path)) as handle:
+        content = gzip.decompress(handle.read()).decode()
+    record = next(json.loads(line) for line in content.splitlines())
+    late = folder / "emnify_2026-10-late.ndjson"
+    late.write_text(json.dumps({**record, "id": 1, "volume": {"total": 1}}) + "\n")
+    land(ws, [late])
+    ingest(ws)
+    for name, old in (("vendors/bics.yaml", "name: BICS SA"), ("catalog/products.yaml", "name: ")):
+        path = ws.configs / name
+        path.write_text(path.read_text().replace(old, f"{old}Renamed ", 1))
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +76,14 @@ def packaged(booked: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Pat
     # the ledger whose journals are vouchers: it keeps the rules of Dynamics 365 for a whole month
     dynamics = ROOT / "configs" / "examples" / "d365_fo" / "ledger.yaml"
     shutil.copy(dynamics, booked.configs / "ledger" / "ledger.yaml")
-    for stage in (issue_invoices, build_journals, export_journals, write_report):
+    for stage in (
+        *(check_feeds, issue_invoices, reconcile_vendors, build_journals),
+        *(export_journals, write_report),
+    ):
         assert not stage(booked, PERIOD).blocking
     assert lint(booked, PERIOD, "d365_fo") == []
     runs.finish(booked, "succeeded", None)
+    comes_later(booked, tmp_path_factory.mktemp("late"))
     folder = tmp_path_factory.mktemp("archive") / "close"
     made = write_package(booked, PERIOD, folder, KEY)
     assert made.signed and made.files > 20
@@ -49,11 +95,22 @@ def verdicts(ws: Workspace, folder: Path, key: bytes | None = KEY) -> dict[str, 
 
 
 def test_a_package_computed_again_is_the_same_byte_for_byte(
-    booked: Workspace, packaged: Path
+    booked: Workspace, packaged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    compute_again = package.compute_again
+
+    def kept(ws: Workspace, folder: Path, manifest: dict[str, Any], again: Path) -> None:
+        compute_again(ws, folder, manifest, again)
+        shutil.copytree(again, packaged.parent / "again")
+
+    monkeypatch.setattr(package, "compute_again", kept)
     checks = verify_package(replace(booked, run_id="other"), packaged, KEY)
-    assert all(check.passed for check in checks), checks
-    assert [check.check for check in checks][-4:] == ["charges", "ledger", "report", "journals"]
+    assert [check for check in checks if not check.passed] == []
+    assert [check.check for check in checks][6:] == [
+        *("charges", "booked", "ledger", "report", "journals"),
+        *("claims", "reconciliations", "pages", "customers", "data quality"),
+    ]
+    assert len(list((packaged / "documents").glob("reconciliation_*.xlsx"))) == 2
     manifest = json.loads((packaged / MANIFEST).read_text())
     assert len(manifest["input_files"]) > 50
     assert {row["reason"] for row in manifest["control_totals"]["booked"]} == {"initial"}
@@ -61,30 +118,31 @@ def test_a_package_computed_again_is_the_same_byte_for_byte(
     assert (packaged / "charges" / "2026-10.csv").stat().st_size > 10_000
 
 
-def test_whatever_is_changed_is_found(booked: Workspace, packaged: Path) -> None:
-    invoices = packaged / "ledger" / "invoices.csv"
-    content = invoices.read_bytes()
-    invoices.write_bytes(content.replace(b"EUR", b"USD", 1))
-    found = verdicts(booked, packaged)
-    assert (found["files"], found["ledger"], found["journals"]) == (False, False, True)
-    assert not found["report"]  # whose figures no longer follow from the ledger's files
-    invoices.write_bytes(content)
+def test_whatever_is_changed_is_found(booked: Workspace, packaged: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(packaged, folder)
+    for name in (
+        *("ledger/invoices.csv", "documents/close_report.html", "documents/data_docs/index.html"),
+        *("documents/reconciliation_bics_2026-10.xlsx", "documents/vendor_emnify_2026-10.html"),
+        "documents/customer_fleet_2026-10.xlsx",
+    ):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content.replace(b"EUR", b"USD", 1) + b"\r\n")
+    (folder / "documents" / "reconciliation_xl_2026-10.pdf").write_text("not ours")
+    found = verdicts(booked, folder)
+    changed = ("reconciliations", "pages", "data quality", "customers", "other documents")
+    # the figures of the report no longer follow from the ledger's files either
+    wrong = {"files", "ledger", "report", *changed}
+    assert {check for check, passed in found.items() if not passed} == wrong
 
-    page = packaged / "documents" / "close_report.html"
-    content = page.read_bytes()
-    page.write_bytes(content.replace(b"EUR", b"USD", 1))
-    found = verdicts(booked, packaged)
-    assert (found["files"], found["report"], found["ledger"]) == (False, False, True)
-    page.write_bytes(content)
-
-    sealed = (packaged / MANIFEST).read_bytes()
-    (packaged / MANIFEST).write_bytes(sealed.replace(b'"rejected": 0', b'"rejected": 1', 1))
-    (packaged / "added.txt").write_text("more")
-    found = verdicts(booked, packaged, b"another")
+    sealed = (folder / MANIFEST).read_bytes()
+    (folder / MANIFEST).write_bytes(sealed.replace(b'"rejected": 0', b'"rejected": 1', 1))
+    (folder / "added.txt").write_text("more")
+    (folder / "inputs" / "configs" / "close.yaml").write_text("")
+    found = verdicts(booked, folder, b"another")
     for check in ("manifest", "audit log", "signature", "files"):
         assert not found[check], check
-    (packaged / "added.txt").unlink()
-    (packaged / MANIFEST).write_bytes(sealed)
+    assert "charges" not in found  # nothing is computed from inputs that were changed
 
 
 def test_a_folder_in_use_or_without_manifest_is_refused(

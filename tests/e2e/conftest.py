@@ -26,7 +26,7 @@ QUICK = """
 from iotbill_pipelines.operations import expectations, marts
 from iotbill_pipelines.operations.stages import StageResult
 marts.publish_marts = lambda ws, period: StageResult()
-def run_expectations(days, wanted, directory):
+def run_expectations(days, wanted, directory, at):
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "index.html").touch()
     return []

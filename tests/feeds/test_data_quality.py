@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pyarrow as pa
@@ -116,7 +116,8 @@ def test_expectations_come_from_the_feed(tmp_path):
         FeedDay("demo", date(2026, 10, 9), records=5, identifiers=1, nulls={},
                 quantities={}, missing=2, volume_percent=200),
     ]  # fmt: skip
-    found = run_expectations(days, {"demo": wanted}, tmp_path / "docs")
+    at = datetime(2026, 11, 3, 8, tzinfo=UTC)
+    found = run_expectations(days, {"demo": wanted}, tmp_path / "docs", at)
     assert [(f.day.day, f.column, f.value) for f in found] == [
         (1, "null_per_million_mcc", 1_000_000),
         (1, "null_per_million_mnc", 1_000_000),
@@ -138,8 +139,15 @@ def test_expectations_come_from_the_feed(tmp_path):
     }
     assert (tmp_path / "docs" / "index.html").is_file()
     assert list((tmp_path / "docs" / "validations" / "demo").rglob("*.html"))
-    run_expectations(days[:1], {"demo": wanted}, tmp_path / "docs")
+    run_expectations(days[:1], {"demo": wanted}, tmp_path / "docs", at)
     assert len(list((tmp_path / "docs" / "validations" / "demo").rglob("*.html"))) == 1
+    run_expectations(days[:1], {"demo": wanted}, tmp_path / "again", at)
+    pages = [path for path in (tmp_path / "docs").rglob("*") if path.is_file()]
+    for page in pages:
+        again = tmp_path / "again" / page.relative_to(tmp_path / "docs")
+        assert again.read_bytes() == page.read_bytes(), page.name
+        if page.suffix == ".html":
+            assert "?d=" not in page.read_text()  # a picture that counts its readers
 
 
 def test_tables_that_keep_their_schema_pass():

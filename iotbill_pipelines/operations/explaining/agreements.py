@@ -18,6 +18,7 @@ from iotbill_pipelines.engine.contract import stage
 from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import CHARGE_COMPONENT, CHARGE_FINDING, DESIRED_CHARGE
 from iotbill_pipelines.operations import charges
+from iotbill_pipelines.operations.contracts import contracts_of
 from iotbill_pipelines.operations.explaining.words import Result, Row, Step, Unit
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
@@ -34,7 +35,7 @@ def explain_agreements(
     asked = {unit for unit in units if "/" in unit.charge_id}
     if not asked or not snapshot.rows.get("contract"):
         return {}
-    months = [*charges.committed_months(period, snapshot), period]
+    months = [*charges.committed_months(period, contracts_of(snapshot)), period]
     with Session(ws.engine) as session:
         booked = ledger.booked_charges(session, [str(month) for month in months]).to_pylist()
     ws.lake.scan(compute, DESIRED_CHARGE, name="settled_charge", usage_period=str(period))
