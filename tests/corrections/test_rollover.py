@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from iotbill_pipelines.cli.main import app
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.schemas import REFERENCE
-from iotbill_pipelines.operations.corrections import plan, touched_periods
+from iotbill_pipelines.operations.corrections import correct_period, plan, touched_periods
 from iotbill_pipelines.operations.ingest import ingest, land
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.shell.instance import open_instance
@@ -171,3 +171,52 @@ def rerate(ws: Workspace, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     app([*where, "rerate", "--since", "2026-08", "--yes", "--json"], standalone_mode=False)
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
+
+
+CONTRACT = """
+templates:
+  - id: two_months
+    name: So much in two months
+    terms:
+      currency: EUR
+      term_months: 12
+      commitments:
+        - id: spend
+          kind: invoice_amount
+          amounts: [{from_month: 1, value: "5.00"}]
+          period_months: 2
+          frequency_months: 2
+          alignment: anniversary
+          penalty: {product_id: data}
+contracts:
+  - {id: K, account: C1, template: two_months, start: 2026-08-01}
+"""
+
+
+def test_a_plan_follows_a_correction_into_the_commitment_of_a_later_month(
+    ws: Workspace, used: Callable[[str, str], None]
+) -> None:
+    (ws.configs / "contracts").mkdir()
+    (ws.configs / "contracts" / "k.yaml").write_text(CONTRACT)
+    used("2026-08-05", "10")
+    used("2026-09-05", "12")  # 2 too much: 20 cents of the 5.00
+    for month in (AUGUST, SEPTEMBER):
+        close(replace(ws, run_id=f"close {month}"), month)
+    assert plan(ws, AUGUST).touched == []
+
+    used("2026-08-20", "7")
+    found = plan(ws, AUGUST)
+    assert found.touched[1].causes == ("usage", "carried")
+    changed = {(c.usage_period, c.product_id): c.causes for c in found.corrections if c.difference}
+    assert changed == {
+        ("2026-08", "pool_overage"): {"usage": Decimal("0.70")},
+        ("2026-09", "data"): {"carried": Decimal("-0.70")},
+    }
+    booked = [
+        correct_period(replace(ws, run_id=f"correct {period}"), Month.parse(period)).amounts
+        for period in found.periods
+    ]
+    assert [sum(amount for *_, amount in amounts) for amounts in booked] == [
+        Decimal("0.70"), Decimal("-0.70")
+    ]  # fmt: skip
+    assert touched_periods(ws) == []
