@@ -777,7 +777,7 @@ def _document_plans(compute: Compute, chosen: str) -> list[DocumentPlan]:
         " cast(sum(x.expected_minor) as bigint) as expected_minor,"
         " cast(sum(x.invoiced_minor) as bigint) as invoiced_minor"
         f" {chosen} group by x.billed_plan, x.own_plan, x.plan_match"
-        " order by abs(sum(x.invoiced_minor) - sum(x.expected_minor)) desc, 1, 2"
+        " order by abs(sum(x.invoiced_minor) - sum(x.expected_minor)) desc, 1, 2, 3"
     ).to_pylist()
     if not any(row["billed_plan"] or row["own_plan"] for row in rows):
         return []
