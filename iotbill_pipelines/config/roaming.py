@@ -13,7 +13,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from iotbill_pipelines.config.documents import (
     ConfigError,
@@ -100,6 +108,11 @@ class _Rate(_Strict):
 
 
 _BACK_TO_FIRST = "back to first"
+_KINDS = (
+    *("Linear rate", "Flat rate", "Tiered with Thresholds", "Threshold - back to first"),
+    *("Balanced/Unbalanced (Linear rate)", "Normal", "Not Charged"),
+)
+_KIND_WORDS = ("linear", "flat", "tier", "threshold", "balanced", "normal", "not charged")
 
 
 class _RatingPlan(_Strict):
@@ -107,6 +120,14 @@ class _RatingPlan(_Strict):
     rate: _Rate | None = None
     balancedRate: _Rate | None = None
     unbalancedRate: _Rate | None = None
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str | None) -> str | None:
+        told = (kind or "normal").casefold()
+        if not any(word in told for word in _KIND_WORDS):
+            raise ValueError(f"{kind!r} is no rating plan that is known: {', '.join(_KINDS)}")
+        return kind
 
     @model_validator(mode="after")
     def _one_plan(self) -> _RatingPlan:
@@ -132,7 +153,10 @@ class _Service(_Strict):
     @model_validator(mode="after")
     def _one_pricing(self) -> _Service:
         if self.usagePricing is not None and self.accessPricing is not None:
-            raise ValueError("give usagePricing or accessPricing, not both: list the service twice")
+            raise ValueError(
+                "give usagePricing or accessPricing, not both: a usage report has one quantity of "
+                "a service in a month; settle the other one as an agreement of its own"
+            )
         return self
 
     def price(self) -> ServicePrice:
@@ -161,7 +185,7 @@ class _ServiceGroup(_Strict):
 
 
 class _Discounts(_Strict):
-    condition: _Condition
+    condition: _Condition | None = None
     serviceGroups: list[_ServiceGroup]
 
 
@@ -199,20 +223,28 @@ class _Usage(BaseModel):
 def read_agreement(path: Path) -> Agreement:
     """Read a contract, or the contract inside a calculation request.
 
-    Raises ConfigError for what is not JSON, has no discounts, or prices that contradict themselves.
+    A document with a ``body``, as the platforms keep it, is read like its body; discounts without
+    a condition are unconditional. Raises ConfigError for what is not JSON, has no discounts, or
+    prices that contradict themselves.
     """
     data = _read(path)
+    at: tuple[str, ...] = ()
+    if "discounts" not in data and isinstance(data.get("body"), dict):
+        data, at = data["body"], ("body",)
     discounts = data.get("discounts")
     if not isinstance(discounts, dict) or not discounts:
         raise ConfigError(
-            str(path), ("discounts",), 1, "required key is missing; it holds each party's discounts"
+            str(path),
+            (*at, "discounts"),
+            1,
+            "required key is missing; it holds each party's discounts",
         )
     general = _mapping(data, "generalInformation")
     framework = _mapping(data, "framework")
     term = _mapping(framework, "term")
     parts = []
     for party, raw in discounts.items():
-        model = _validated(_Discounts, raw, path, ("discounts", party))
+        model = _validated(_Discounts, raw, path, (*at, "discounts", party))
         parts.append(_part(party, model, _party_currency(general, framework, party)))
     included = _mapping(framework, "payment").get("taxesIncluded", general.get("taxesIncluded"))
     return Agreement(
@@ -227,12 +259,13 @@ def read_agreement(path: Path) -> Agreement:
 def _part(party: str, model: _Discounts, currency: str | None) -> AgreementPart:
     condition = model.condition
     commitment = None
-    if condition.commitment is not None:
-        currency = condition.commitment.currency or currency
+    if condition is not None and condition.commitment is not None:
+        currency = currency or condition.commitment.currency
         commitment = Commitment(
             of="deal" if condition.kind.startswith("Deal") else "contract",
             value=condition.commitment.value,
             including_taxes=condition.commitment.includingTaxes,
+            currency=condition.commitment.currency,
         )
     return AgreementPart(
         party=party,

@@ -385,3 +385,242 @@ def test_a_contract_that_cannot_be_read_says_where_and_why(tmp_path: Path) -> No
     assert caught.value.line == line
     assert "did you mean 'linearPrice'?" in str(caught.value)
     assert "discounts.A.serviceGroups[0].services[0]" in str(caught.value)
+
+
+# ---------------------------------------------------------------- what the documents' grammar allows
+
+
+def _service(name: str, plan: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
+    pricing = {} if plan is None else {"usagePricing": {"ratingPlan": plan}}
+    return {"service": name, "includedInCommitment": True, **pricing, **more}
+
+
+def _document(
+    *services: dict[str, Any], back: tuple[dict[str, Any], ...] = (), **more: Any
+) -> dict[str, Any]:
+    """A contract between DE (two networks) and FR, by its newer form: framework and parties."""
+    groups = [{"homeTadigs": ["FRA1"], "visitorTadigs": ["DEU1", "DEU2"], "services": services}]
+    other = [
+        {"homeTadigs": ["DEU1", "DEU2"], "visitorTadigs": ["FRA1"], "services": back or services}
+    ]
+    party = {"contractCurrency": "EUR"}
+    return {
+        "version": "gsma-bwr-roaming-v1",
+        "metadata": {"name": "by its grammar"},
+        "framework": {
+            "contractParties": ["DE", "FR"],
+            "term": {"start": "2026-01-01T00:00:00.000Z", "end": "2026-12-31T00:00:00.000Z"},
+            "payment": {"taxesIncluded": False},
+            "partyInformation": {"DE": party, "FR": party},
+        },
+        "discounts": {
+            "DE": {"condition": {"kind": "Unconditional"}, "serviceGroups": groups} | more,
+            "FR": {"serviceGroups": other},
+        },
+    }
+
+
+def _reported(service: str, usage: str | float, unit: str, *, inbound: bool = True, **more: Any):
+    home, visitor = ("FRA1", "DEU1") if inbound else ("DEU1", "FRA1")
+    return {
+        "yearMonth": "202606", "homeTadig": home, "visitorTadig": visitor, "service": service,
+        "usage": usage, "units": unit, "currency": "EUR", **more,
+    }  # fmt: skip
+
+
+def _settled(folder: Path, contract: dict[str, Any], *lines: Any, **more: Any) -> Settlement:
+    (folder / "c.json").write_text(json.dumps(contract, indent=1))
+    report = {
+        side: [line for line in lines if (line["homeTadig"] == "FRA1") == (side == "inbound")]
+        for side in ("inbound", "outbound")
+    }
+    (folder / "u.json").write_text(json.dumps({"body": report}))
+    return settle(read_agreement(folder / "c.json"), read_usage(folder / "u.json"), **more)
+
+
+def _tiers(*tiers: tuple[Any, Any, Any]) -> dict[str, Any]:
+    return {
+        "thresholds": [
+            {"start": start, "fixedPrice": fixed, "linearPrice": linear}
+            for start, fixed, linear in tiers
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("plan", "worth"),
+    [
+        ({"kind": "Linear rate", "rate": {"linearPrice": 0.0012}}, "1800000"),
+        ({"kind": "Linear rate", "rate": {"linearPrice": "0.0012", "fixedPrice": 5}}, "1800005"),
+        ({"kind": "Flat rate", "rate": {"fixedPrice": 250000}}, "250000"),
+        ({"kind": "Tiered with Thresholds", "rate": _tiers((0, 0, 0.002), (1e9, 7, 0.001))},
+         "2500007"),
+        ({"kind": "Threshold - back to first", "rate": _tiers((0, 0, 0.002), (1e9, 7, 0.001))},
+         "1500007"),
+        ({"rate": _tiers((1_000_000_000, 0, "0.001"))}, "500000"),  # nothing below the first one
+        ({"kind": "Balanced/Unbalanced (Linear rate)", "balancedRate": {"linearPrice": 0.002},
+          "unbalancedRate": {"linearPrice": 0.001}}, "2000000"),
+        ({"balancedRate": _tiers((0, 100, 0), (4e8, 0, 0.01)),
+          "unbalancedRate": _tiers((0, 0, 0.001), (9e8, 50, 0))}, "1900150"),
+        ({"kind": "Not Charged"}, "0"),
+        ({"kind": "Linear rate"}, "0"),
+        ({"rate": None}, "0"),
+    ],
+)  # fmt: skip
+def test_every_discount_model_of_the_grammar(tmp_path: Path, plan: Any, worth: str) -> None:
+    """1.5 billion MB here, half a billion the other way."""
+    settlement = _settled(
+        tmp_path,
+        _document(_service("GPRS", plan)),
+        _reported("GPRS", 1_400_000_000, "MB"),
+        _reported("GPRS", "100000", "GB", visitorTadig="DEU2"),
+        _reported("GPRS", 500_000_000, "MB", inbound=False),
+    )
+    assert _of(settlement, "GPRS", "DE").deal_value == Decimal(worth)
+
+
+def test_a_whole_document_with_unknown_services_and_no_usage_of_others(tmp_path: Path) -> None:
+    """Access is priced by subscriber, a service without pricing is free, a new service has no
+    bearer yet; a unit that is a number says nothing."""
+    access = {"unit": "IMSI", "ratingPlan": {"rate": _tiers((0, 0, 12), (1000, 0, 5))}}
+    contract = _document(
+        _service("NB-IOT", None, accessPricing=access),
+        _service("5G Slice", {"rate": {"linearPrice": 2}}, includedInCommitment=False),
+        _service("MTC", None),
+        _service("SMS MO", {"rate": {"linearPrice": 0.01}}),
+    )
+    contract["discounts"]["DE"]["serviceGroups"][0]["services"][3]["usagePricing"]["unit"] = 1
+    settlement = _settled(
+        tmp_path,
+        {"header": {"version": "1.0"}, "body": contract},
+        _reported("nb-iot", 1500, "imsi"),
+        _reported("5G Slice", "3", "event"),
+        _reported("MTC", 9.5, "min"),
+    )
+    told = {s.service: (s.deal_value, s.direction) for s in settlement.services if s.party == "DE"}
+    assert told == {
+        "NB-IOT": (Decimal(14500), "inbound"),
+        "5G Slice": (Decimal(6), "inbound"),
+        "MTC": (Decimal(0), "inbound"),
+        "SMSMO": (Decimal(0), None),
+    }
+    assert settlement.unpriced == () and settlement.outside_term == 0
+
+
+def test_a_commitment_in_another_currency_needs_a_rate(tmp_path: Path) -> None:
+    commitment = {"value": "1000", "currency": "USD", "includingTaxes": False}
+    contract = _document(
+        _service("SMSMO", {"rate": {"linearPrice": 0.01}}),
+        condition={"kind": "Deal Revenue Commitment", "commitment": commitment},
+    )
+    line = _reported("SMSMO", 20_000, "SMS")
+    with pytest.raises(AgreementError, match="commitment is in USD, the prices are in EUR"):
+        _settled(tmp_path, contract, line)
+    settlement = _settled(tmp_path, contract, line, rates={("USD", "EUR"): Decimal("0.9")})
+    (result,) = settlement.commitments
+    assert (result.currency, result.value, result.owed) == ("EUR", 900, 700)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (_service("GPRS", {"kind": "Send or pay", "rate": {"linearPrice": 1}}),
+         "'Send or pay' is no rating plan that is known: Linear rate"),
+        (_service("GPRS", {"balancedRate": {"linearPrice": 1}}), "add the other"),
+        (_service("GPRS", {"rate": {"linearPrice": 1}, "balancedRate": {"linearPrice": 1},
+                           "unbalancedRate": {"linearPrice": 1}}), "not both"),
+        (_service("GPRS", {"rate": {"linearPrice": None, "fixedPrice": ""}}), "fixedPrice"),
+        (_service("GPRS", {"rate": {"linearPrice": "free"}}), "linearPrice"),
+        (_service("GPRS", {"rate": {"thresholds": [{"start": 5}, {"start": 5}]}}), "ascending"),
+        (_service("GPRS", {"rate": {"thresholds": [{"start": -1}]}}), "start"),
+        (_service("", {"rate": {"linearPrice": 1}}), "service"),
+        (_service("GPRS", {"rate": {"linearPrice": 1}},
+                  accessPricing={"ratingPlan": {"rate": {"linearPrice": 1}}}), "one quantity"),
+        ({"service": "GPRS", "pricing": {}}, "pricing"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_settled_names_the_key(tmp_path: Path, wrong: Any, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        _settled(tmp_path, _document(wrong))
+    assert says in str(caught.value)
+    assert f"{tmp_path / 'c.json'}:" in str(caught.value)
+    assert "discounts.DE.serviceGroups[0].services[0]" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("condition", "says"),
+    [
+        ({"kind": "Revenue"}, "Unconditional"),
+        ({"kind": "Deal Revenue Commitment"}, "needs commitment"),
+        ({"kind": "Unconditional", "commitment": {"value": 1}}, "has no commitment"),
+        ({"kind": "Deal Revenue Commitment", "commitment": {"value": "-1"}}, "value"),
+        ({"kind": "Deal Revenue Commitment", "commitment": {"value": None}}, "value"),
+    ],
+)
+def test_a_condition_that_says_too_little(tmp_path: Path, condition: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        _settled(tmp_path, _document(_service("MTC", None), condition=condition))
+
+
+def test_a_case_of_another_pair_of_operators_comes_out_as_published(tmp_path: Path) -> None:
+    """Deal commitments that are missed by far, months that are no months, and a service that one
+    side has no price for and the other side no usage of. The figures are those of a fourth public
+    case of the reference ("20210420 FH Test V0")."""
+
+    def discounts(home: list[str], visitor: list[str], commitment: int, *more: Any) -> Any:
+        prices = {"MOC Back Home": 0.023, "MOC Local": 0.09, "MOC International": 0.4}
+        linear = [_service(n, {"kind": "Linear rate", "rate": {"linearPrice": p}})
+                  for n, p in {**prices, "SMSMO": 0.005}.items()]  # fmt: skip
+        data = _service("GPRS", {"rate": _tiers((0, 0, 0.0035), (150_000_000, 0, 0.0015))})
+        return {
+            "condition": {
+                "kind": "Deal Revenue Commitment",
+                "commitment": {"value": commitment, "currency": "EUR", "includingTaxes": False},
+            },
+            "serviceGroups": [
+                {"homeTadigs": home, "visitorTadigs": visitor, "services": [*linear, *more, data]}
+            ],
+        }
+
+    def line(home: str, visitor: str, service: str, usage: int, unit: str) -> Any:
+        return {"yearMonth": "43800", "homeTadig": home, "visitorTadig": visitor, "unit": "",
+                "service": service, "usage": usage, "units": unit, "currency": "EUR"}  # fmt: skip
+
+    one, two = ["AAZOR", "BELMO", "FRAF1"], ["AAZTD", "DEUD1"]
+    free = _service("MTC", {"kind": "Linear rate"}, includedInCommitment=False)
+    contract = {
+        "discounts": {
+            "DTST": discounts(one, two, 7_000_000),
+            "DTAG": discounts(two, one, 10_000_000, free),
+        }
+    }
+    there, back = ("FRAF1", "DEUD1"), ("DEUD1", "FRAF1")
+    own = {
+        "inbound": [line(*there, "MTC", 355660, "min"), line(*there, "SMSMO", 824052, "SMS")],
+        "outbound": [line(*back, "MTC", 1436009, "min"), line(*back, "SMSMO", 211647, "SMS")],
+    }
+    partner = {"inbound": own["outbound"][1:], "outbound": own["inbound"][1:]}
+    paths = [tmp_path / name for name in ("contract.json", "own.json", "partner.json")]
+    for path, document in zip(paths, (contract, own, partner), strict=True):
+        path.write_text(json.dumps(document))
+
+    write_exchange(settle_files(*paths), tmp_path)
+
+    found = json.loads((tmp_path / "settlement_discrepancy.json").read_text())
+    assert found["settlementReport"] == {
+        "homeCharges": 1058.235,
+        "homeDeltaCommitment": 1399175.948,
+        "homeRevenue": 4120.26,
+        "partnerCharges": 4120.26,
+        "partnerDeltaCommitment": 1999788.353,
+        "partnerRevenue": 1058.235,
+    }
+    settled = json.loads((tmp_path / "settlement_own.json").read_text())
+    assert settled["inbound"]["services"]["SMS"]["MO"] == {
+        "dealValue": 4120.26, "shortOfCommitment": 1399175.948, "usage": 824052,
+    }  # fmt: skip
+    assert settled["unexpectedServiceNames"] == []
+    usage = json.loads((tmp_path / "usage_discrepancy.json").read_text())
+    voice = next(row for row in usage["general_information"] if row["service"] == "MTC")
+    assert (voice["inbound_discrepancy"], voice["outbound_discrepancy"]) == (355660, 1436009)
+    assert len(usage["inbound"]) == len(usage["outbound"]) == 1

@@ -179,6 +179,8 @@ class Commitment:
     of: Literal["contract", "deal"]
     value: Decimal
     including_taxes: bool = False
+    currency: str | None = None
+    """None: the party's own."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from iotbill_pipelines.engine.roaming.agreement import (
     Agreement,
     AgreementError,
     AgreementPart,
+    Commitment,
     Direction,
     ServiceGroup,
     ServicePrice,
@@ -127,7 +128,7 @@ def settle(
     over the priced services that count towards it.
 
     Raises AgreementError for lines that two groups price, units that do not fit the prices, or
-    charges in several currencies without a rate.
+    charges in several currencies, or a commitment in another one, without a rate.
     """
     by_key: dict[tuple[str, str, str], list[UsageLine]] = defaultdict(list)
     for line in lines:
@@ -233,7 +234,8 @@ def _settle_part(
                 ),
                 Fraction(0),
             )
-        missing = Fraction(committed.value) - reached
+        value = _committed(committed, currency, rates)
+        missing = value - reached
         deal = missing <= 0 or unmet == "shortfall"
         if unmet == "shortfall":
             sharing = [n for n in counting if priced[n].price.priced]
@@ -246,7 +248,7 @@ def _settle_part(
                 part.party,
                 committed.of,
                 currency,
-                committed.value,
+                _told(value),
                 _told(reached),
                 _rounded(max(missing, Fraction(0)), currency)
                 if unmet == "shortfall"
@@ -277,6 +279,19 @@ def _settle_part(
             priced, values, amounts, charges, shortfalls, strict=True
         )
     ], results
+
+
+def _committed(
+    commitment: Commitment, currency: str, rates: Mapping[tuple[str, str], Decimal]
+) -> Fraction:
+    """A commitment's value in the party's currency."""
+    own = commitment.currency or currency
+    if own != currency and (own, currency) not in rates:
+        raise AgreementError(
+            f"the commitment is in {own}, the prices are in {currency}; give a rate from {own} to "
+            f"{currency}"
+        )
+    return Fraction(commitment.value) * (1 if own == currency else Fraction(rates[own, currency]))
 
 
 def _charged(
