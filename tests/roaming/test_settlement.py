@@ -387,7 +387,7 @@ def test_a_contract_that_cannot_be_read_says_where_and_why(tmp_path: Path) -> No
     assert "discounts.A.serviceGroups[0].services[0]" in str(caught.value)
 
 
-# ---------------------------------------------------------------- what the documents' grammar allows
+# --------------------------------------------------------------- what the documents' grammar allows
 
 
 def _service(name: str, plan: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
