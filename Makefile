@@ -29,8 +29,8 @@ test: $(VENV)/.installed  ## the whole test suite
 test-deep: $(VENV)/.installed  ## the same with five times the random tests; for a quiet hour
 	IOTBILL_TEST_DEPTH=5 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-test-browser: $(VENV)/.installed  ## look at Dagster's pages with a headless chromium
-	IOTBILL_TEST_BROWSER=1 $(BIN)/python -m pytest tests/shell/test_web_interface.py
+test-browser: $(VENV)/.installed  ## look at Dagster's pages with a headless chromium; skipped without one
+	IOTBILL_TEST_BROWSER=1 $(BIN)/python -m pytest -rs tests/shell/test_web_interface.py
 
 up: $(VENV)/.installed  ## Dagster web server and daemon on the same instance
 	$(BIN)/iotbill up
