@@ -11,7 +11,11 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
+
+import yaml
 
 from iotbill_pipelines.operations.stages import Finding, Operation, StageResult
 
@@ -21,6 +25,15 @@ if TYPE_CHECKING:
 
 OWNER = "finance-operations@example.com"
 """Team that owns the close's assets, shown in Dagster; not a mailbox of ours."""
+
+DBT_PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
+
+
+@cache
+def mart_descriptions() -> dict[str, str]:
+    """Return what each mart holds, in the words of its documentation."""
+    document = yaml.safe_load((DBT_PROJECT / "models" / "marts" / "marts.yml").read_text("utf-8"))
+    return {model["name"]: " ".join(model["description"].split()) for model in document["models"]}
 
 
 @dataclass(frozen=True)

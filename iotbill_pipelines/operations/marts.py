@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -16,12 +15,11 @@ import sqlalchemy as sa
 
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations import fingerprints
-from iotbill_pipelines.operations.close import stage_named
+from iotbill_pipelines.operations.close import DBT_PROJECT, stage_named
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.models import BookedCharge, DerivedEntry, VendorReconciliation
 
-DBT_PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
 _STAGE = "publish_marts"
 
 

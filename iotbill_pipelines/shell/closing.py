@@ -9,7 +9,7 @@ import dagster as dg
 from iotbill_pipelines.config.close import SchedulePolicy
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations.calendar import business_day
-from iotbill_pipelines.operations.close import CLOSE_STAGES, Stage, run_stage
+from iotbill_pipelines.operations.close import CLOSE_STAGES, Stage, mart_descriptions, run_stage
 from iotbill_pipelines.shell import rendering
 from iotbill_pipelines.shell.partitions import accounting_months
 from iotbill_pipelines.shell.resources import WorkspaceResource
@@ -41,8 +41,8 @@ def close_asset(stage: Stage) -> dg.AssetsDefinition:
                 dg.AssetSpec(
                     table,
                     group_name=stage.group,
-                    description=f"`{table}` of {stage.asset}, with its own documentation and data "
-                    "tests in `dbt_project`.",
+                    description=f"{mart_descriptions()[table]} A table of PostgreSQL's schema "
+                    "`marts`, with data tests in `dbt_project`.",
                     deps=stage.reads,
                     kinds=set(stage.kinds),
                     owners=OWNERS,
