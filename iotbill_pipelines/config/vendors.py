@@ -177,6 +177,8 @@ class Vendor(Terms):
     quantities: Literal["rated", "used"] = "rated"
     invoice_files: Literal["replace", "add"] = "replace"
     """A second file with an invoice number that is known: the invoice again, or a part of it."""
+    invoice_lines: Literal["charges", "events"] = "charges"
+    """What a line is: a charge, or one event of many, as in TAP; events are added up per SIM."""
     tolerance: Tolerance = Tolerance()
     dispute: DisputeLayout
     tax_codes: tuple[str, ...] = ()
@@ -234,6 +236,7 @@ class Vendor(Terms):
             limit_minor=to_minor(self.tolerance.invoice, self.currency),
             uid_type=self.identifier,
             quantities=self.quantities,
+            lines=self.invoice_lines,
             tax_codes=self.tax_codes,
             account_charges=tuple(
                 AccountCharge(

@@ -69,6 +69,8 @@ class VendorTerms:
     uid_type: str = "iccid"
     quantities: Literal["rated", "used"] = "rated"
     """What the vendor's quantities are: after increments, or as used."""
+    lines: Literal["charges", "events"] = "charges"
+    """What a line is: a charge of its own, or one event of many that make a charge."""
     tax_codes: tuple[str, ...] = ()
     account_charges: tuple[AccountCharge, ...] = ()
     fx_rates: tuple[FxRate, ...] = ()
@@ -94,6 +96,7 @@ def term_tables(terms: Sequence[VendorTerms]) -> dict[str, pa.Table]:
                     "limit_minor": vendor.limit_minor,
                     "uid_type": vendor.uid_type,
                     "quantities": vendor.quantities,
+                    "lines": vendor.lines,
                 }
                 for vendor in terms
             ],
@@ -106,6 +109,7 @@ def term_tables(terms: Sequence[VendorTerms]) -> dict[str, pa.Table]:
                     ("limit_minor", pa.int64()),
                     ("uid_type", pa.string()),
                     ("quantities", pa.string()),
+                    ("lines", pa.string()),
                 ]
             ),
         ),

@@ -1,7 +1,41 @@
 -- Invoice lines of the period in exact integers; money is rounded here, once per line.
 -- A copy is the second line with the same SIM, dates, charge code, quantity and amount, on this
 -- invoice or an earlier one (VR-04). A credit takes back one copy; both then count as duplicate.
-with exact as (
+-- A vendor that bills event by event, as TAP does, is compared per SIM, charge code and month: its
+-- events are added up before anything is rounded, and alike ones are no copies.
+with counted_event as (
+  select l.*,
+    row_number() over (
+      partition by l.vendor_id, l.invoice_no, l.billing_period, l.uid_type, l.uid_value,
+        l.charge_code, l.plan_id, l.plan_version, l.currency, l.foreign_currency, t.month
+      order by l.file_key asc nulls last, l.line_no asc nulls last) as place,
+    cast(case when count(l.quantity) over same = count(*) over same
+              then sum(l.quantity) over same end as bigint) as all_quantity,
+    min(l.service_start) over same as first_day,
+    max(coalesce(l.service_end, days_later(l.service_start, 1))) over same as end_day,
+    sum(l.amount) over same as all_amount, sum(l.tax_amount) over same as all_tax,
+    sum(l.foreign_amount) over same as all_foreign, min(l.fx_rate) over same as least_fx,
+    max(l.fx_rate) over same as greatest_fx
+  from vendor_invoice_line as l
+  join vendor_tolerance as v on v.vendor_id = l.vendor_id and v.lines = 'events'
+  left join reconcile_day as t on t.vendor_id = l.vendor_id and t.day = l.service_start
+  window same as (
+    partition by l.vendor_id, l.invoice_no, l.billing_period, l.uid_type, l.uid_value,
+      l.charge_code, l.plan_id, l.plan_version, l.currency, l.foreign_currency, t.month)
+), billed as (
+  select l.file_key, l.line_no, l.vendor_id, l.invoice_no, l.billing_period, l.uid_type, l.uid_value,
+    l.charge_code, l.plan_id, l.plan_version, l.currency, l.quantity, l.unit_price, l.service_start,
+    l.service_end, l.amount, l.tax_amount, l.foreign_currency, l.foreign_amount, l.fx_rate
+  from vendor_invoice_line as l
+  left join vendor_tolerance as v on v.vendor_id = l.vendor_id
+  where coalesce(v.lines, 'charges') = 'charges'
+  union all
+  select file_key, line_no, vendor_id, invoice_no, billing_period, uid_type, uid_value, charge_code,
+    plan_id, plan_version, currency, all_quantity, null, first_day, end_day, all_amount, all_tax,
+    foreign_currency, all_foreign, case when least_fx = greatest_fx then least_fx end
+  from counted_event
+  where place = 1
+), exact as (
   select l.file_key, l.line_no, l.vendor_id, l.invoice_no, l.billing_period, l.uid_type, l.uid_value,
     -- a 20th digit of an ICCID is its check digit, which carriers print or leave out
     case when l.uid_type = 'iccid' then substr(l.uid_value, 1, 19) else l.uid_value end
@@ -20,7 +54,7 @@ with exact as (
     wide(cast(cast(l.fx_rate as decimal(25,12)) * cast(1000000000000 as decimal(13,0))
       as decimal(38,0))) as fx_e12,
     l.foreign_currency
-  from vendor_invoice_line as l
+  from billed as l
   join reconcile_scope as s
     on l.billing_period >= s.history_start and l.billing_period <= s.period
   left join reconcile_day as t on t.vendor_id = l.vendor_id and t.day = l.service_start
