@@ -13,6 +13,7 @@ import duckdb
 import duckdb_extensions
 import sqlalchemy as sa
 
+from iotbill_pipelines.config.feeds import load_feeds
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations import fingerprints
 from iotbill_pipelines.operations.close import DBT_PROJECT, stage_named
@@ -66,6 +67,7 @@ def _inputs(ws: Workspace) -> dict[str, Any]:
         "derived_entry": [str(value) for value in derived],
         "vendor_reconciliation": [str(value) for value in reconciled],
         "models": models,
+        "carriers": _carriers(ws),
         "tables": tables,
     }
 
@@ -81,6 +83,7 @@ def _build(ws: Workspace) -> StageResult:
         *(sys.executable, "-m", "dbt.cli.main", "--quiet", "--no-use-colors"),
         *("--log-path", str(target), "build", "--target-path", str(target)),
         *("--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)),
+        *("--vars", json.dumps({"carriers": _carriers(ws)})),
     ]
     results_file = target / "run_results.json"
     results_file.unlink(missing_ok=True)
@@ -90,6 +93,11 @@ def _build(ws: Workspace) -> StageResult:
     if not results_file.exists():
         raise RuntimeError(f"dbt did not run:\n{finished.stdout}{finished.stderr}")
     return _result(ws, json.loads(results_file.read_text())["results"])
+
+
+def _carriers(ws: Workspace) -> dict[str, str]:
+    """Who sends each feed, for marts that tell by carrier."""
+    return {name: feed.carrier for name, feed in load_feeds(ws.configs / "feeds").items()}
 
 
 def _environment(ws: Workspace) -> dict[str, str]:

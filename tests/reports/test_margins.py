@@ -24,6 +24,7 @@ from tests.conftest import ROOT
 from tests.storage.books import NOVEMBER, NOW, OCTOBER, Books, Charge
 
 PURPOSES = ("deferral", "release", "allocation", "true_up", "cut_off", "commission")
+CARRIERS = {"o_usage": "o'neill", "o_sms": "o'neill"}
 MARTS = ("margin_by_service", "margin_by_customer", "margin_by_product", "margin_by_partner")
 
 
@@ -157,7 +158,9 @@ def mart(connection: duckdb.DuckDBPyConnection, path: str) -> list[tuple[Any, ..
     )
     macro = (project / "macros" / "amount.sql").read_text()
     text = environment.from_string(macro + (project / path).read_text()).render(
-        source=lambda _, name: name, ref=lambda name: name
+        source=lambda _, name: name,
+        ref=lambda name: name,
+        var={"carriers": CARRIERS}.get,
     )
     if path.startswith("tests"):
         return connection.execute(text).fetchall()
@@ -233,3 +236,28 @@ def test_the_data_test_of_the_marts_finds_a_cent(marts: duckdb.DuckDBPyConnectio
     marts.execute("delete from derived_entry where purpose = 'release'")
     assert len(mart(marts, test)) == 4
     marts.rollback()
+
+
+def test_late_usage_is_told_by_carrier(marts: duckdb.DuckDBPyConnection) -> None:
+    """Two feeds of one carrier and one that no configuration names any more."""
+    marts.execute(
+        "create table feed_file as select * from (values (1, 'o_usage', '2026-11-01 00:00:00+00'),"
+        " (2, 'o_sms', '2026-11-09 12:00:00+00'), (3, 'gone', '2026-10-30 00:00:00+00'))"
+        " as t(file_key, feed_id, landed_at)"
+    )
+    marts.execute("alter table feed_file alter landed_at type timestamptz")
+    marts.execute(
+        "create table feed_file_outcome as select i as file_key, '2026-10' as usage_month,"
+        " 'kept' as outcome, '' as reason_code, 10 * i as records, 100 * i as quantity"
+        " from range(1, 4) as t(i)"
+    )
+    mart(marts, "models/marts/late_usage_ageing.sql")
+    rows = marts.execute(
+        "select carrier, feed_id, age_bucket, records, quantity::bigint from late_usage_ageing"
+        " order by all"
+    ).fetchall()
+    assert rows == [
+        ("gone", "gone", "0 within the month", 30, 300),
+        ("o'neill", "o_sms", "3 up to 30 days", 20, 200),
+        ("o'neill", "o_usage", "0 within the month", 10, 100),
+    ]

@@ -1,7 +1,18 @@
--- How late usage came, by feed: records and quantity by days between the end of the UTC month that
--- they are of and the landing of their file.
+-- How late usage came, by carrier and feed: records and quantity by days between the end of the UTC
+-- month that they are of and the landing of their file.
+{%- set carriers = var('carriers', {}) %}
 with arrived as (
     select
+        {% if carriers %}
+        case f.feed_id
+            {% for feed, carrier in carriers | dictsort %}
+            when '{{ feed | replace("'", "''") }}' then '{{ carrier | replace("'", "''") }}'
+            {% endfor %}
+            else f.feed_id
+        end as carrier,
+        {% else %}
+        f.feed_id as carrier,
+        {% endif %}
         f.feed_id,
         o.usage_month,
         o.outcome,
@@ -16,6 +27,7 @@ with arrived as (
 )
 
 select
+    carrier,
     feed_id,
     usage_month,
     case
