@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
+from functools import lru_cache
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from iotbill_pipelines.engine.calendars import Cycle, Month, local_quarters
+from iotbill_pipelines.engine.calendars import Cycle, Month, local_quarters, months_between
 from iotbill_pipelines.engine.compute import Compute, conform
 from iotbill_pipelines.engine.schemas import SERVICE_ACTIVATION
 from iotbill_pipelines.engine.statements import statement
-from iotbill_pipelines.engine.windows import band, read_windows
+from iotbill_pipelines.engine.windows import Window, band, read_windows
 
 _LOCAL_CALENDAR = pa.schema(
     [
@@ -161,37 +163,95 @@ def load_calendar(compute: Compute, first: datetime | None, last: datetime | Non
     windows = read_windows(
         compute.fetch("time_window").to_pylist(), compute.fetch("holiday").to_pylist()
     )
-    quarters: list[tuple[str, datetime, date, str, str, int]] = []
+    calendars: list[pa.Table] = []
     bands: list[tuple[str, int, str, datetime, datetime]] = []
     days: list[tuple[str, date, datetime]] = []
     midnight = datetime.combine(first.date(), time()) - margin
     end = datetime.combine(last.date(), time()) + margin + timedelta(days=1)
     for zone in sorted(zones):
-        begins: dict[date, datetime] = {}
-        since, held, band_no = midnight, "", 0
-        for quarter, local_date, minute in local_quarters(zone, midnight, end):
-            now = band(windows, local_date, minute) if windows else ""
-            if now != held:
-                if quarter > since:
-                    bands.append((zone, band_no, held, since, quarter))
-                since, held, band_no = quarter, now, band_no + 1
-            month = str(Month.of(local_date))
-            quarters.append((zone, quarter, local_date, month, now, band_no))
-            begins.setdefault(local_date, quarter)
-        bands.append((zone, band_no, held, since, datetime(9999, 12, 31)))  # noqa: DTZ001
-        later = max(begins.values())
-        day, starts = max(begins), later
-        while day >= min(begins):
-            starts = begins.get(day, starts)
-            days.append((zone, day, starts))
-            day -= timedelta(days=1)
-    compute.load("local_calendar", _rows(quarters, _LOCAL_CALENDAR))
+        quarters = _quarters(zone, midnight, end)
+        calendar, held = _with_bands(zone, quarters, windows)
+        calendars.append(calendar)
+        bands += held
+        days += _days(zone, quarters)
+    none = _LOCAL_CALENDAR.empty_table()
+    compute.load("local_calendar", pa.concat_tables(calendars) if calendars else none)
     compute.load("band_interval", _rows(bands, _BAND_INTERVAL))
     compute.load("zone_day", _rows(days, _ZONE_DAY))
     compute.load(
         "calendar_bound",
         pa.table({"first_date": pa.array([first.date() - timedelta(days=1)], pa.date32())}),
     )
+
+
+@lru_cache(maxsize=64)
+def _quarters_of_month(zone: str, month: Month) -> pa.Table:
+    """The quarter hours of a UTC month with their local date, its month, and minute of the day."""
+    start, end = (datetime.combine(day, time()) for day in (month.start, month.end))
+    quarters, dates, minutes = zip(*local_quarters(zone, start, end), strict=True)
+    columns = {
+        "quarter_utc": pa.array(quarters, pa.timestamp("us")),
+        "local_date": pa.array(dates, pa.date32()),
+        "usage_period": pa.array([str(Month.of(day)) for day in dates], pa.string()),
+        "minute": pa.array(minutes, pa.int32()),
+    }
+    return pa.table(columns)
+
+
+def _quarters(zone: str, since: datetime, until: datetime) -> pa.Table:
+    """The quarter hours of a span of UTC days, in order."""
+    months = months_between(Month.of(since.date()), Month.of(until.date()))
+    found = pa.concat_tables([_quarters_of_month(zone, month) for month in months])
+    begun = pc.greater_equal(found["quarter_utc"], pa.scalar(since, pa.timestamp("us")))
+    ended = pc.less(found["quarter_utc"], pa.scalar(until, pa.timestamp("us")))
+    return found.filter(pc.and_(begun, ended))
+
+
+def _with_bands(
+    zone: str, quarters: pa.Table, windows: Sequence[Window]
+) -> tuple[pa.Table, list[tuple[str, int, str, datetime, datetime]]]:
+    """A zone's rows of ``local_calendar`` and ``band_interval``."""
+    moments = quarters["quarter_utc"]
+    names, numbers = [""] * len(quarters), [0] * len(quarters)
+    bands = []
+    since, held, band_no = moments[0].as_py(), "", 0
+    if windows:
+        minutes = zip(
+            moments.to_pylist(),
+            quarters["local_date"].to_pylist(),
+            quarters["minute"].to_pylist(),
+            strict=True,
+        )
+        for place, (quarter, local_date, minute) in enumerate(minutes):
+            now = band(windows, local_date, minute)
+            if now != held:
+                if quarter > since:
+                    bands.append((zone, band_no, held, since, quarter))
+                since, held, band_no = quarter, now, band_no + 1
+            names[place], numbers[place] = now, band_no
+    bands.append((zone, band_no, held, since, datetime(9999, 12, 31)))  # noqa: DTZ001
+    columns = [
+        pa.array([zone] * len(quarters), pa.string()),
+        *(quarters[name] for name in ("quarter_utc", "local_date", "usage_period")),
+        pa.array(names, pa.string()),
+        pa.array(numbers, pa.int64()),
+    ]
+    return pa.table(columns, schema=_LOCAL_CALENDAR), bands
+
+
+def _days(zone: str, quarters: pa.Table) -> list[tuple[str, date, datetime]]:
+    """A zone's rows of ``zone_day``, the latest first."""
+    grouped = quarters.group_by("local_date").aggregate([("quarter_utc", "min")])
+    begins = dict(
+        zip(grouped["local_date"].to_pylist(), grouped["quarter_utc_min"].to_pylist(), strict=True)
+    )
+    day, starts = max(begins), max(begins.values())
+    days = []
+    while day >= min(begins):
+        starts = begins.get(day, starts)
+        days.append((zone, day, starts))
+        day -= timedelta(days=1)
+    return days
 
 
 def define_instants(compute: Compute) -> None:
