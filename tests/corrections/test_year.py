@@ -210,7 +210,7 @@ def catalog(known: int) -> dict[str, Any]:
 
 
 def services(known: int) -> dict[str, Any]:
-    """The inventory as known in a month: a SIM moves in April, which is told in June; another is
+    """The inventory as known in a month: a SIM moves in April, which is told in July; another is
     suspended from the 11th of August, told in September; one more is sold in October."""
     found: dict[str, Any] = {}
     for number, name in enumerate(SERVICES):
@@ -221,7 +221,7 @@ def services(known: int) -> dict[str, Any]:
             "identifiers": [{"uid": f"imsi:{name}"}],
             "states": [["2026-01-01", "active"]],
         }
-    if known >= 6:
+    if known >= 7:
         found["S3"]["identifiers"] = [{"uid": "imsi:S3", "to": "2026-04-12"}]
         found["S9"] = {
             "account": "A",
