@@ -72,9 +72,29 @@ def _tell(found: Plan) -> None:
     if len(found.corrections) > MOST_ROWS:
         console.out.print(f"... and {len(found.corrections) - MOST_ROWS} more; --json has them all")
     console.table("In total", ("level", "currency", "difference"), found.totals)
+    _tell_taxes(found)
     console.out.print(
         f"{found.pairs} pairs of unit and usage period, in {', '.join(found.periods)}"
     )
+
+
+def _tell_taxes(found: Plan) -> None:
+    if not found.effects:
+        return
+    ranked = sorted(found.effects, key=lambda each: (-abs(each.gross), each.account_id))
+    console.table(
+        "What customers owe, on the next invoices",
+        ("account", "currency", "net", "tax", "gross"),
+        (
+            (each.account_id, each.currency, each.net, each.tax, each.gross)
+            for each in ranked[:MOST_ROWS]
+        ),
+    )
+    if len(ranked) > MOST_ROWS:
+        console.out.print(f"... and {len(ranked) - MOST_ROWS} more; --json has them all")
+    for each in ranked:
+        if each.untaxed:
+            console.out.print(f"[yellow]{escape(each.untaxed)}[/]: no tax is counted for it")
 
 
 def _book(ws: Workspace, found: Plan, selection: Selection, *, as_json: bool) -> int:

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.config.tax import read_tax
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.contract.terms import Contract
 from iotbill_pipelines.engine.flow import CARRIED, rate_month
@@ -35,6 +36,7 @@ from iotbill_pipelines.engine.schemas import (
     REFERENCE,
     USAGE_RECORD,
 )
+from iotbill_pipelines.engine.tax import TaxTerms
 from iotbill_pipelines.engine.terms import compile_catalog
 from iotbill_pipelines.operations import (
     charges,
@@ -58,6 +60,7 @@ from iotbill_pipelines.storage.reference import (
     as_known_at,
     open_snapshot,
 )
+from iotbill_pipelines.storage.taxes import tax_differences
 
 Cause = Literal["unbooked", "code", "usage", "inventory", "catalog", "carried"]
 CAUSES: tuple[Cause, ...] = ("unbooked", "code", "usage", "inventory", "catalog", "carried")
@@ -137,11 +140,25 @@ class Reason:
 
 
 @dataclass(frozen=True)
+class Effect:
+    """What a customer owes more, or less (negative): ``net`` and ``tax``, which the next invoice
+    adds or takes back, and both together. ``untaxed`` says what has no tax yet, and why."""
+
+    account_id: str
+    currency: str
+    net: Decimal
+    tax: Decimal
+    gross: Decimal
+    untaxed: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a correction run would book, and in which accounting period.
 
     ``examined`` are the settled usage periods asked for, ``touched`` those whose inputs changed,
     ``periods`` those with a difference: what a run works on. ``pairs`` counts units x periods.
+    ``effects`` are what customers owe with taxes, where charges are taxed at all.
     """
 
     since: str
@@ -154,6 +171,7 @@ class Plan:
     corrections: list[Correction]
     reasons: list[Reason]
     beyond: list[str]
+    effects: list[Effect]
 
 
 # --------------------------------------------------------------------------- what is touched
@@ -304,6 +322,8 @@ def plan(ws: Workspace, since: Month, selection: Selection = Selection()) -> Pla
     touched = _touched(ws, examined, present, set(CAUSES))
     corrections: list[Correction] = []
     pairs = 0
+    taxes = read_tax(ws.configs)
+    differences: list[dict[str, Any]] = []
     causes = {one.usage_period: one.causes for one in touched}
     worked: set[str] = set()
     left: dict[Month, _Left] = {}
@@ -321,7 +341,8 @@ def plan(ws: Workspace, since: Month, selection: Selection = Selection()) -> Pla
             ws, one, present, settled, selection, stored, before
         )
         corrections += found
-        pairs += units
+        differences += units.differences if taxes.mode != "none" else []
+        pairs += units.count
         if found or charges.carried_digest(left[period].carried) != charges.carried_digest(
             charges.carried_over(ws, period + 1)
         ):
@@ -341,7 +362,52 @@ def plan(ws: Workspace, since: Month, selection: Selection = Selection()) -> Pla
         corrections,
         [reason for one in touched for reason in _reasons(ws, one, present)],
         [one.usage_period for one in _touched(ws, beyond, present, set(CAUSES))],
+        _effects(ws, taxes, settled[-1], differences),
     )
+
+
+def _effects(
+    ws: Workspace, terms: TaxTerms, accounting: Month, differences: Sequence[dict[str, Any]]
+) -> list[Effect]:
+    with Session(ws.engine) as session:
+        found = tax_differences(session, terms, accounting.last_day, differences)
+    return [
+        Effect(
+            each.account_id,
+            each.currency,
+            of_minor(each.net_minor, each.currency),
+            of_minor(each.tax_minor, each.currency),
+            of_minor(each.gross_minor, each.currency),
+            each.untaxed,
+        )
+        for each in found
+    ]
+
+
+@dataclass(frozen=True)
+class _Units:
+    """How many units differ in a period, and by how much each that customers pay."""
+
+    count: int
+    differences: list[dict[str, Any]]
+
+
+# Units as taxes know them (storage.taxes), with what an invoice adds or takes back.
+_DIFFERENCES = """
+with kinds as (
+  select level, account_id, service_id, charge_id, usage_period, kind from desired_charge
+  union select level, account_id, service_id, charge_id, usage_period, kind from booked_charge
+)
+select u.entity_id, u.account_id, u.service_id, u.charge_id, u.usage_period, u.product_id,
+  k.kind, p.gl_class, p.tax_code, u.currency, u.amount_{last} - u.amount_0 as amount_minor
+from unit_change as u
+semi join selected_unit as s using (usage_period, level, account_id, service_id, charge_id)
+join (select level, account_id, service_id, charge_id, usage_period, min(kind) as kind
+      from kinds group by all) as k using (level, account_id, service_id, charge_id, usage_period)
+join product as p using (product_id)
+where u.level = 'retail' and u.amount_{last} <> u.amount_0
+order by all
+"""
 
 
 @dataclass(frozen=True)
@@ -429,8 +495,8 @@ def _priced_corrections(
     selection: Selection,
     stored: charges.Before,
     before: charges.Before,
-) -> tuple[list[Correction], int, _Left]:
-    """Return what differs, in how many units, and what is left for later periods.
+) -> tuple[list[Correction], _Units, _Left]:
+    """Return what differs, by product and by unit, and what is left for later periods.
 
     ``stored`` is what the lake says that earlier months leave, ``before`` what they will.
     """
@@ -462,6 +528,10 @@ def _priced_corrections(
             " from unit_change as c semi join selected_unit as s using (usage_period, level,"
             " account_id, service_id, charge_id) group by all order by all"
         ).to_pylist()
+        units = _Units(
+            sum(row["units"] for row in rows),
+            compute.fetch(_DIFFERENCES.format(last=len(steps))).to_pylist(),
+        )
     corrections = []
     for row in rows:
         along = [of_minor(row[f"amount_{n}"], row["currency"]) for n in range(len(steps) + 1)]
@@ -484,7 +554,7 @@ def _priced_corrections(
                 causes,
             )
         )
-    return corrections, sum(row["units"] for row in rows), left
+    return corrections, units, left
 
 
 def correction_scope(period: Month, settled: Sequence[Month]) -> list[Month]:

@@ -6,6 +6,7 @@ carries the difference (:func:`issue_tax_notes`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -95,6 +96,73 @@ def tax_invoices(session: Session, terms: TaxTerms) -> TaxResult:
     return TaxResult(len(rows), dict(sorted(totals.items())))
 
 
+@dataclass(frozen=True)
+class TaxEffect:
+    """What differences of an account's charges come to with their taxes, in minor units.
+
+    ``gross`` is what the customer owes more, or less. ``untaxed`` says why a part of it has no tax
+    yet; empty if all is taxed.
+    """
+
+    entity_id: str
+    account_id: str
+    currency: str
+    net_minor: int
+    tax_minor: int
+    untaxed: str
+
+    @property
+    def gross_minor(self) -> int:
+        """Net and tax together."""
+        return self.net_minor + self.tax_minor
+
+
+def tax_differences(
+    session: Session, terms: TaxTerms, on: date, differences: Sequence[dict[str, Any]]
+) -> list[TaxEffect]:
+    """Return what differences of charges would be taxed on an invoice dated ``on``, by account.
+
+    ``differences`` are units (the columns of a tax's unit) with ``amount_minor``, the amount that
+    the invoice adds, or takes back at the taxes at which it was charged. Nothing is written.
+    """
+    if terms.mode == "none" or not differences:
+        return []
+    engine = TableTaxEngine(terms.table, terms.policy)
+    facts = _Facts(terms)
+    charged = _charged_before(session, terms.policy, differences)
+    accounts = sorted({row["account_id"] for row in differences})
+    named = session.execute(sa.text(_GROUPS), {"accounts": accounts})
+    groups = {row.account_id: row.customer_group for row in named}
+    effects = []
+    ordered = sorted(differences, key=lambda row: tuple(map(str, _unit_of(row))))
+    documents: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for number, row in enumerate(ordered, 1):
+        known = {"issue_date": on, "invoice_id": 0, "invoice_no": "", "line_no": number}
+        line = {**row, **known, "customer_group": groups.get(row["account_id"])}
+        key = (row["entity_id"], row["account_id"], row["currency"])
+        documents.setdefault(key, []).append(line)
+    for (entity, account, currency), lines in documents.items():
+        problems: dict[tuple[str, str], _Untaxed] = {}
+        document = facts.document(lines[0], lines)
+        if document is None:
+            rows = []
+            who = _unknown(terms, lines[0])
+            _note(problems, (who, "facts"), f"nothing is known of {who} for taxes", lines[0])
+        else:
+            rows = _assessed(engine, document, charged, lines, problems)
+        tax = sum(row["amount_minor"] for row in rows)
+        amount = sum(line["amount_minor"] for line in lines)
+        net = amount - tax if terms.policy.pricing == "inclusive" else amount
+        untaxed = "; ".join(problem.message for _, problem in sorted(problems.items()))
+        effects.append(TaxEffect(entity, account, currency, net, tax, untaxed))
+    return effects
+
+
+_GROUPS = """
+select account_id, customer_group from reference_account
+where known_to is null and account_id = any(:accounts)
+"""
+
 _UNIT = (
     "entity_id, account_id, service_id, charge_id, usage_period, product_id, kind, gl_class, "
     "tax_code, currency"
@@ -119,6 +187,20 @@ with changed as (
   from invoice i join invoice_line l using (invoice_id)
   join booked_charge b on b.id = l.booked_charge_id
   where i.xmin = pg_current_xact_id()::xid and b.entry_no > 1
+)
+select {_OF_CHARGE}, t.invoice_id, t.line_no, t.part_no, t.jurisdiction, t.tax, t.rate, t.compound,
+  t.apply_order, t.treatment, t.note, t.pricing, t.taxable_minor, t.base_minor, t.amount_minor
+from changed c join booked_charge b using ({_UNIT})
+join invoice_line l on l.booked_charge_id = b.id
+join invoice_tax t on t.invoice_id = l.invoice_id and t.line_no = l.line_no
+where b.level = 'retail'
+order by {_OF_CHARGE}, t.invoice_id, t.line_no, t.part_no, t.item_no
+"""
+
+_CHARGED_BEFORE = f"""
+with changed as (
+  select distinct * from jsonb_to_recordset(cast(:units as jsonb))
+    as c({", ".join(f"{name} text" for name in _UNIT.split(", "))})
 )
 select {_OF_CHARGE}, t.invoice_id, t.line_no, t.part_no, t.jurisdiction, t.tax, t.rate, t.compound,
   t.apply_order, t.treatment, t.note, t.pricing, t.taxable_minor, t.base_minor, t.amount_minor
@@ -242,7 +324,19 @@ def _customer(facts: TaxCustomer, account_id: str, on: date) -> Customer:
 
 def _charged(session: Session, policy: TaxPolicy) -> dict[_Unit, list[TaxPart]]:
     """What earlier invoices taxed of the units of the new ones' corrections, oldest first."""
-    found = session.execute(sa.text(_CHARGED)).mappings()
+    return _parts_by_unit(session.execute(sa.text(_CHARGED)).mappings(), policy)
+
+
+def _charged_before(
+    session: Session, policy: TaxPolicy, units: Sequence[dict[str, Any]]
+) -> dict[_Unit, list[TaxPart]]:
+    """What invoices taxed of units, oldest first."""
+    named = [dict(zip(_UNIT.split(", "), _unit_of(unit), strict=True)) for unit in units]
+    values = {"units": json.dumps(named)}
+    return _parts_by_unit(session.execute(sa.text(_CHARGED_BEFORE), values).mappings(), policy)
+
+
+def _parts_by_unit(found: Any, policy: TaxPolicy) -> dict[_Unit, list[TaxPart]]:
     charged: dict[_Unit, list[TaxPart]] = {}
     for key, part in groupby(
         found, key=lambda row: (_unit_of(row), row["invoice_id"], row["line_no"], row["part_no"])

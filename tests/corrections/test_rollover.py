@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from iotbill_pipelines.cli.main import app
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.schemas import REFERENCE
-from iotbill_pipelines.operations.corrections import correct_period, plan, touched_periods
+from iotbill_pipelines.operations.corrections import Effect, correct_period, plan, touched_periods
 from iotbill_pipelines.operations.ingest import ingest, land
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.shell.instance import open_instance
@@ -128,9 +128,21 @@ def overage(ws: Workspace) -> list[tuple[object, ...]]:
         return [tuple(row) for row in connection.execute(select)]
 
 
+TAX = """
+mode: table
+policy: {pricing: exclusive}
+sellers: [{entity: NL01, country: NL, jurisdictions: [NL]}]
+jurisdictions: [{id: NL, name: Netherlands, country: NL}]
+rates: [{jurisdiction: NL, tax_code: standard, tax: VAT, rate: "0.21"}]
+customers: [{account: "*", country: NL, jurisdictions: [NL]}]
+"""
+
+
 def test_late_usage_that_takes_what_was_left_over_bills_the_month_after(
     ws: Workspace, used: Callable[[str, str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (ws.configs / "tax").mkdir()
+    (ws.configs / "tax" / "tax.yaml").write_text(TAX)
     used("2026-08-05", "8")  # 2 of 10 are left over
     used("2026-09-05", "14")  # 12 are there
     for month in (AUGUST, SEPTEMBER):
@@ -147,6 +159,8 @@ def test_late_usage_that_takes_what_was_left_over_bills_the_month_after(
     assert found.periods == ["2026-08", "2026-09"]
     (moved,) = [c for c in found.corrections if c.difference]
     assert (moved.usage_period, moved.causes) == ("2026-09", {"carried": Decimal("0.10")})
+    cents = (Decimal("0.10"), Decimal("0.02"), Decimal("0.12"))
+    assert found.effects == [Effect("C1", "EUR", *cents, "")]
 
     told = rerate(ws, capsys)
     assert [period for period, _ in told["backfill"]["runs"]] == ["2026-08", "2026-09"]

@@ -531,3 +531,29 @@ def test_a_close_issues_the_notes_that_the_command_line_foretells(
         ("ann", "2026-11")
     ]
     ws.close()
+
+
+def test_what_a_correction_comes_to_with_taxes_is_told_before_it_is_invoiced(books: Books) -> None:
+    charge = Charge(amount_minor=1000)
+    books.book(charge)
+    invoice(books)  # at 19 %
+    change = {
+        "service_id": "S1", "charge_id": "data", "product_id": "data", "kind": "usage",
+        "entity_id": "NL01", "account_id": "A", "usage_period": "2026-10", "gl_class": "usage",
+        "tax_code": "standard", "currency": "EUR",
+    }  # fmt: skip
+    more = {**change, "charge_id": "fee", "amount_minor": 100}
+    with Session(books.engine) as session:
+        (told,) = taxes.tax_differences(
+            session, TAXES, NOVEMBER.last_day, [{**change, "amount_minor": -300}, more]
+        )
+        nobody = but(customers=())
+        (untaxed,) = taxes.tax_differences(session, nobody, NOVEMBER.last_day, [more])
+    # what is taken back is taken back at 19 %, what is added is taxed at 21 %
+    assert (told.net_minor, told.tax_minor, told.gross_minor) == (-200, -57 + 21, -236)
+    assert (untaxed.tax_minor, untaxed.untaxed) == (0, "nothing is known of account A for taxes")
+    books.book(
+        charge.but(amount_minor=700), charge.but(charge_id="fee", amount_minor=100),
+        period=NOVEMBER,
+    )  # fmt: skip
+    assert invoice(books, period=NOVEMBER).totals == {"EUR": told.tax_minor}
