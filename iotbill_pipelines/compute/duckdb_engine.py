@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -28,19 +29,13 @@ create or replace macro half_up_div(n, d) as
        else (2 * cast(n as hugeint) + cast(d as hugeint)) // (2 * cast(d as hugeint)) end;
 create or replace macro rounded_div(n, d, mode) as
   case when n < 0 then -1 else 1 end * (
-    abs(cast(n as hugeint)) // cast(d as hugeint)
-    + case mode
-        when 'half_up' then
-          case when abs(cast(n as hugeint)) % cast(d as hugeint) >= (cast(d as hugeint) + 1) // 2
-               then 1 else 0 end
-        when 'up' then
-          case when abs(cast(n as hugeint)) % cast(d as hugeint) > 0 then 1 else 0 end
-        when 'half_even' then
-          case when 2 * (abs(cast(n as hugeint)) % cast(d as hugeint)) > cast(d as hugeint)
-                 or (2 * (abs(cast(n as hugeint)) % cast(d as hugeint)) = cast(d as hugeint)
-                     and abs(cast(n as hugeint)) // cast(d as hugeint) % 2 = 1)
-               then 1 else 0 end
-        else 0 end);
+    (2 * abs(cast(n as hugeint))
+       + case mode when 'half_up' then cast(d as hugeint) when 'half_even' then cast(d as hugeint)
+              when 'up' then 2 * cast(d as hugeint) - 2 else 0 end) // (2 * cast(d as hugeint))
+    -- a tie that was rounded up to an odd number goes down to the even one
+    - case when mode = 'half_even'
+             and (2 * abs(cast(n as hugeint)) + d) % (4 * cast(d as hugeint)) = 2 * d
+           then 1 else 0 end);
 create or replace macro as_e12(x) as
   cast(replace(cast(cast(x as decimal(38,12)) as varchar), '.', '') as hugeint);
 create or replace macro json_text(x, key) as json_extract_string(x, '$."' || key || '"');
@@ -54,17 +49,7 @@ create or replace macro minus_seconds(t, s) as t - to_seconds(s);
 create or replace macro seconds_up(a, b) as
   cast((epoch_us(b) - epoch_us(a) + 999999) // 1000000 as bigint);
 create or replace macro ten_to(n) as
-  [1::hugeint, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000,
-   10000000000, 100000000000, 1000000000000, 10000000000000, 100000000000000, 1000000000000000,
-   10000000000000000, 100000000000000000, 1000000000000000000, 10000000000000000000,
-   100000000000000000000, 1000000000000000000000, 10000000000000000000000,
-   100000000000000000000000, 1000000000000000000000000, 10000000000000000000000000,
-   100000000000000000000000000, 1000000000000000000000000000, 10000000000000000000000000000,
-   100000000000000000000000000000, 1000000000000000000000000000000,
-   10000000000000000000000000000000, 100000000000000000000000000000000,
-   1000000000000000000000000000000000, 10000000000000000000000000000000000,
-   100000000000000000000000000000000000, 1000000000000000000000000000000000000]
-  [cast(n as integer) + 1];
+  cast(rpad('1', cast(n as integer) + 1, '0') as hugeint);
 create or replace macro quarter_hour(t) as
   make_timestamp(epoch_us(t) // 900000000 * 900000000);
 create or replace macro days_later(d, n) as cast(d + cast(n as integer) as date);
@@ -92,7 +77,7 @@ class DuckDbCompute:
     ``expected_rows`` is about how many rows the inputs hold, if that is known: statements over few
     run as they are written and at once, for planning and threads cost more than the work, and a
     view is planned anew wherever it is read. Files are read at once too: a month of a small company
-    is a hundred of them.
+    is a hundred of them. Databases for few rows share the limit, with others of their process.
     """
 
     def __init__(
@@ -103,26 +88,27 @@ class DuckDbCompute:
         spill_dir: Path | None = None,
         expected_rows: int | None = None,
     ) -> None:
-        small = expected_rows is not None and expected_rows < SMALL_ROWS
-        settings: dict[str, str | int] = {"autoinstall_known_extensions": "false"}
-        if memory_limit:
-            settings["memory_limit"] = memory_limit
-        if threads or small:
-            settings["threads"] = threads or 1
-        if spill_dir:
-            settings["temp_directory"] = str(spill_dir)
-        self.connection = duckdb.connect(":memory:", config=settings)
-        self.connection.execute("set TimeZone = 'UTC'")
-        self.connection.execute("set enable_progress_bar = false")
-        self.connection.execute(PRELUDE)
-        self._small = small
-        if small:
-            self.connection.execute("pragma disable_optimizer")
+        self._small = expected_rows is not None and expected_rows < SMALL_ROWS
+        spill = str(spill_dir) if spill_dir else None
+        self._attached: str | None = None
+        if self._small:
+            self.connection = _shared_instance(os.getpid(), memory_limit, threads, spill).cursor()
+            self._attached = f"own_{uuid.uuid4().hex}"
+            self.connection.execute(
+                f"attach ':memory:' as {self._attached};"
+                f"set search_path = '{self._attached}.main,memory.main';"
+                "pragma disable_optimizer"
+            )
+        else:
+            self.connection = _instance(memory_limit, threads, spill)
+        self.connection.execute("set TimeZone = 'UTC'; set enable_progress_bar = false")
 
     def __enter__(self) -> DuckDbCompute:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._attached:
+            self.connection.execute(f"use memory; detach {self._attached}")
         self.connection.close()
 
     def load(self, name: str, table: pa.Table) -> None:
@@ -220,6 +206,31 @@ class DuckDbCompute:
             self.connection.execute(f'drop view if exists "{name}"')
         except duckdb.CatalogException:  # it is a table
             self.connection.execute(f'drop table "{name}"')
+
+
+@lru_cache(maxsize=4)
+def _shared_instance(
+    process: int, memory_limit: str | None, threads: int | None, spill_dir: str | None
+) -> duckdb.DuckDBPyConnection:
+    """The instance that databases for few rows are attached to: starting one and giving it its
+    functions costs more than many a statement. ``process`` keeps a forked child from its parent's.
+    """
+    return _instance(memory_limit, threads or 1, spill_dir)
+
+
+def _instance(
+    memory_limit: str | None, threads: int | None, spill_dir: str | None
+) -> duckdb.DuckDBPyConnection:
+    settings: dict[str, str | int] = {"autoinstall_known_extensions": "false"}
+    if memory_limit:
+        settings["memory_limit"] = memory_limit
+    if threads:
+        settings["threads"] = threads
+    if spill_dir:
+        settings["temp_directory"] = spill_dir
+    connection = duckdb.connect(":memory:", config=settings)
+    connection.execute(PRELUDE)
+    return connection
 
 
 def _read(schema: Table, paths: Sequence[str], lacking: Sequence[str]) -> str:
