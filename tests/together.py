@@ -1,8 +1,9 @@
 """Many small companies in one run of the engine, each of which must come out as if it were alone.
 
 A run costs about as much for a hundred companies as for one. Every id of a company gets a prefix
-of its own; what ids do not tell apart (states and their transitions, conditions, windows of time)
-must be the same for all companies of a run, so companies are grouped by it.
+of its own, also in the terms of its contracts; its conditions and windows of time get numbers of
+their own. What nothing tells apart (states, months, policies) must be the same for all companies of
+a run, so companies are grouped by it.
 """
 
 from __future__ import annotations
@@ -27,10 +28,17 @@ Results = dict[str, pa.Table]
 _NAMED = ("count_group", "uid_value", "dedup_key")
 """Columns with names of a company's own beside those that end in ``_id``."""
 
-_SHARED = ("state", "state_transition", "record_attribute", "usage_condition", "time_window")
-"""Tables without an id of a company in their key."""
+_SHARED = ("state", "state_transition")
+"""Tables that say the same to all companies of a run."""
 
-_PREFIX = re.compile(r"~\d{4}~")
+_NUMBERED = {"window_no": "time_window", "condition_no": "usage_condition"}
+"""Columns that count the rows of a company's table."""
+
+_TERMS = ("own_terms", "terms")
+_TERMS_NAME = {"charge_id", "product_id", "charges", "offers", "products"}
+"""Columns of contracts' terms, and their keys that name what has an id in the catalog."""
+
+_PREFIX = re.compile(r"co\d{4}__")
 _FILE_KEYS = ("file_key", "kept_file_key", "other_file_key", "event_file_key")
 
 
@@ -123,8 +131,7 @@ def groups(companies: Sequence[Company]) -> list[list[int]]:
     found: dict[str, list[int]] = defaultdict(list)
     for number, company in enumerate(companies):
         tables = company.tables
-        # contracts name ids in their terms, policies have names of their own
-        alone = tables.policies is not PLAIN or bool(tables.reference["contract"].num_rows)
+        alone = tables.policies is not PLAIN  # its sources have names of their own
         shared = [tables.catalog[name].to_pylist() for name in _SHARED]
         key = json.dumps([number if alone else "", list(map(str, company.months)), shared])
         found[key].append(number)
@@ -136,16 +143,20 @@ def merge(companies: Sequence[Company]) -> Merged:
     one = companies[0]
     if len(companies) == 1:
         return Merged(one.tables, one.months, [""])
-    prefixes = [f"~{number:04}~" for number in range(len(companies))]
+    prefixes = [f"co{number:04}__" for number in range(len(companies))]
     file_keys: dict[int, tuple[str, int]] = {}
     parts: dict[str, list[pa.Table]] = defaultdict(list)
+    before = dict.fromkeys(_NUMBERED, 0)
     for prefix, company in zip(prefixes, companies, strict=True):
         tables = company.tables
         for name, table in (tables.catalog | tables.reference | {"": tables.usage}).items():
-            parts[name].append(_own(table, prefix, file_keys))
+            parts[name].append(_own(table, prefix, file_keys, before))
+        for column, name in _NUMBERED.items():
+            before[column] += tables.catalog[name].num_rows
     joined = {name: pa.concat_tables(tables) for name, tables in parts.items()}
     joined |= {name: one.tables.catalog[name] for name in _SHARED}
-    joined["currency"] = _distinct(joined["currency"], TABLES["currency"].key)
+    for name in ("currency", "record_attribute"):
+        joined[name] = _distinct(joined[name], TABLES[name].key)
     merged = ScenarioTables(
         {name: joined[name] for name in one.tables.catalog},
         {name: joined[name] for name in one.tables.reference},
@@ -154,7 +165,12 @@ def merge(companies: Sequence[Company]) -> Merged:
     return Merged(merged, one.months, prefixes, file_keys)
 
 
-def _own(table: pa.Table, prefix: str, file_keys: dict[int, tuple[str, int]]) -> pa.Table:
+def _own(
+    table: pa.Table,
+    prefix: str,
+    file_keys: dict[int, tuple[str, int]],
+    before: Mapping[str, int],
+) -> pa.Table:
     for number, column in enumerate(table.schema):
         values = table.column(number)
         if pa.types.is_string(column.type) and (
@@ -165,20 +181,36 @@ def _own(table: pa.Table, prefix: str, file_keys: dict[int, tuple[str, int]]) ->
         elif column.name in _FILE_KEYS:
             keys = [_file_key(key, prefix, file_keys) for key in values.to_pylist()]
             values = pa.chunked_array([pa.array(keys, column.type)])
+        elif column.name in _NUMBERED:
+            values = pc.add(values, pa.scalar(before[column.name], column.type))
+        elif column.name in _TERMS:
+            terms = [text and json.dumps(_own_terms(json.loads(text), prefix)) for text in
+                     values.to_pylist()]  # fmt: skip
+            values = pa.chunked_array([pa.array(terms, column.type)])
         else:
             continue
         table = table.set_column(number, column, values)
     return table
 
 
+def _own_terms(terms: object, prefix: str, key: str = "") -> object:
+    if isinstance(terms, dict):
+        return {name: _own_terms(value, prefix, name) for name, value in terms.items()}
+    if isinstance(terms, list):
+        return [_own_terms(value, prefix, key) for value in terms]
+    return f"{prefix}{terms}" if terms and key in _TERMS_NAME else terms
+
+
 def _file_key(key: int, prefix: str, file_keys: dict[int, tuple[str, int]]) -> int:
     """A key of the same order among its company's files as before, unique among all."""
-    number = int(prefix.strip("~"))
+    number = int(prefix[2:6])
     own = (key >> 14 << 14) | number
     assert file_keys.setdefault(own, (prefix, key)) == (prefix, key)
     return own
 
 
 def _distinct(table: pa.Table, key: Iterable[str]) -> pa.Table:
-    rows = {tuple(row[name] for name in key): row for row in table.to_pylist()}
+    rows: dict[tuple[object, ...], dict[str, object]] = {}
+    for row in table.to_pylist():
+        assert rows.setdefault(tuple(row[name] for name in key), row) == row, row
     return pa.Table.from_pylist(list(rows.values()), schema=table.schema)

@@ -9,12 +9,22 @@ killed like any other process.
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import os
+import pkgutil
 import sys
 import threading
 
 from tests.conftest import ROOT
+
+
+_LATER = (
+    *(f"dagster_postgres.{kind}" for kind in ("event_log", "run_storage", "schedule_storage")),
+    "dagster._core.storage.local_compute_log_manager",
+    *("babel.dates", "psycopg2.extras", "pyarrow.dataset", "upath.implementations.local"),
+)
+"""What libraries import when it is first used."""
 
 
 def main() -> None:
@@ -33,14 +43,18 @@ def main() -> None:
 
 
 def _import_everything() -> None:
-    import iotbill_pipelines.cli.main
-    import iotbill_pipelines.definitions
-    import iotbill_pipelines.shell.execution  # noqa: F401
-    from iotbill_pipelines.config.feeds import load_feeds
-    from iotbill_pipelines.operations.close import CLOSE_STAGES
+    import pandas as pd
+    import pandera.pandas as pa
 
-    for stage in CLOSE_STAGES:
-        __import__(stage.module)
+    import iotbill_pipelines
+    from iotbill_pipelines.config.feeds import load_feeds
+
+    for module in pkgutil.walk_packages(iotbill_pipelines.__path__, "iotbill_pipelines."):
+        if ".migrations" not in module.name:
+            importlib.import_module(module.name)
+    for name in _LATER:
+        importlib.import_module(name)
+    pa.DataFrameSchema({}).validate(pd.DataFrame())
     folder = ROOT / "configs" / "feeds"
     load_feeds(folder, load_feeds(folder))  # compiled once, as a long-lived process would
 
