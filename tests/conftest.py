@@ -63,27 +63,16 @@ def new_database(shelf: Shelf) -> Callable[[], str]:
 
 
 @pytest.fixture
-def postgres_url(new_database: Callable[[], str]) -> Iterator[str]:
-    """The URL of a fresh, migrated database of this test's own."""
-    url = new_database()
+def postgres_url(shelf: Shelf) -> Iterator[str]:
+    """The URL of an empty, migrated database of this test's own."""
+    url = shelf.empty_database()
     yield url
-    _drop(url)
+    shelf.give_back(url)
 
 
 @pytest.fixture(scope="module")
-def module_postgres_url(new_database: Callable[[], str]) -> Iterator[str]:
-    """The URL of a fresh, migrated database that the tests of a module share."""
-    url = new_database()
+def module_postgres_url(shelf: Shelf) -> Iterator[str]:
+    """The URL of an empty, migrated database that the tests of a module share."""
+    url = shelf.empty_database()
     yield url
-    _drop(url)
-
-
-def _drop(url: str) -> None:
-    admin = sa.create_engine(
-        sa.make_url(url).set(database="postgres"),
-        poolclass=sa.NullPool,
-        isolation_level="AUTOCOMMIT",
-    )
-    with admin.connect() as connection:
-        name = sa.make_url(url).database
-        connection.execute(sa.text(f"drop database {name} with (force)"))
+    shelf.give_back(url)
