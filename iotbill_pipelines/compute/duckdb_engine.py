@@ -56,7 +56,7 @@ create or replace macro days_later(d, n) as cast(d + cast(n as integer) as date)
 create or replace macro days_between(a, b) as cast(b - a as bigint);
 """
 
-_TYPES = {
+_TYPES: dict[pa.DataType, str] = {
     pa.string(): "varchar",
     pa.bool_(): "boolean",
     pa.int32(): "integer",
@@ -69,15 +69,18 @@ _TYPES = {
 SMALL_ROWS = 20_000
 """Below this many rows, planning takes longer than what it saves."""
 
+_FILES_KEPT, _SMALL_FILE_BYTES, _SMALL_FILE_ROWS = 1_000, 64 * 1024, 1_000
+"""Files of the lake that a process keeps in memory: opening one takes longer than its rows do."""
+
 
 class DuckDbCompute:
     """One in-memory DuckDB database; use as a context manager.
 
-    ``memory_limit`` is DuckDB's (``1GB``); beyond it work spills into ``spill_dir``.
-    ``expected_rows`` is about how many rows the inputs hold, if that is known: statements over few
-    run as they are written and at once, for planning and threads cost more than the work, and a
-    view is planned anew wherever it is read. Files are read at once too: a month of a small company
-    is a hundred of them. Databases for few rows share the limit, with others of their process.
+    ``memory_limit`` is DuckDB's (``1GB``), for all databases of a process that name the same;
+    beyond it work spills into ``spill_dir``. ``expected_rows`` is about how many rows the inputs
+    hold, if that is known: statements over few run as they are written and at once, for planning
+    and threads cost more than the work, and a view is planned anew wherever it is read. Files are
+    read at once too: a month of a small company is a hundred of them.
     """
 
     def __init__(
@@ -89,30 +92,30 @@ class DuckDbCompute:
         expected_rows: int | None = None,
     ) -> None:
         self._small = expected_rows is not None and expected_rows < SMALL_ROWS
-        spill = str(spill_dir) if spill_dir else None
-        self._attached: str | None = None
+        self.connection = _instance(
+            os.getpid(),
+            memory_limit,
+            threads or (1 if self._small else None),
+            str(spill_dir) if spill_dir else None,
+        ).cursor()
+        self._database = f"own_{uuid.uuid4().hex}"
+        self.connection.execute(
+            f"attach ':memory:' as {self._database};"
+            f"set search_path = '{self._database}.main,memory.main';"
+            "set TimeZone = 'UTC'; set enable_progress_bar = false"
+        )
         if self._small:
-            self.connection = _shared_instance(os.getpid(), memory_limit, threads, spill).cursor()
-            self._attached = f"own_{uuid.uuid4().hex}"
-            self.connection.execute(
-                f"attach ':memory:' as {self._attached};"
-                f"set search_path = '{self._attached}.main,memory.main';"
-                "pragma disable_optimizer"
-            )
-        else:
-            self.connection = _instance(memory_limit, threads, spill)
-        self.connection.execute("set TimeZone = 'UTC'; set enable_progress_bar = false")
+            self.connection.execute("pragma disable_optimizer")
 
     def __enter__(self) -> DuckDbCompute:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._attached:
-            self.connection.execute(f"use memory; detach {self._attached}")
+        self.connection.execute(f"use memory; detach {self._database}")
         self.connection.close()
 
     def load(self, name: str, table: pa.Table) -> None:
-        types = [_TYPES.get(field.type) for field in table.schema]
+        types = [_declared(field.type) for field in table.schema]
         if not table.num_rows and all(types):  # most tables of a small company are empty
             columns = zip(table.column_names, types, strict=True)
             listed = ", ".join(f'"{column}" {type_}' for column, type_ in columns)
@@ -123,11 +126,11 @@ class DuckDbCompute:
 
     def scan(self, schema: Table, files: Sequence[str], name: str | None = None) -> None:
         name = name or schema.name
-        self._drop(name)
-        if not files:
-            columns = ", ".join(f"{c.name} {c.type}" for c in schema.columns)
-            self.connection.execute(f'create table "{name}" ({columns})')
+        small = _small_files(schema, files)
+        if small is not None:
+            self.load(name, small)
             return
+        self._drop(name)
         by_columns: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for path in files:
             by_columns[_lacking(schema, path)].append(path)
@@ -208,19 +211,19 @@ class DuckDbCompute:
             self.connection.execute(f'drop table "{name}"')
 
 
+def _declared(type_: pa.DataType) -> str | None:
+    if pa.types.is_decimal128(type_):
+        return f"decimal({type_.precision}, {type_.scale})"
+    return _TYPES.get(type_)
+
+
 @lru_cache(maxsize=4)
-def _shared_instance(
+def _instance(
     process: int, memory_limit: str | None, threads: int | None, spill_dir: str | None
 ) -> duckdb.DuckDBPyConnection:
-    """The instance that databases for few rows are attached to: starting one and giving it its
-    functions costs more than many a statement. ``process`` keeps a forked child from its parent's.
+    """The instance that databases are attached to: starting one and giving it its functions costs
+    more than many a statement. ``process`` keeps a forked child from its parent's.
     """
-    return _instance(memory_limit, threads or 1, spill_dir)
-
-
-def _instance(
-    memory_limit: str | None, threads: int | None, spill_dir: str | None
-) -> duckdb.DuckDBPyConnection:
     settings: dict[str, str | int] = {"autoinstall_known_extensions": "false"}
     if memory_limit:
         settings["memory_limit"] = memory_limit
@@ -231,6 +234,39 @@ def _instance(
     connection = duckdb.connect(":memory:", config=settings)
     connection.execute(PRELUDE)
     return connection
+
+
+def _small_files(schema: Table, files: Sequence[str]) -> pa.Table | None:
+    """Read files of few rows, none of them twice in a process; null where one has many, or cannot
+    be read."""
+    if len(files) > _FILES_KEPT:
+        return None
+    wanted = schema.arrow_schema
+    read = []
+    for path in files:
+        table = _small_file(path)
+        if table is None:
+            return None
+        read.append(table)
+    if not read:
+        return wanted.empty_table()
+    found = pa.concat_tables(read, promote_options="default").combine_chunks()
+    for field in wanted:
+        if field.name not in found.column_names:
+            found = found.append_column(field, pa.nulls(found.num_rows, field.type))
+    return found.select(wanted.names).cast(wanted)
+
+
+@lru_cache(maxsize=_FILES_KEPT)
+def _small_file(path: str) -> pa.Table | None:
+    """A file of the lake, if it is small. They never change: their names are unique."""
+    try:
+        if os.stat(path).st_size > _SMALL_FILE_BYTES:
+            return None
+        file = pq.ParquetFile(path)
+        return file.read(use_threads=False) if file.metadata.num_rows <= _SMALL_FILE_ROWS else None
+    except (OSError, pa.ArrowException):
+        return None
 
 
 def _read(schema: Table, paths: Sequence[str], lacking: Sequence[str]) -> str:
