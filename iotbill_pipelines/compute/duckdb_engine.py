@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from duckdb import DuckDBPyConnection
 
 from iotbill_pipelines.engine.compute import WrittenFile
 from iotbill_pipelines.engine.schemas import Table
@@ -92,12 +93,14 @@ class DuckDbCompute:
         expected_rows: int | None = None,
     ) -> None:
         self._small = expected_rows is not None and expected_rows < SMALL_ROWS
-        self.connection = _instance(
-            os.getpid(),
-            memory_limit,
-            threads or (1 if self._small else None),
-            str(spill_dir) if spill_dir else None,
-        ).cursor()
+        settings: dict[str, str | int] = {"autoinstall_known_extensions": "false"}
+        if memory_limit:
+            settings["memory_limit"] = memory_limit
+        if threads or self._small:
+            settings["threads"] = threads or 1
+        if spill_dir:
+            settings["temp_directory"] = str(spill_dir)
+        self.connection = _instance(os.getpid(), tuple(settings.items())).cursor()
         self._database = f"own_{uuid.uuid4().hex}"
         self.connection.execute(
             f"attach ':memory:' as {self._database};"
@@ -218,20 +221,11 @@ def _declared(type_: pa.DataType) -> str | None:
 
 
 @lru_cache(maxsize=4)
-def _instance(
-    process: int, memory_limit: str | None, threads: int | None, spill_dir: str | None
-) -> duckdb.DuckDBPyConnection:
+def _instance(_process: int, settings: tuple[tuple[str, str | int], ...]) -> DuckDBPyConnection:
     """The instance that databases are attached to: starting one and giving it its functions costs
-    more than many a statement. ``process`` keeps a forked child from its parent's.
+    more than many a statement. A forked child must not use its parent's.
     """
-    settings: dict[str, str | int] = {"autoinstall_known_extensions": "false"}
-    if memory_limit:
-        settings["memory_limit"] = memory_limit
-    if threads:
-        settings["threads"] = threads
-    if spill_dir:
-        settings["temp_directory"] = spill_dir
-    connection = duckdb.connect(":memory:", config=settings)
+    connection = duckdb.connect(":memory:", config=dict(settings))
     connection.execute(PRELUDE)
     return connection
 
@@ -261,7 +255,7 @@ def _small_files(schema: Table, files: Sequence[str]) -> pa.Table | None:
 def _small_file(path: str) -> pa.Table | None:
     """A file of the lake, if it is small. They never change: their names are unique."""
     try:
-        if os.stat(path).st_size > _SMALL_FILE_BYTES:
+        if Path(path).stat().st_size > _SMALL_FILE_BYTES:
             return None
         file = pq.ParquetFile(path)
         return file.read(use_threads=False) if file.metadata.num_rows <= _SMALL_FILE_ROWS else None

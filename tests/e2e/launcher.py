@@ -18,7 +18,6 @@ import threading
 
 from tests.conftest import ROOT
 
-
 _LATER = (
     *(f"dagster_postgres.{kind}" for kind in ("event_log", "run_storage", "schedule_storage")),
     "dagster._core.storage.local_compute_log_manager",
