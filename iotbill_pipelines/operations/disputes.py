@@ -29,6 +29,7 @@ from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
 from iotbill_pipelines.storage.documents import Cell, ColumnFormat, Sheet, write_csv, write_workbook
 from iotbill_pipelines.storage.models import Dispute, DisputeCredit, DisputeEvent
+from iotbill_pipelines.storage.reconciliation_workbook import CAUSE_LABELS
 
 UNDECIDED = ("open", "sent", "accepted")
 """States of a claim for which money may still come."""
@@ -321,6 +322,8 @@ def _cell(claim: Claim, field: str, vendor: Vendor) -> Cell:
         "invoice": claim.invoice_no,
         "line": claim.invoice_line_no,
         "period": claim.usage_period,
+        "cause": CAUSE_LABELS[claim.cause],
+        "sim": claim.sim or "(account)",
     }
     if field in values:
         return values[field]

@@ -207,6 +207,10 @@ def save_workbook(
 _HEADER_FONT = Font(name="Calibri", bold=True, color="FFFFFF")
 _HEADER_FILL = PatternFill("solid", start_color="1F3A5F")
 _TOTAL_FONT = Font(name="Calibri", bold=True)
+_NUMBER = Alignment(horizontal="right", vertical="top", indent=1)
+_LONG_TEXT = Alignment(vertical="top", wrap_text=True)
+_WIDEST = 60
+"""Characters of the widest column; longer text is wrapped."""
 _NOTE_FONT = Font(name="Calibri", italic=True, color="555555")
 
 
@@ -254,10 +258,15 @@ def _write_sheet(
             horizontal="left" if column.kind == "text" else "right",
             vertical="top",
             wrap_text=True,
+            indent=0 if column.kind == "text" else 1,
         )
         header.append(cell)
     page.append(header)
-    for row in rows:
+    for number, row in enumerate(rows, header_row + 1):
+        longest = max((len(value) for value in row if isinstance(value, str)), default=0)
+        if longest > _WIDEST:
+            # spreadsheets do not measure wrapped text that a program wrote
+            page.row_dimensions[number].height = 15 * -(-longest // _WIDEST)
         page.append(
             [_cell(page, value, column) for value, column in zip(row, sheet.columns, strict=True)]
         )
@@ -289,13 +298,17 @@ def _cell(page: Any, value: Cell, column: ColumnFormat) -> Any:
         case bool():
             return _text_cell(page, "yes" if value else "no")
         case str():
-            return _text_cell(page, value)
+            cell = _text_cell(page, value)
+            if len(value) > _WIDEST:
+                cell.alignment = _LONG_TEXT
+            return cell
         case datetime():
             moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
             cell = WriteOnlyCell(page, moment)
         case int() | Decimal() | date():
             cell = WriteOnlyCell(page, value)
     cell.number_format = column.number_format
+    cell.alignment = _NUMBER
     return cell
 
 
@@ -342,8 +355,10 @@ def _check_row(where: str, number: int, row: Sequence[Cell], width: int) -> None
 
 def _width(column: ColumnFormat, position: int, rows: Sequence[Sequence[Cell]]) -> int:
     sample = [len(str(row[position])) for row in rows[:200] if row[position] is not None]
-    extra = 5 if column.kind == "money" else 2
-    return min(60, max([len(column.title) + 3, 9, *(size + extra for size in sample)]))
+    extra = 2 if column.kind == "text" else 4
+    if column.kind == "money":
+        extra += 3
+    return min(_WIDEST, max([len(column.title) + 3, 9, *(size + extra for size in sample)]))
 
 
 def _repacked(

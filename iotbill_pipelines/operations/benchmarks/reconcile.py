@@ -2,8 +2,9 @@
 
 The inputs are Parquet files in a folder, as the lake and a snapshot hold them. What is timed is
 what a close does with them: read, compare, split into causes, write every result to a lake. One
-line in about thirty is wrong in some way (unknown, copied, missing, prorated, price, inactive), so
-that every cause has work. Memory is the peak of the measuring process, which does nothing else.
+line in about thirty is wrong in some way (unknown, copied, missing, prorated, price, inactive,
+another version of its plan), so that every cause has work. Memory is the peak of the measuring
+process, which does nothing else.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.reconcile import RESULTS, VendorTerms, reconcile
+from iotbill_pipelines.engine.reconcile import RESULTS, PlanTerm, VendorTerms, reconcile
 from iotbill_pipelines.engine.schemas import (
     CATALOG,
     DESIRED_CHARGE,
@@ -99,7 +100,13 @@ def _run(folder: Path, lines: int, threads: int, memory_limit: str) -> Measured:
 # ----------------------------------------------------------------------------------- inputs
 
 _TERMS = VendorTerms(
-    VENDOR, "EUR", tolerance_minor=1, tolerance_ppm=5000, limit_minor=200, uid_type="iccid"
+    VENDOR,
+    "EUR",
+    tolerance_minor=1,
+    tolerance_ppm=5000,
+    limit_minor=200,
+    uid_type="iccid",
+    plans=(PlanTerm("IOT-DEAL", "deal", "1"), PlanTerm("IOT-DEAL", "later", "2")),
 )
 
 _RELATIONS: dict[str, Table] = {
@@ -306,7 +313,8 @@ def _billed(
             "billing_period": str(PERIOD),
             "uid_type": "iccid",
             "uid_value": _iccid(10**12 + sim) if 0.030 <= fate < 0.035 else _iccid(sim),
-            "plan_id": "deal-v1",
+            "plan_id": "IOT-DEAL",
+            "plan_version": "2" if 0.035 <= fate < 0.040 else "1",
             "charge_code": "FEE" if fee else "DATA",
             "service_start": PERIOD.start,
             "service_end": end,

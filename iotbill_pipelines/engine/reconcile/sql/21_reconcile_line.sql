@@ -2,7 +2,7 @@
 -- the difference passes. Refused lines and the compared rest are judged apart, so that a copy
 -- cannot hide behind a missing amount (VR-03).
 with refused as (
-  select vendor_id, unit_type, unit_value, charge_code, usage_period, currency,
+  select vendor_id, unit_type, unit_value, charge_code, usage_period, currency, '' as plan_key,
     sum(invoice_lines) as invoice_lines, sum(amount_minor) as refused_minor,
     sum(abs(amount_minor)) as gross_minor, min(uid_type) as uid_type, min(uid_value) as uid_value,
     min(service_id) as service_id, min(least_billed_no) as least_billed_no,
@@ -36,7 +36,7 @@ with refused as (
   full outer join refused as r
     on r.vendor_id = c.vendor_id and r.unit_type = c.unit_type and r.unit_value = c.unit_value
     and r.charge_code = c.charge_code and r.usage_period = c.usage_period
-    and r.currency = c.currency and c.plan_key = ''
+    and r.currency = c.currency and r.plan_key = c.plan_key
 ), limited as (
   select j.*, greatest(
       wide(coalesce(t.tolerance_minor, 0)),
