@@ -208,9 +208,12 @@ _HEADER_FONT = Font(name="Calibri", bold=True, color="FFFFFF")
 _HEADER_FILL = PatternFill("solid", start_color="1F3A5F")
 _TOTAL_FONT = Font(name="Calibri", bold=True)
 _NUMBER = Alignment(horizontal="right", vertical="top", indent=1)
+_TEXT = Alignment(vertical="top")
 _LONG_TEXT = Alignment(vertical="top", wrap_text=True)
 _WIDEST = 60
-"""Characters of the widest column; longer text is wrapped."""
+"""Width of the widest column; longer text is wrapped."""
+_FITTING = 68
+"""Characters of a text that usually fit it: digits, which widths count, are wide."""
 _NOTE_FONT = Font(name="Calibri", italic=True, color="555555")
 
 
@@ -264,9 +267,9 @@ def _write_sheet(
     page.append(header)
     for number, row in enumerate(rows, header_row + 1):
         longest = max((len(value) for value in row if isinstance(value, str)), default=0)
-        if longest > _WIDEST:
+        if longest > _FITTING:
             # spreadsheets do not measure wrapped text that a program wrote
-            page.row_dimensions[number].height = 15 * -(-longest // _WIDEST)
+            page.row_dimensions[number].height = 15 * -(-longest // _FITTING)
         page.append(
             [_cell(page, value, column) for value, column in zip(row, sheet.columns, strict=True)]
         )
@@ -299,8 +302,7 @@ def _cell(page: Any, value: Cell, column: ColumnFormat) -> Any:
             return _text_cell(page, "yes" if value else "no")
         case str():
             cell = _text_cell(page, value)
-            if len(value) > _WIDEST:
-                cell.alignment = _LONG_TEXT
+            cell.alignment = _LONG_TEXT if len(value) > _WIDEST else _TEXT
             return cell
         case datetime():
             moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
