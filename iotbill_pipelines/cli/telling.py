@@ -37,10 +37,10 @@ def status(settings: Settings, period: Month | None, *, as_json: bool) -> None:
         ),
     )
     for month in found.months:
-        _print_month(month)
+        _print_month(month, whole=period is not None)
 
 
-def _print_month(month: MonthState) -> None:
+def _print_month(month: MonthState, *, whole: bool) -> None:
     states = ", ".join(f"{entity} {state}" for entity, state in month.states.items())
     run = f"last close {month.run_status} {month.run_at:%Y-%m-%d %H:%M}" if month.run_at else ""
     console.out.print(
@@ -52,17 +52,33 @@ def _print_month(month: MonthState) -> None:
         console.out.print(f"  invoices: {month.invoices}")
     for name, state in month.journals:
         console.out.print(f"  journal {name}: {state}")
+    if whole:
+        console.table(
+            "Checklist",
+            ("item", "gate", "owner", "outcome", "figure"),
+            (
+                (
+                    "" if number and month.checklist[number - 1].item == one.item else one.item,
+                    *(one.gate, one.owner, one.outcome, one.figure),
+                )
+                for number, one in enumerate(month.checklist)
+            ),
+        )
+    owners = {one.gate: one.owner for one in month.checklist}
     console.table(
         "Gates",
-        ("gate", "outcome", "figure", "message"),
+        ("gate", "owner", "outcome", "figure", "finding, and what to do"),
         (
             (
                 gate.gate,
+                owners.get(gate.gate, ""),
                 f"waived by {gate.waived_by}: {gate.waive_reason}"
                 if gate.waived_by
+                else f"{gate.outcome}, blocks"
+                if gate.severity == "block"
                 else gate.outcome,
                 gate.figure or "",
-                gate.message,
+                f"{gate.message}\n-> {gate.what_to_do}" if gate.what_to_do else gate.message,
             )
             for gate in month.gates
             if gate.outcome != "passed"

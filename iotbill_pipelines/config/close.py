@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -92,7 +93,11 @@ class CorrectionPolicy(Terms):
 
 
 class ClosePolicy(Terms):
-    """The gates' tolerances and the close's calendar."""
+    """The gates' tolerances, who answers for them, and the close's calendar."""
+
+    owners: dict[str, list[str]] = Field(default_factory=dict)
+    """Who answers for which gates: a person or a team, and patterns of gates. The first that
+    matches counts; who answers for all else stands last, with ``*``."""
 
     grace_days: int = Field(2, ge=0, le=60)
     """Cut-off = end of the period plus these days (RULEBOOK §11)."""
@@ -119,6 +124,17 @@ class ClosePolicy(Terms):
         if repeated:
             raise ValueError(f"people repeat: {', '.join(repeated)}")
         return self
+
+    def owner_of(self, gate: str) -> str:
+        """Return who answers for a gate of the checklist; empty if nobody is named."""
+        return next(
+            (
+                owner
+                for owner, patterns in self.owners.items()
+                if any(fnmatchcase(gate, pattern) for pattern in patterns)
+            ),
+            "",
+        )
 
     def role_of(self, actor: str, roles: Sequence[str]) -> str | None:
         """Return the first of ``roles`` that a person has, None if they have none of them."""

@@ -50,10 +50,15 @@ def book_charges(ws: Workspace, period: Month) -> StageResult:
             subject=period,
         )
         book_extensions(ws, session, contracts_of(snapshot), period)
-        outliers = review_drafts(ws, session, period)
+        compared, outliers = review_drafts(ws, session, period)
         wrong = compute.fetch(_NOT_AS_DESIRED).to_pylist()
     return StageResult(
-        rows={"rows booked": result.count, "usage periods": len(scope), **_by_reason(result.rows)},
+        rows={
+            "rows booked": result.count,
+            "usage periods": len(scope),
+            **_by_reason(result.rows),
+            **compared,
+        },
         amounts=[
             (f"{level} {reason}", currency, of_minor(minor, currency))
             for (level, reason, currency), minor in result.amounts().items()

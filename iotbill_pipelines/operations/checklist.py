@@ -34,8 +34,12 @@ order by account_id, currency
 """
 
 
-def review_drafts(ws: Workspace, session: Session, period: Month) -> list[Finding]:
+def review_drafts(
+    ws: Workspace, session: Session, period: Month
+) -> tuple[dict[str, int], list[Finding]]:
     """Compare what each account is billed with the month before, before invoices are issued.
+
+    Counts the accounts that were compared.
 
     Finding ``draft_review`` (by configs/close.yaml) names those that changed by more than the
     policy's percentage and least amount, the greatest first. Accounts that were billed nothing the
@@ -46,15 +50,16 @@ def review_drafts(ws: Workspace, session: Session, period: Month) -> list[Findin
         sa.text(_DRAFTS), {"period": str(period), "before": str(period - 1)}
     ).all()
     outliers = [row for row in rows if _is_outlier(row, policy)]
+    counts = {"accounts compared": len(rows)}
     if not outliers:
-        return []
+        return counts, []
     outliers.sort(key=lambda row: (-abs(row.this_minor - row.last_minor), row.account_id))
     named = "; ".join(
         f"{row.account_id} {row.currency} {of_minor(row.last_minor, row.currency)} -> "
         f"{of_minor(row.this_minor, row.currency)}"
         for row in outliers[:MOST_NAMED]
     )
-    return [
+    return counts, [
         Finding(
             "draft_review",
             policy.verdict,

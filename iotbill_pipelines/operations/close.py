@@ -8,7 +8,7 @@ imported only when it runs, so that naming the stages costs nothing.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -41,10 +41,21 @@ class Gate:
     """A condition of the close (RULEBOOK §11); fails with a finding of the same code.
 
     A finding of severity ``block`` stops the close at this stage; ``warn`` is shown and recorded.
+    ``counts`` names the counts of the stage that are the gate's figure while nothing is wrong.
     """
 
     code: str
     title: str
+    counts: tuple[str, ...] = ()
+
+    def figure(self, rows: Mapping[str, int]) -> str:
+        """What the gate rests on while nothing is wrong, by the counts of its stage."""
+        told = self.counts or tuple(rows)[:MOST_COUNTS]
+        return ", ".join(f"{rows.get(name, 0):,} {name}" for name in told)
+
+
+MOST_COUNTS = 3
+"""Counts of a stage that stand as the figure of a gate without counts of its own."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +109,12 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         ("usage_record",),
         ("duckdb", "greatexpectations"),
         (
-            Gate("data_quality", "Every day of every feed is as its feed expects"),
-            Gate("table_schema", "Records keep the schema of their table"),
+            Gate(
+                "data_quality",
+                "Every day of every feed is as its feed expects",
+                ("feed-days", "expectations failed"),
+            ),
+            Gate("table_schema", "Records keep the schema of their table", ("records",)),
         ),
     ),
     Stage(
@@ -117,9 +132,10 @@ CLOSE_STAGES: tuple[Stage, ...] = (
             Gate(
                 "conservation",
                 "Every record is kept, ignored, a duplicate, rejected or suspended",
+                ("kept", "duplicate", "suspended"),
             ),
-            Gate("suspense", "Suspense is within its tolerance"),
-            Gate("feeds", "Every landed file was read"),
+            Gate("suspense", "Suspense is within its tolerance", ("suspended",)),
+            Gate("feeds", "Every landed file was read", ("files read",)),
         ),
     ),
     Stage(
@@ -134,10 +150,22 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         ("rated_usage",),
         ("duckdb", "deltalake"),
         (
-            Gate("pools", "The parts of every pool add up to the pool"),
-            Gate("components", "The components of every charge add up to the charge"),
-            Gate("commitments", "A commitment whose window ended is charged what is missing"),
-            Gate("reference_data", "Reference data lets every charge be computed"),
+            Gate("pools", "The parts of every pool add up to the pool", ("pools",)),
+            Gate(
+                "components",
+                "The components of every charge add up to the charge",
+                ("desired charges",),
+            ),
+            Gate(
+                "commitments",
+                "A commitment whose window ended is charged what is missing",
+                ("commitment windows ended",),
+            ),
+            Gate(
+                "reference_data",
+                "Reference data lets every charge be computed",
+                ("desired charges",),
+            ),
         ),
     ),
     Stage(
@@ -151,8 +179,16 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         ("desired_charge",),
         ("postgres",),
         (
-            Gate("booked", "The ledger holds exactly what is desired"),
-            Gate("draft_review", "No account is billed much more or less than last month"),
+            Gate(
+                "booked",
+                "The ledger holds exactly what is desired",
+                ("usage periods", "rows booked"),
+            ),
+            Gate(
+                "draft_review",
+                "No account is billed much more or less than last month",
+                ("accounts compared",),
+            ),
         ),
     ),
     Stage(
@@ -165,8 +201,16 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         ("booked_charge",),
         ("postgres",),
         (
-            Gate("invoices", "The invoices add up to the retail charges"),
-            Gate("tax", "Every invoice line is taxed, or none is by configuration"),
+            Gate(
+                "invoices",
+                "The invoices add up to the retail charges",
+                ("invoices", "invoice lines"),
+            ),
+            Gate(
+                "tax",
+                "Every invoice line is taxed, or none is by configuration",
+                ("invoice lines", "taxed lines"),
+            ),
         ),
     ),
     Stage(
@@ -181,9 +225,15 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         ("duckdb", "postgres", "excel"),
         (
             Gate(
-                "reconciliation", "Every vendor is reconciled or accrued, and every cause is told"
+                "reconciliation",
+                "Every vendor is reconciled or accrued, and every cause is told",
+                ("vendors reconciled", "vendors accrued", "lines compared"),
             ),
-            Gate("sim_counts", "SIMs in use, billed by vendors and charged are as many"),
+            Gate(
+                "sim_counts",
+                "SIMs in use, billed by vendors and charged are as many",
+                ("SIMs in use", "SIMs charged", "SIMs billed by vendors"),
+            ),
         ),
     ),
     Stage(
@@ -197,13 +247,18 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         ("invoice", "vendor_reconciliation"),
         ("postgres",),
         (
-            Gate("journals", "Debits equal credits in every journal"),
-            Gate("tie_out", "Journals, invoices and charges add up to the same"),
-            Gate("gl_suspense", "Every amount has a general ledger account"),
-            Gate("tax_totals", "The taxes in journals are those on invoices"),
+            Gate("journals", "Debits equal credits in every journal", ("journals", "lines")),
+            Gate(
+                "tie_out",
+                "Journals, invoices and charges add up to the same",
+                ("journals", "invoices"),
+            ),
+            Gate("gl_suspense", "Every amount has a general ledger account", ("lines",)),
+            Gate("tax_totals", "The taxes in journals are those on invoices", ("tax items",)),
             Gate(
                 "derived_entries",
                 "Deferrals, commissions, true-ups and cut-offs are in journals",
+                ("derived entries",),
             ),
         ),
     ),
@@ -216,7 +271,7 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         "7_post",
         ("journal",),
         ("csv", "excel"),
-        (Gate("exports", "The exported files carry what was journalled"),),
+        (Gate("exports", "The exported files carry what was journalled", ("files",)),),
     ),
     Stage(
         "publish_marts",
@@ -228,7 +283,7 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         "8_report",
         ("journal", "vendor_reconciliation"),
         ("dbt", "postgres"),
-        (Gate("mart_tests", "The marts hold exactly what was booked"),),
+        (Gate("mart_tests", "The marts hold exactly what was booked", ("data tests passed",)),),
         (
             *("revenue_by_product_account", "reconciliation_summary", "dispute_ageing"),
             *("margin_by_service", "margin_by_customer", "margin_by_product"),
@@ -246,7 +301,29 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         ("html", "excel"),
     ),
 )
-"""The close, in order. RULEBOOK §11's checklist is spread over the gates."""
+"""The close, in order. RULEBOOK §11's checklist is spread over the gates: :data:`CHECKLIST`."""
+
+CHECKLIST: Mapping[str, tuple[str, ...]] = {
+    "Feeds complete by file and day": ("data_quality", "table_schema", "feeds"),
+    "Control totals; in = kept + ignored + duplicate + rejected + suspended": ("conservation",),
+    "Suspense is zero or waived": ("suspense",),
+    "SIMs of inventory, vendors and charges": ("sim_counts",),
+    "Pools settled": ("pools", "components", "reference_data"),
+    "Commitments evaluated": ("commitments",),
+    "Invoices = sum of lines": ("booked", "invoices"),
+    "Draft review against the month before": ("draft_review",),
+    "Vendors reconciled or accrued": ("reconciliation",),
+    "Accruals, deferred roll-forward, commissions": ("derived_entries",),
+    "Tax control totals": ("tax", "tax_totals"),
+    "Journals balanced, exported, acknowledged": (
+        *("journals", "gl_suspense", "exports"),
+        "acknowledgement",
+    ),
+    "Sub-ledger = general ledger": ("tie_out", "gl_balances"),
+    "Signed off": ("sign_off",),
+}
+"""The items of RULEBOOK §11 and the gates that stand for each. The last of journals, the general
+ledger's balances and the signatures come after the close (:mod:`operations.periods`)."""
 
 
 class CloseUnderWay(RuntimeError):

@@ -20,6 +20,14 @@ from iotbill_pipelines.storage import ledger, taxes
 from iotbill_pipelines.storage.models import Invoice, StageInput, TaxNote
 
 PREVIEW_ROWS = 10
+
+_STANDING = """
+select count(distinct i.invoice_id) as invoices, count(*) as "invoice lines",
+  count(*) filter (where exists (
+    select from invoice_tax t where t.invoice_id = l.invoice_id and t.line_no = l.line_no
+  )) as "taxed lines"
+from invoice i join invoice_line l using (invoice_id) where i.accounting_period = :period
+"""
 TAX_STAGE = "tax_notes"
 """Under which it is recorded by what tables every issued invoice was found to be taxed."""
 
@@ -47,6 +55,8 @@ def issue_invoices(ws: Workspace, period: Month) -> StageResult:
             )
             charged = taxes.tax_invoices(session, terms)
             ties = ledger.tie_out(session, period)
+            found = session.execute(sa.text(_STANDING), {"period": str(period)}).mappings().one()
+            standing = dict(found)
     except taxes.UntaxableError as error:
         return StageResult(findings=[finding(found) for found in error.findings], changed=False)
     findings = [finding(f) for f in ledger.tie_out_findings(ties) if f.code == "invoices"]
@@ -55,6 +65,7 @@ def issue_invoices(ws: Workspace, period: Month) -> StageResult:
         rows={
             "invoices issued": result.invoices,
             "lines": result.lines,
+            **standing,
             **({"tax items": charged.items} if charged.items else {}),
             **({"tax notes": len(notes.notes)} if notes.notes else {}),
         },

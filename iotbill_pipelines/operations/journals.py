@@ -29,6 +29,13 @@ order by j.external_id
 _TIES = ("tie_out", "tax_totals", "derived_entries")
 
 
+_POSTED = """
+select (select count(*) from invoice where accounting_period = :period) as invoices,
+  (select count(*) from posted_tax where accounting_period = :period) as "tax items",
+  (select count(*) from derived_entry where accounting_period = :period) as "derived entries"
+"""
+
+
 def build_journals(ws: Workspace, period: Month) -> StageResult:
     """Book what follows from charges, and build the period's journals of every configured type.
 
@@ -49,6 +56,7 @@ def build_journals(ws: Workspace, period: Month) -> StageResult:
             dict(row)
             for row in session.execute(sa.text(_BALANCES), {"period": str(period)}).mappings()
         ]
+        posted = dict(session.execute(sa.text(_POSTED), {"period": str(period)}).mappings().one())
     findings = [finding(found) for found in result.findings]
     for row in balances:
         if row["debit_minor"] != row["credit_minor"]:
@@ -69,6 +77,7 @@ def build_journals(ws: Workspace, period: Month) -> StageResult:
             "journals unchanged": len(result.unchanged),
             "journals": len(balances),
             "lines": sum(row["lines"] for row in balances),
+            **posted,
         },
         amounts=[
             *(

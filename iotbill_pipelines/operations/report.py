@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
+from iotbill_pipelines.config.close import ClosePolicy, read_close_policy
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.money import to_minor
 from iotbill_pipelines.engine.schemas import RATED_USAGE
@@ -177,7 +178,7 @@ def load_figures(ws: Workspace, period: Month) -> CloseFigures:
             journals=[JournalFigures(**row) for row in rows(_JOURNALS)],
             booking=BookingFigures(booked[0]["new_rows"], booked[0]["earlier_rows"]),
             suspense=[SuspenseFigures(**row) for row in rows(_SUSPENSE)],
-            gates=_gates(rows(_GATES)),
+            gates=_gates(rows(_GATES), read_close_policy(ws.configs)),
             files=_files(ws.out(period)),
             statements=[
                 found
@@ -523,7 +524,7 @@ def _vendor(row: sa.RowMapping) -> VendorFigures:
     return VendorFigures(**values)
 
 
-def _gates(stored: Sequence[sa.RowMapping]) -> list[GateFigures]:
+def _gates(stored: Sequence[sa.RowMapping], policy: ClosePolicy) -> list[GateFigures]:
     """The gates in the order of the close; those of the report itself come after it."""
     titles = {gate.code: gate.title for stage in CLOSE_STAGES for gate in stage.all_gates}
     order = {code: number for number, code in enumerate(titles)}
@@ -538,6 +539,7 @@ def _gates(stored: Sequence[sa.RowMapping]) -> list[GateFigures]:
             message=row["message"],
             what_to_do=row["what_to_do"] or "",
             waived_by=row["waived_by"] or "",
+            owner=policy.owner_of(row["gate"]),
         )
         for row in sorted(stored, key=lambda row: (order.get(row["gate"], len(order)), row["gate"]))
         if row["gate"] not in own

@@ -14,15 +14,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from iotbill_pipelines.config.close import read_close_policy
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations.close import Stage
 from iotbill_pipelines.operations.locks import advisory_lock
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.models import BookedCharge, GateResult, Invoice, Journal, Run
-
-MOST_COUNTS = 3
-"""Counts of a stage that a gate's figure tells; its evidence has all of them."""
 
 _SEVERITY_ORDER = {"block": 0, "warn": 1, "info": 2}
 
@@ -98,7 +96,7 @@ def stage_lock(ws: Workspace, period: Month) -> Iterator[None]:
 
 def record_gates(ws: Workspace, period: Month, stage: Stage, result: StageResult) -> None:
     """Keep how each gate of a stage came out; the newest row of a gate counts."""
-    now = ws.clock()
+    now, policy = ws.clock(), read_close_policy(ws.configs)
     rows = []
     for gate in stage.all_gates:
         findings = sorted(
@@ -114,11 +112,12 @@ def record_gates(ws: Workspace, period: Month, stage: Stage, result: StageResult
                 "gate": gate.code,
                 "outcome": "waived" if waived else "failed" if failing else "passed",
                 "severity": worst.severity if worst else "info",
-                "figure": worst.figure if worst else _figure(result),
+                "figure": (worst.figure if failing and worst else gate.figure(result.rows)) or None,
                 "message": "\n".join(f.message for f in findings) or gate.title,
                 "what_to_do": "\n".join(dict.fromkeys(f.what_to_do for f in findings)) or None,
                 "evidence": {
                     "stage": stage.name,
+                    "owner": policy.owner_of(gate.code),
                     "counts": result.rows,
                     "amounts": [f"{name}: {code} {sum_}" for name, code, sum_ in result.amounts],
                     "findings": [_plain(f) for f in findings],
@@ -131,12 +130,6 @@ def record_gates(ws: Workspace, period: Month, stage: Stage, result: StageResult
         )
     with ws.engine.begin() as connection:
         connection.execute(sa.insert(GateResult), rows)
-
-
-def _figure(result: StageResult) -> str | None:
-    """What a gate that nothing is wrong with rests on: the first counts of its stage."""
-    told = list(result.rows.items())[:MOST_COUNTS]
-    return ", ".join(f"{count:,} {label}" for label, count in told) or None
 
 
 def _plain(finding: Finding) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -9,7 +10,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from iotbill_pipelines.config.close import ClosePolicy, read_close_policy
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.operations.close import CHECKLIST
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.models import FeedFile, GateResult, Period, Run
 
@@ -41,8 +44,24 @@ class GateState:
 
 
 @dataclass(frozen=True)
+class ItemState:
+    """A gate of the checklist (RULEBOOK §11): its item, who answers for it, and how it stands.
+
+    ``outcome`` is open where nothing was checked or signed yet.
+    """
+
+    item: str
+    gate: str
+    owner: str
+    outcome: str
+    figure: str
+    what_to_do: str
+
+
+@dataclass(frozen=True)
 class MonthState:
-    """A month: period states by entity, what is booked in it, journals, gates, its last run."""
+    """A month: period states by entity, what is booked in it, journals, gates, the checklist, its
+    last run."""
 
     period: str
     states: dict[str, str]
@@ -50,6 +69,7 @@ class MonthState:
     invoices: int
     journals: list[tuple[str, str]]
     gates: list[GateState]
+    checklist: list[ItemState]
     run_status: str | None
     run_at: datetime | None
 
@@ -66,7 +86,9 @@ def status(ws: Workspace, period: Month | None = None) -> Status:
     """Return the state of files and of months; of one month if given."""
     with ws.engine.connect() as connection:
         months = [str(period)] if period else _months(connection)
-        return Status(_files(connection), [_month(connection, month) for month in months])
+        policy = read_close_policy(ws.configs)
+        found = [_month(connection, month, policy) for month in months]
+        return Status(_files(connection), found)
 
 
 def _months(connection: sa.Connection) -> list[str]:
@@ -104,7 +126,60 @@ from gate_result where period = :period order by gate, gate_result_id desc
 """
 
 
-def _month(connection: sa.Connection, month: str) -> MonthState:
+# What comes after the close: figures of what was answered, read and signed.
+_AFTER = """
+select (select count(*) from journal where accounting_period = :period) as journals,
+  (select count(*) from journal where accounting_period = :period and state = 'acknowledged')
+    as acknowledged,
+  (select count(distinct entity_id) from gl_entry where period = :period and kind = 'balance')
+    as read_of,
+  (select count(*) from period where period = :period) as entities,
+  (select count(*) from period where period = :period and state = 'closed') as closed,
+  (select count(*) from period_signature where period = :period and action = 'sign_off')
+    as signatures
+"""
+
+
+def _checklist(
+    gates: Sequence[GateState], after: sa.Row[Any], month: str, policy: ClosePolicy
+) -> list[ItemState]:
+    """Every gate of the checklist in order, those that no stage checks by what is recorded now."""
+    known = {gate.gate: gate for gate in gates}
+    answered = after.journals > 0 and after.acknowledged == after.journals
+    read = after.read_of > 0
+    signed = after.entities > 0 and after.closed == after.entities
+    later = {
+        "acknowledgement": (
+            "passed" if answered else "open",
+            f"{after.acknowledged} of {after.journals} journals acknowledged",
+            "import them and read the answer back: `iotbill journal ack FILE`",
+        ),
+        "gl_balances": (
+            "passed" if read else "open",
+            f"balances of {after.read_of} entities read",
+            f"export the balances and run `iotbill gl read {month} FILE`",
+        ),
+        "sign_off": (
+            "passed" if signed else "open",
+            f"{after.closed} of {after.entities} entities closed, {after.signatures} signatures",
+            f"`iotbill period sign-off {month}`",
+        ),
+    }
+    found = []
+    for item, codes in CHECKLIST.items():
+        for code in codes:
+            gate = known.get(code)
+            outcome, figure, action = later.get(code, ("open", "", f"run `iotbill close {month}`"))
+            if gate is not None:
+                outcome, figure = gate.outcome, gate.figure or figure
+                action = gate.what_to_do or ""
+            done = outcome == "passed"
+            owner = policy.owner_of(code)
+            found.append(ItemState(item, code, owner, outcome, figure, "" if done else action))
+    return found
+
+
+def _month(connection: sa.Connection, month: str, policy: ClosePolicy) -> MonthState:
     values = {"period": month}
 
     def rows(statement: str) -> list[Any]:
@@ -121,6 +196,7 @@ def _month(connection: sa.Connection, month: str) -> MonthState:
         .order_by(Run.started_at.desc())
         .limit(1)
     ).first()
+    gates = [GateState(**row._mapping) for row in rows(_GATES)]
     return MonthState(
         period=month,
         states={row.entity_id: row.state for row in states},
@@ -133,7 +209,8 @@ def _month(connection: sa.Connection, month: str) -> MonthState:
                 " order by external_id"
             )
         ],
-        gates=[GateState(**row._mapping) for row in rows(_GATES)],
+        gates=gates,
+        checklist=_checklist(gates, rows(_AFTER)[0], month, policy),
         run_status=run[0] if run else None,
         run_at=run[1] if run else None,
     )

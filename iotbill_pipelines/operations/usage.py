@@ -48,12 +48,18 @@ def rate_usage(ws: Workspace, period: Month) -> StageResult:
     rated = rate_months(ws, months, snapshot)
     policy = read_close_policy(ws.configs)
     outcomes = _outcomes(ws, months)
-    rows = {"months rated": len(rated), "months unchanged": len(months) - len(rated)}
+    preview = _per_feed(ws, months)
+    files = sum(preview["files"].to_pylist()) if preview.num_rows else 0
+    rows = {
+        "months rated": len(rated),
+        "months unchanged": len(months) - len(rated),
+        "files read": files,
+    }
     for outcome in ("kept", "duplicate", "suspended"):
         rows[outcome] = sum(row["records"] for row in outcomes if row["outcome"] == outcome)
     return StageResult(
         rows=rows,
-        preview=_per_feed(ws, months),
+        preview=preview,
         findings=[
             *check_conservation(ws, months),
             *_check_suspense(ws, outcomes, policy),

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from iotbill_pipelines.config.close import SchedulePolicy
+from iotbill_pipelines.config.close import SchedulePolicy, read_close_policy
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations.calendar import business_day
 from iotbill_pipelines.operations.close import CLOSE_STAGES, Stage, mart_descriptions, run_stage
@@ -68,10 +68,11 @@ def close_asset(stage: Stage) -> dg.AssetsDefinition:
         catalog = context.run.tags.get(CATALOG_TAG)
         with workspace.open(context.run_id, actor_of(context), catalog) as ws:
             result = run_stage(ws, Month.parse(context.partition_key), stage)
+            policy = read_close_policy(ws.configs)
         yield dg.MaterializeResult(
             asset_key=stage.asset,
             metadata=rendering.metadata(result),
-            check_results=rendering.check_results(stage, result),
+            check_results=rendering.check_results(stage, result, policy),
         )
         for table in stage.tables:
             yield dg.MaterializeResult(

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from iotbill_pipelines.operations.close import Stage
+from iotbill_pipelines.config.close import ClosePolicy
+from iotbill_pipelines.operations.close import Gate, Stage
 from iotbill_pipelines.operations.stages import Finding, StageResult
 
 if TYPE_CHECKING:
@@ -46,13 +47,16 @@ def metadata(result: StageResult) -> dict[str, Any]:
     return found
 
 
-def check_results(stage: Stage, result: StageResult) -> list[dg.AssetCheckResult]:
+def check_results(
+    stage: Stage, result: StageResult, policy: ClosePolicy
+) -> list[dg.AssetCheckResult]:
     """One result per gate: failed by findings of its code, as ERROR if any of them blocks."""
     counts = {name: dg.MetadataValue.int(number) for name, number in result.rows.items()}
     return [
         _check(
-            gate.code,
-            gate.title,
+            gate,
+            policy.owner_of(gate.code),
+            result,
             [f for f in result.findings if stage.gate_of(f) == gate.code],
             counts,
         )
@@ -61,22 +65,29 @@ def check_results(stage: Stage, result: StageResult) -> list[dg.AssetCheckResult
 
 
 def _check(
-    code: str, title: str, findings: list[Finding], counts: Mapping[str, dg.MetadataValue[Any]]
+    gate: Gate,
+    owner: str,
+    result: StageResult,
+    findings: list[Finding],
+    counts: Mapping[str, dg.MetadataValue[Any]],
 ) -> dg.AssetCheckResult:
     failing = [finding for finding in findings if finding.severity != "info"]
     blocking = any(finding.severity == "block" for finding in failing)
     shown: dict[str, Any] = {
-        "gate": title,
+        "gate": gate.title,
+        "owner": owner or "nobody is named: owners of configs/close.yaml",
+        "figure": (failing[0].figure if failing else "") or gate.figure(result.rows),
         "findings that fail it": dg.MetadataValue.int(len(failing)),
         **counts,
     }
     if findings:
         shown["findings"] = dg.MetadataValue.md(_findings(findings))
     return dg.AssetCheckResult(
-        check_name=code,
+        check_name=gate.code,
         passed=not failing,
         severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
-        description=" ".join(map(_sentence, failing[:MOST_TOLD])) or f"{title}.",
+        description=" ".join(map(_sentence, failing[:MOST_TOLD]))
+        or f"{gate.title}: {gate.figure(result.rows)}.",
         metadata=shown,
     )
 

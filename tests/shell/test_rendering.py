@@ -8,11 +8,13 @@ from pathlib import Path
 import dagster as dg
 import pyarrow as pa
 
-from iotbill_pipelines.operations.close import stage_named
+from iotbill_pipelines.config.close import ClosePolicy
+from iotbill_pipelines.operations.close import CHECKLIST, CLOSE_STAGES, stage_named
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.shell.rendering import check_results, metadata, table
 
 STAGE = stage_named("rate_usage")
+POLICY = ClosePolicy(owners={"roaming": ["susp*"], "billing": ["*"]})
 
 
 def test_metadata_has_rows_amounts_preview_files_and_findings() -> None:
@@ -44,7 +46,7 @@ def test_text_of_carriers_cannot_break_a_table() -> None:
 
 def test_a_blocking_finding_fails_its_gate_as_error_and_leaves_others_alone() -> None:
     found = [Finding("conservation", "block", "one record is missing")]
-    checks = {c.check_name: c for c in check_results(STAGE, StageResult(findings=found))}
+    checks = {c.check_name: c for c in check_results(STAGE, StageResult(findings=found), POLICY)}
     assert not checks["conservation"].passed
     assert checks["conservation"].severity is dg.AssetCheckSeverity.ERROR
     assert checks["suspense"].passed and checks["rate_usage_findings"].passed
@@ -52,7 +54,7 @@ def test_a_blocking_finding_fails_its_gate_as_error_and_leaves_others_alone() ->
 
 def test_a_warning_fails_its_gate_without_stopping_the_close() -> None:
     found = [Finding("suspense", "warn", "2 wait", "2 records", "add a price")]
-    checks = {c.check_name: c for c in check_results(STAGE, StageResult(findings=found))}
+    checks = {c.check_name: c for c in check_results(STAGE, StageResult(findings=found), POLICY)}
     assert not checks["suspense"].passed
     assert checks["suspense"].description == "2 wait (2 records). To do: add a price."
     assert checks["feeds"].description == "Every landed file was read."
@@ -61,10 +63,30 @@ def test_a_warning_fails_its_gate_without_stopping_the_close() -> None:
 
 def test_information_fails_nothing() -> None:
     found = [Finding("suspense", "info", "2 wait, as tolerated")]
-    assert all(c.passed for c in check_results(STAGE, StageResult(findings=found)))
+    assert all(c.passed for c in check_results(STAGE, StageResult(findings=found), POLICY))
 
 
 def test_a_finding_without_a_gate_of_its_own_still_stops_the_close() -> None:
     found = [Finding("surprise", "block", "never seen before")]
-    checks = {c.check_name: c for c in check_results(STAGE, StageResult(findings=found))}
+    checks = {c.check_name: c for c in check_results(STAGE, StageResult(findings=found), POLICY)}
     assert checks["rate_usage_findings"].severity is dg.AssetCheckSeverity.ERROR
+
+
+def test_a_gate_says_who_owns_it_and_what_it_rests_on() -> None:
+    result = StageResult(rows={"months rated": 1, "kept": 5, "duplicate": 2, "suspended": 0})
+    checks = {c.check_name: c for c in check_results(STAGE, result, POLICY)}
+    shown = {name: check.metadata for name, check in checks.items()}
+    assert shown["suspense"]["owner"].value == "roaming"
+    assert shown["conservation"]["owner"].value == "billing"
+    assert shown["conservation"]["figure"].value == "5 kept, 2 duplicate, 0 suspended"
+    nobody = check_results(STAGE, result, ClosePolicy())[0].metadata["owner"]
+    assert "configs/close.yaml" in str(nobody.value)
+
+
+def test_every_item_of_the_checklist_has_gates_and_every_gate_a_figure() -> None:
+    gates = {gate.code: gate for stage in CLOSE_STAGES for gate in stage.gates}
+    listed = [code for codes in CHECKLIST.values() for code in codes]
+    after = {"acknowledgement", "gl_balances", "sign_off"}
+    assert len(listed) == len(set(listed))
+    assert set(listed) - after == set(gates) - {"mart_tests"}  # of reports, not of the books
+    assert all(gate.counts for gate in gates.values())

@@ -191,7 +191,8 @@ def _gates(figures: CloseFigures) -> RenderableType:
         return Text(title, "bold green")
     table = _table(title, ("Gate", "Verdict"), (), "Finding, and what to do")
     for gate in open_gates:
-        finding = gate.message + (f"\n-> {gate.what_to_do}" if gate.what_to_do else "")
+        owned = f" [{gate.owner}]" if gate.owner else ""
+        finding = gate.message + owned + (f"\n-> {gate.what_to_do}" if gate.what_to_do else "")
         if gate.waived_by:
             finding += f"\nwaived by {gate.waived_by}"
         table.add_row(

@@ -191,6 +191,7 @@ class GateFigures:
     message: str
     what_to_do: str
     waived_by: str = ""
+    owner: str = ""
 
     @property
     def verdict(self) -> str:

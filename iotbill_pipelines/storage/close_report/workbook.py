@@ -210,8 +210,9 @@ def _sheets(figures: CloseFigures) -> Iterable[Sheet]:
         [
             _text("Gate", 26),
             _text("What it checks", 46),
+            _text("Owner", 16),
             _text("Verdict", 12),
-            _text("Figure", 18),
+            _text("Figure", 30),
             _text("Finding", 60),
             _text("What to do", 60),
             _text("Waived by", 18),
@@ -220,6 +221,7 @@ def _sheets(figures: CloseFigures) -> Iterable[Sheet]:
             [
                 gate.gate,
                 gate.title,
+                gate.owner,
                 gate.verdict,
                 gate.figure,
                 gate.message if gate.verdict != "passed" else "",
