@@ -64,14 +64,13 @@ def _print_month(month: MonthState, *, whole: bool) -> None:
                 for number, one in enumerate(month.checklist)
             ),
         )
-    owners = {one.gate: one.owner for one in month.checklist}
     console.table(
         "Gates",
         ("gate", "owner", "outcome", "figure", "finding, and what to do"),
         (
             (
                 gate.gate,
-                owners.get(gate.gate, ""),
+                gate.owner,
                 f"waived by {gate.waived_by}: {gate.waive_reason}"
                 if gate.waived_by
                 else f"{gate.outcome}, blocks"

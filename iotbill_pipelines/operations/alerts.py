@@ -15,7 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from iotbill_pipelines.config.alerts import AlertPolicy, SecretMissing, address, read_alert_policy
-from iotbill_pipelines.operations.incidents import TOLD_ONCE, find_incidents
+from iotbill_pipelines.config.close import ClosePolicy, read_close_policy
+from iotbill_pipelines.operations.close import CHECKLIST, CLOSE_STAGES
+from iotbill_pipelines.operations.incidents import TOLD_ONCE, Incident, find_incidents
 from iotbill_pipelines.operations.locks import advisory_lock
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import messages
@@ -24,6 +26,12 @@ from iotbill_pipelines.storage.models import AlertChannel, AlertDelivery, AlertI
 
 Secret = Callable[[str], str | None]
 Event = Literal["opened", "cleared"]
+
+GATES = frozenset(
+    {gate.code for stage in CLOSE_STAGES for gate in stage.all_gates}
+    | {code for codes in CHECKLIST.values() for code in codes}
+) - {"data_quality"}
+"""Codes of incidents that are gates of the close; days of feeds are the business of their feed."""
 
 LONGEST_PAUSE = timedelta(hours=1)
 CLEARED_KEPT = timedelta(days=7)
@@ -67,9 +75,15 @@ class _Due:
     repeated: bool
 
 
+def _owner(policy: AlertPolicy, close: ClosePolicy, incident: Incident) -> str | None:
+    """Whose business an incident is: of a gate as configs/close.yaml says, if it does."""
+    of_gate = close.owner_of(incident.code) if incident.code in GATES else ""
+    return of_gate or policy.owner_of(incident.code, incident.feed_id)
+
+
 def refresh(ws: Workspace, policy: AlertPolicy) -> None:
     """Bring the remembered incidents in line with what is wrong now."""
-    now = ws.clock()
+    now, close = ws.clock(), read_close_policy(ws.configs)
     found = {incident.fingerprint: incident for incident in find_incidents(ws, policy, now)}
     with ws.engine.begin() as connection:
         select = sa.select(AlertIncident.fingerprint, AlertIncident.incident_id).where(
@@ -90,7 +104,7 @@ def refresh(ws: Workspace, policy: AlertPolicy) -> None:
                 "severity": incident.severity,
                 "subject": incident.subject,
                 "feed_id": incident.feed_id,
-                "owner": policy.owner_of(incident.code, incident.feed_id),
+                "owner": _owner(policy, close, incident),
                 "message": incident.message,
                 "figure": incident.figure,
                 "what_to_do": incident.what_to_do,

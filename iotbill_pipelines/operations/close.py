@@ -182,7 +182,7 @@ CLOSE_STAGES: tuple[Stage, ...] = (
             Gate(
                 "booked",
                 "The ledger holds exactly what is desired",
-                ("usage periods", "rows booked"),
+                ("rows booked", "usage periods"),
             ),
             Gate(
                 "draft_review",

@@ -41,6 +41,7 @@ class GateState:
     recorded_at: datetime
     waived_by: str | None
     waive_reason: str | None
+    owner: str
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def _month(connection: sa.Connection, month: str, policy: ClosePolicy) -> MonthS
         .order_by(Run.started_at.desc())
         .limit(1)
     ).first()
-    gates = [GateState(**row._mapping) for row in rows(_GATES)]
+    gates = [GateState(**row._mapping, owner=policy.owner_of(row.gate)) for row in rows(_GATES)]
     return MonthState(
         period=month,
         states={row.entity_id: row.state for row in states},

@@ -114,6 +114,8 @@ def test_a_gate_that_passes_has_figure_and_evidence_too(books: Books) -> None:
     )
     told = books.rows("select gate, outcome, figure, evidence from gate_result order by 1")
     assert {(outcome, figure) for _, outcome, figure, _ in told} == {
-        ("passed", "2,986 rows booked, 2 usage periods")
+        ("passed", "2,986 rows booked, 2 usage periods"),
+        ("passed", "0 accounts compared"),
     }
     assert told[0][3]["counts"] == {"rows booked": 2986, "usage periods": 2}
+    assert {gate: evidence["owner"] for gate, _, _, evidence in told}["booked"] == "billing"

@@ -57,7 +57,7 @@ def test_a_warning_fails_its_gate_without_stopping_the_close() -> None:
     checks = {c.check_name: c for c in check_results(STAGE, StageResult(findings=found), POLICY)}
     assert not checks["suspense"].passed
     assert checks["suspense"].description == "2 wait (2 records). To do: add a price."
-    assert checks["feeds"].description == "Every landed file was read."
+    assert checks["feeds"].description == "Every landed file was read: 0 files read."
     assert checks["suspense"].severity is dg.AssetCheckSeverity.WARN
 
 
