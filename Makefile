@@ -1,12 +1,13 @@
 PYTHON ?= python3.11
 VENV := .venv
+SPARK := .venv-spark
 BIN := $(VENV)/bin
 export IOTBILL_HOME ?= $(CURDIR)/.iotbill
 MONTH ?= 2026-10
 # Without cached bytecode every process would compile all its imports again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-deep test-browser up lint lock clean
+.PHONY: help demo test test-spark test-deep test-browser up lint lock clean
 
 help:  ## show the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,11 +21,23 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
+# The same locked set and the extra of the cluster engine, apart: nothing else may come to need it.
+$(SPARK)/.installed: $(VENV)/.installed requirements-spark.lock
+	$(PYTHON) -m venv $(SPARK)
+	$(BIN)/uv pip sync --quiet --python $(SPARK)/bin/python --require-hashes \
+	  requirements.lock requirements-spark.lock
+	$(BIN)/uv pip install --quiet --python $(SPARK)/bin/python --no-deps --no-build-isolation \
+	  --editable .
+	touch $@
+
 demo: $(VENV)/.installed  ## land a sample month, close it, print the close report
 	$(BIN)/iotbill demo --month $(MONTH)
 
 test: $(VENV)/.installed  ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
+test-spark: $(SPARK)/.installed  ## the cluster engine against the embedded one; needs Java 17
+	$(SPARK)/bin/python -m pytest tests/spark
 
 test-deep: $(VENV)/.installed  ## the same with five times the random tests; for a quiet hour
 	IOTBILL_TEST_DEPTH=5 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
@@ -42,8 +55,11 @@ lint: $(VENV)/.installed  ## formatting, lint, types, import contracts
 	$(BIN)/lint-imports
 
 lock: $(VENV)/.installed  ## resolve the versions again and write requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev \
 	  --no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	grep -o 'pyspark==[0-9.]*' pyproject.toml | $(BIN)/uv pip compile --quiet --universal \
+	  --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
+	  --custom-compile-command "make lock" --constraints requirements.lock - -o requirements-spark.lock
 
 clean:  ## remove the environment and the local state
-	rm -rf $(VENV) .iotbill
+	rm -rf $(VENV) $(SPARK) .iotbill

@@ -603,6 +603,9 @@ def scenario_run(
         list[Path], typer.Argument(metavar="FILE...", help="Scenario files, or folders of them.")
     ],
     verbose: Annotated[bool, typer.Option(help="Show what agrees, too.")] = False,
+    spark: Annotated[
+        str | None, typer.Option(metavar="MASTER", help="Run on Spark: local[2], spark://host:7077")
+    ] = None,
 ) -> None:
     """Run scenarios through the engine, without database or Dagster, and show differences.
 
@@ -612,7 +615,7 @@ def scenario_run(
     """
     from iotbill_pipelines.cli import scenarios
 
-    raise typer.Exit(scenarios.run(files, verbose=verbose))
+    raise typer.Exit(scenarios.run(files, verbose=verbose, spark=spark))
 
 
 Reason = Annotated[

@@ -55,6 +55,8 @@ create or replace macro quarter_hour(t) as
   make_timestamp(epoch_us(t) // 900000000 * 900000000);
 create or replace macro days_later(d, n) as cast(d + cast(n as integer) as date);
 create or replace macro days_between(a, b) as cast(b - a as bigint);
+create or replace macro joined(texts, n, separator) as
+  array_to_string(list_transform(list_sort(texts), lambda x: substr(x, n + 1)), separator);
 """
 
 _TYPES: dict[pa.DataType, str] = {

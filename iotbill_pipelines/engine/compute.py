@@ -22,6 +22,8 @@ every implementation's prelude defines:
 ``quarter_hour(t)``    a timestamp cut to its quarter of an hour, for joining a local calendar
 ``days_later(d, n)``   the date n days after date d
 ``days_between(a, b)`` whole days from date a to date b
+``joined(texts, n, separator)``  a list's texts in ascending order, less the first n characters of
+                       each, with the separator between
 """
 
 from __future__ import annotations
@@ -76,5 +78,5 @@ class Compute(Protocol):
 
 def conform(select: str, schema: Table) -> str:
     """Return SQL that gives exactly the schema's columns, in its order and types."""
-    columns = ", ".join(f"cast({c.name} as {c.type}) as {c.name}" for c in schema.columns)
+    columns = ", ".join(f"cast({c.name} as {c.portable_type}) as {c.name}" for c in schema.columns)
     return f"select {columns} from ({select}) as conformed_"

@@ -36,6 +36,11 @@ class Column:
     nullable: bool = False
 
     @property
+    def portable_type(self) -> str:
+        """The type as every engine of :mod:`engine.compute` takes it in a cast."""
+        return "string" if self.type == "VARCHAR" else self.type
+
+    @property
     def arrow(self) -> pa.DataType:
         if match := _DECIMAL.fullmatch(self.type):
             return pa.decimal128(int(match[1]), int(match[2]))

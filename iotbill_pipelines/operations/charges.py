@@ -291,7 +291,7 @@ def _settle(
     this, following = str(period), str(period + 1)
     months = [str(month) for month in usage_months(ws, period, snapshot)]
     rated = sum(ws.lake.rows(RATED_USAGE, usage_month=month) for month in months)
-    with ws.compute(rated + sum(snapshot.rows.values())) as compute:
+    with ws.stage_compute(rated + sum(snapshot.rows.values())) as compute:
         load_snapshot(compute, snapshot)
         compute.scan(
             RATED_USAGE,

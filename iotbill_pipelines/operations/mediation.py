@@ -18,9 +18,9 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.config.feeds import load_feeds, policy_row
 from iotbill_pipelines.engine.calendars import Month, months_between
+from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.feeds.spec import FeedSpec
 from iotbill_pipelines.engine.flow import find_nearby
 from iotbill_pipelines.engine.mediate import Policies
@@ -116,7 +116,7 @@ def month_as_it_is(ws: Workspace, month: Month, feeds: Feeds) -> tuple[Policies,
     """Return a month's policies and its ``nearby_record``, keeping neither: for trying things."""
     policies = _policies(ws, feeds, late_arrivals(ws, month, feeds))
     by_month = _files_by_month(ws)
-    with ws.compute(_rows_around(ws, month, feeds)) as compute:
+    with ws.stage_compute(_rows_around(ws, month, feeds)) as compute:
         rows, _ = _find(compute, month, feeds, policies, by_month)
         nearby = (
             compute.fetch(f"select {USAGE_RECORD.column_list} from nearby_record")
@@ -136,7 +136,7 @@ def _policies(ws: Workspace, feeds: Feeds, late: list[dict[str, Any]]) -> Polici
     )
 
 
-def load_nearby(ws: Workspace, compute: DuckDbCompute, month: Month) -> None:
+def load_nearby(ws: Workspace, compute: Compute, month: Month) -> None:
     """Make relation ``nearby_record`` what :func:`month_context` found for the month."""
     ws.lake.scan(compute, NEARBY_RECORD, name="stored_nearby", rated_month=str(month))
     compute.define("nearby_record", f"select {USAGE_RECORD.column_list} from stored_nearby")
@@ -154,7 +154,7 @@ def _nearby(ws: Workspace, month: Month, feeds: Feeds, policies: Policies) -> di
         if inputs == {key: held.get(key) for key in inputs}:
             return held
     fingerprints.forget(ws, STAGE, month)
-    with ws.compute(_rows_around(ws, month, feeds)) as compute:
+    with ws.stage_compute(_rows_around(ws, month, feeds)) as compute:
         rows, reach = _find(compute, month, feeds, policies, by_month)
         digest = _digest(compute) if rows else ""
         if rows or ws.lake.files(NEARBY_RECORD, rated_month=str(month)):
@@ -183,7 +183,7 @@ def _rows_around(ws: Workspace, month: Month, feeds: Feeds) -> int:
 
 
 def _find(
-    compute: DuckDbCompute,
+    compute: Compute,
     month: Month,
     feeds: Feeds,
     policies: Policies,
@@ -205,7 +205,7 @@ def _find(
 
 
 def _look(
-    compute: DuckDbCompute,
+    compute: Compute,
     month: Month,
     feeds: Feeds,
     policies: Policies,
@@ -245,7 +245,7 @@ def _look(
     return rows, farthest, unresolved
 
 
-def _digest(compute: DuckDbCompute) -> str:
+def _digest(compute: Compute) -> str:
     """A hash of what the nearby records say, whatever their order."""
     told = compute.fetch(
         "select file_key, line_no, dedup_key, content_hash, quantity, quantity_up, quantity_down,"

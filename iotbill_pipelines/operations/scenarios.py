@@ -7,7 +7,8 @@ Records pass :func:`engine.flow.rate_month` one UTC month after the other and ev
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -26,6 +27,7 @@ from iotbill_pipelines.config.scenarios import (
 )
 from iotbill_pipelines.engine import flow
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.mediate import PLAIN
 from iotbill_pipelines.engine.money import minor_digits, round_half_up
 from iotbill_pipelines.engine.schemas import TABLES
@@ -42,6 +44,9 @@ _SETTLED = (
     "charge_finding",
     "commitment_status",
 )
+Engine = Callable[[int], AbstractContextManager[Compute]]
+"""Starts an engine for about so many rows of usage."""
+
 _NO_CHARGES = TABLES["desired_charge"].arrow_schema.empty_table()
 
 
@@ -95,11 +100,14 @@ class ScenarioReport:
         )
 
 
-def run_scenario(path: Path) -> ScenarioReport:
-    """Run one scenario file and compare. Raises ConfigError if the file cannot be understood."""
+def run_scenario(path: Path, engine: Engine | None = None) -> ScenarioReport:
+    """Run one scenario file, on DuckDB unless told otherwise, and compare.
+
+    Raises ConfigError if the file cannot be understood.
+    """
     started = time.perf_counter()
     scenario = read_scenario(path)
-    results = run_tables(scenario.tables(), scenario.months)
+    results = run_tables(scenario.tables(), scenario.months, engine)
     lines = compare(scenario, results)
     seconds = time.perf_counter() - started
     return ScenarioReport(path, scenario.scenario, scenario.source, lines, seconds)
@@ -110,14 +118,16 @@ def compare(scenario: Scenario, results: dict[str, pa.Table]) -> list[ScenarioLi
     return list(_compare(scenario, results))
 
 
-def run_tables(tables: ScenarioTables, months: Iterable[Month]) -> dict[str, pa.Table]:
+def run_tables(
+    tables: ScenarioTables, months: Iterable[Month], engine: Engine | None = None
+) -> dict[str, pa.Table]:
     """Rate all usage and settle the months; return every result by the name of its relation.
 
     ``desired_charge`` and its like hold the rows of all months; a charge in advance that two
     months say the same about is there once.
     """
     results: dict[str, list[pa.Table]] = {name: [] for name in (*_RATED, *_SETTLED)}
-    with DuckDbCompute(expected_rows=tables.usage.num_rows) as compute:
+    with (engine or _embedded)(tables.usage.num_rows) as compute:
         for name, table in (tables.catalog | tables.reference).items():
             compute.load(name, table)
         utc_months = sorted(set(tables.usage["usage_month"].to_pylist()))
@@ -154,6 +164,10 @@ def run_tables(tables: ScenarioTables, months: Iterable[Month]) -> dict[str, pa.
         else TABLES[name].arrow_schema.empty_table()
         for name, parts in results.items()
     }
+
+
+def _embedded(expected_rows: int) -> DuckDbCompute:
+    return DuckDbCompute(expected_rows=expected_rows)
 
 
 def _distinct(table: pa.Table, key: Sequence[str]) -> pa.Table:

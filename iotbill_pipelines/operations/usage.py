@@ -131,7 +131,7 @@ def _rate(
     fingerprints.forget(ws, STAGE, month)
     partition = {"usage_month": str(month)}
     records = ws.lake.rows(USAGE_RECORD, usage_month=str(month)) + context.nearby_rows
-    with ws.compute(records + sum(snapshot.rows.values())) as compute:
+    with ws.stage_compute(records + sum(snapshot.rows.values())) as compute:
         load_snapshot(compute, snapshot)
         ws.lake.scan(compute, USAGE_RECORD, usage_month=str(month))
         if context.nearby_rows:

@@ -15,6 +15,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.compute.spark_engine import SparkCompute
+from iotbill_pipelines.config.engine import EngineChoice, read_engine
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.storage import database
 from iotbill_pipelines.storage.lake import Lake
@@ -50,6 +52,7 @@ class Workspace:
     actor: str = "iotbill"
     memory_limit: str | None = None
     catalog_digest: str | None = None
+    engine_choice: EngineChoice = field(default_factory=EngineChoice)
 
     @classmethod
     def open(
@@ -94,6 +97,7 @@ class Workspace:
             run_id=run_id or str(uuid.uuid4()),
             actor=actor,
             memory_limit=memory_limit,
+            engine_choice=read_engine(configs),
         )
 
     def for_run(self, run_id: str, actor: str | None = None) -> Workspace:
@@ -106,6 +110,18 @@ class Workspace:
         spill.mkdir(exist_ok=True)
         return DuckDbCompute(
             memory_limit=self.memory_limit, spill_dir=spill, expected_rows=expected_rows
+        )
+
+    def stage_compute(self, expected_rows: int) -> DuckDbCompute | SparkCompute:
+        """Return what rates and settles whole months: the engine of configs/engine.yaml."""
+        choice = self.engine_choice
+        if choice.engine == "duckdb" or choice.master is None or expected_rows < choice.least_rows:
+            return self.compute(expected_rows)
+        return SparkCompute(
+            choice.master,
+            choice.scratch or str(self.home / "spill"),
+            expected_rows=expected_rows,
+            settings={name: str(value) for name, value in choice.settings.items()},
         )
 
     def close(self) -> None:

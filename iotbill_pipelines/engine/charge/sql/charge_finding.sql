@@ -1,15 +1,15 @@
 -- Reference data that contradicts itself or lacks what a charge needs (RULEBOOK §1).
 select t.usage_period, 'undeclared_transition' as code, t.service_id,
-  t.from_state || '>' || t.to_state || ' ' || cast(t.changed_at as varchar) as subject,
+  t.from_state || '>' || t.to_state || ' ' || cast(t.changed_at as string) as subject,
   'service ' || t.service_id || ' changed from ' || t.from_state || ' to ' || t.to_state || ' on '
-    || cast(t.local_date as varchar) || ', which the catalog does not allow; correct the inventory '
+    || cast(t.local_date as string) || ', which the catalog does not allow; correct the inventory '
     || 'or declare the transition' as message
 from service_transition as t
 left join state_transition as d on d.from_state = t.from_state and d.to_state = t.to_state
 where d.from_state is null
 union all
 select t.usage_period, 'unknown_state', t.service_id,
-  t.to_state || ' ' || cast(t.changed_at as varchar),
+  t.to_state || ' ' || cast(t.changed_at as string),
   'service ' || t.service_id || ' has the state ' || t.to_state || ', which the catalog does not '
     || 'know; correct the inventory or define the state'
 from service_transition as t
@@ -18,8 +18,8 @@ where s.state is null
 union all
 -- active on days when a charge that has prices for the state has none in force
 select g.usage_period, 'no_recurring_price', g.service_id, g.charge_id,
-  'charge ' || g.charge_id || ' prices only ' || cast(g.priced_days as varchar) || ' of '
-    || cast(g.active_days as varchar) || ' active days of service ' || g.service_id
+  'charge ' || g.charge_id || ' prices only ' || cast(g.priced_days as string) || ' of '
+    || cast(g.active_days as string) || ' active days of service ' || g.service_id
     || '; close the gap between its prices'
 from (
   select p.usage_period, i.level, i.service_id, c.charge_id,
@@ -49,16 +49,16 @@ from (
 where g.priced_days < g.active_days
 union all
 select d.usage_period, 'no_transition_price', d.service_id,
-  d.charge_id || ' ' || cast(d.changed_at as varchar),
-  'charge ' || d.charge_id || ' has no price on ' || cast(d.local_date as varchar)
+  d.charge_id || ' ' || cast(d.changed_at as string),
+  'charge ' || d.charge_id || ' has no price on ' || cast(d.local_date as string)
     || ' for service ' || d.service_id || '; extend its prices'
 from transition_due as d
 where d.price_id is null
 union all
-select p.usage_period, 'no_overage_price', cast(null as varchar),
-  p.level || ' ' || p.pool_id || ' ' || cast(p.window_end as varchar),
-  'pool ' || p.pool_id || ' exceeds its size by ' || cast(p.overage_quantity as varchar)
+select p.usage_period, 'no_overage_price', cast(null as string),
+  p.level || ' ' || p.pool_id || ' ' || cast(p.window_end as string),
+  'pool ' || p.pool_id || ' exceeds its size by ' || cast(p.overage_quantity as string)
     || ' units, and charge ' || p.charge_id || ' has no price on the day before '
-    || cast(p.window_end as varchar) || '; extend its prices'
+    || cast(p.window_end as string) || '; extend its prices'
 from pool_priced as p
 where p.overage_quantity > 0 and p.price_id is null

@@ -15,6 +15,6 @@ with used as (
   where t.price_id is not null
 )
 select usage_period, level, account_id, service_id, charge_id,
-  string_agg(price_id, ' ' order by price_id) as price_ids
+  joined(array_agg(price_id), 0, ' ') as price_ids
 from used
 group by usage_period, level, account_id, service_id, charge_id

@@ -37,6 +37,7 @@ slice as (
 )
 select *,
   row_number() over (
-    order by level, account_id, service_id, charge_id, window_start, price_id, to_quantity, connections)
+    order by level nulls last, account_id nulls last, service_id nulls last, charge_id nulls last,
+      window_start nulls last, price_id nulls last, to_quantity nulls last, connections nulls last)
     as slice_no
 from slice

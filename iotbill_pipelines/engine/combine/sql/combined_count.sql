@@ -14,7 +14,7 @@ with stepped as (
 )
 select window_start, window_end, level, account_id, service_id, charge_id,
   cast(max(units) as bigint) as units,
-  string_agg(measured || ' ' || cast(quantity as varchar) || ' -> ' || cast(units as varchar), ', '
-    order by measure_no) as told
+  joined(array_agg(lpad(cast(measure_no as string), 9, '0') || measured || ' '
+    || cast(quantity as string) || ' -> ' || cast(units as string)), 9, ', ') as told
 from stepped
 group by window_start, window_end, level, account_id, service_id, charge_id

@@ -3,7 +3,8 @@ select c.window_start, c.window_end, c.level, c.account_id, c.service_id, c.char
   c.told, coalesce(k.price_id, i.price_id) as price_id, h.unit_size, wide(0) as from_quantity, wide(c.units) as to_quantity,
   wide(c.units) as total_quantity,
   row_number() over (
-    order by c.level, c.account_id, c.service_id, c.charge_id, c.window_start) as slice_no
+    order by c.level nulls last, c.account_id nulls last, c.service_id nulls last,
+      c.charge_id nulls last, c.window_start nulls last) as slice_no
 from combined_count as c
 join charge as h on h.charge_id = c.charge_id
 left join price_interval as i on i.charge_id = c.charge_id and i.condition_key = ''

@@ -20,7 +20,7 @@ raised as (
 select p.usage_period, r.*, least(r.raised_minor, coalesce(r.maximum_minor, r.raised_minor))
     as amount_minor,
   case when r.window_start = p.start_date and r.window_end = p.end_date then ''
-       else ' from ' || cast(r.window_start as varchar) || ' to before '
-         || cast(r.window_end as varchar) end as days
+       else ' from ' || cast(r.window_start as string) || ' to before '
+         || cast(r.window_end as string) end as days
 from raised as r
 cross join settled_period as p

@@ -29,12 +29,12 @@ select service_id, level, account_id, offer_id, billing_zone, from_utc,
 from followed
 where from_utc < least(to_utc, next_utc)
 union all
-select service_id, level, cast(null as varchar), cast(null as varchar), cast(null as varchar),
+select service_id, level, cast(null as string), cast(null as string), cast(null as string),
   timestamp '1000-01-01 00:00:00', from_utc
 from followed
 where position_ = 1 and from_utc > timestamp '1000-01-01 00:00:00'
 union all
-select service_id, level, cast(null as varchar), cast(null as varchar), cast(null as varchar),
+select service_id, level, cast(null as string), cast(null as string), cast(null as string),
   to_utc, next_utc
 from followed
 where to_utc < next_utc

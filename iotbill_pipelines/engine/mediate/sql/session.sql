@@ -32,8 +32,8 @@ judged as (
            and (s.numbers < s.greatest_sequence - s.least_sequence + 1
                 or s.least_sequence > coalesce(s.first_sequence, s.least_sequence))
            then 'a part between numbers '
-             || cast(coalesce(least(s.first_sequence, s.least_sequence), s.least_sequence) as varchar)
-             || ' and ' || cast(s.greatest_sequence as varchar)
+             || cast(coalesce(least(s.first_sequence, s.least_sequence), s.least_sequence) as string)
+             || ' and ' || cast(s.greatest_sequence as string)
     end as missing
   from summed as s
 )

@@ -9,13 +9,13 @@ select a.file_key, a.line_no, a.part_no, a.feed_id, a.usage_month, a.usage_perio
   case when a.usage_key is null then ''
        when a.usage_key = 'session'
        then coalesce(a.feed_id || '/' || a.session_id,
-                     cast(a.file_key as varchar) || '/' || cast(a.line_no as varchar))
+                     cast(a.file_key as string) || '/' || cast(a.line_no as string))
        when a.usage_key = 'network' then coalesce(a.mcc, '') || coalesce('-' || a.mnc, '')
        when a.usage_key = 'country' then coalesce(a.mcc, '')
        when a.usage_key = 'apn' then coalesce(a.apn, '')
        when a.usage_key = 'peer_number' then coalesce(a.peer_number, '')
        when a.usage_key = 'identifier' then a.uid_type || ':' || a.uid_value
-       when a.usage_key = 'day' then cast(a.local_date as varchar)
+       when a.usage_key = 'day' then cast(a.local_date as string)
        else a.service_id end as session_key,
   a.part_quantity as quantity,
   case when a.counts = 'cost' then cast(as_e12(a.vendor_cost) as bigint)

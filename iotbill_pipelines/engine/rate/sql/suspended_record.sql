@@ -24,10 +24,10 @@ select file_key, line_no, feed_id, usage_month, event_start, uid_type, uid_value
       || 'none; ask the carrier, or price ' || usage_class || ' in offer ' || offer_id || ' otherwise'
     when 'foreign_cost' then 'charge ' || charge_id || ' marks up a cost in ' || currency
       || ', the record tells it in ' || vendor_currency || '; price it in that currency'
-    when 'late' then 'came ' || cast(late_days as varchar) || ' days after the close of '
+    when 'late' then 'came ' || cast(late_days as string) || ' days after the close of '
       || usage_period || ', more than its feed bills by itself; decide'
     else 'offer ' || offer_id || ' has no price for ' || usage_class || ' on '
-      || coalesce(cast(local_date as varchar), 'that day')
+      || coalesce(cast(local_date as string), 'that day')
       || coalesce(' in network ' || mcc || coalesce('-' || mnc, ''), '')
       || coalesce(' (' || region || ')', '') || '; add it to the catalog'
   end as detail,
@@ -38,13 +38,13 @@ union all
 select file_key, line_no, feed_id, usage_month, event_start, uid_type, uid_value, usage_class,
   quantity, 'conflict',
   'key ' || dedup_key || ' came with other content; kept is line '
-    || cast(kept_line_no as varchar) || ' of file ' || cast(kept_file_key as varchar)
+    || cast(kept_line_no as string) || ' of file ' || cast(kept_file_key as string)
     || '; ask the carrier which is right',
-  cast(null as varchar), cast(null as varchar), kept_file_key, kept_line_no
+  cast(null as string), cast(null as string), kept_file_key, kept_line_no
 from repeated_record
 where is_here and verdict = 'conflict'
 union all
 select file_key, line_no, feed_id, usage_month, event_start, uid_type, uid_value, usage_class,
-  quantity, 'incomplete_session', detail, cast(null as varchar), cast(null as varchar),
+  quantity, 'incomplete_session', detail, cast(null as string), cast(null as string),
   cast(null as bigint), cast(null as bigint)
 from incomplete_record

@@ -7,7 +7,7 @@ with scoped as (
       as service_id, r.charge_id, r.price_id, r.event_start, r.connections, p.connect_per,
     p.connect_e12,
     case when p.connect_per = 'session' then r.session_key
-         else cast(r.file_key as varchar) || '/' || cast(r.line_no as varchar) end as connection
+         else cast(r.file_key as string) || '/' || cast(r.line_no as string) end as connection
   from period_usage as r
   join price as p on p.price_id = r.price_id
   join charge as c on c.charge_id = r.charge_id

@@ -3,10 +3,10 @@ with single as (
   select r.window_start, r.level, r.account_id, case when c.scope = 'account' then '' else r.service_id end
       as service_id, r.price_id, p.counted, p.connect_per,
     case p.counted
-      when 'day' then cast(r.local_date as varchar)
+      when 'day' then cast(r.local_date as string)
       when 'session' then r.session_key
-      else cast(r.file_key as varchar) || '/' || cast(r.line_no as varchar) || '/'
-        || cast(r.part_no as varchar) end as unit_key,
+      else cast(r.file_key as string) || '/' || cast(r.line_no as string) || '/'
+        || cast(r.part_no as string) end as unit_key,
     sum(r.rated_quantity) as unit_quantity,
     sum(r.connections) as connections
   from period_usage as r

@@ -24,7 +24,7 @@ select e.usage_period, e.window_start, e.window_end, e.level, e.pool_id, e.bucke
            * c.increment_subsequent end - c.allowance_quantity) as bigint) as billed_quantity,
   c.unit_size, c.rounding_mode, c.minimum_minor, c.maximum_minor,
   coalesce(k.price_id, i.price_id) as price_id,
-  row_number() over (order by e.level, e.pool_id, e.window_start) as slice_no
+  row_number() over (order by e.level nulls last, e.pool_id nulls last, e.window_start nulls last) as slice_no
 from counted as e
 join charge as c on c.charge_id = e.charge_id
 join currency_unit as y on y.currency = e.currency

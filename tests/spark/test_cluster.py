@@ -1,0 +1,123 @@
+"""Executors are processes of their own; one of them killed in the middle changes nothing."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from iotbill_pipelines.compute import spark_engine
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.compute.spark_engine import SparkCompute, SparkError
+from iotbill_pipelines.engine.schemas import REJECTED_RECORD, USAGE_RECORD
+from iotbill_pipelines.operations.scenarios import run_tables
+from iotbill_pipelines.storage.lake import Lake
+from tests.scenarios.test_scenarios import SCENARIOS
+from tests.together import merge
+
+from .conftest import MASTER, Start
+from .test_scenarios import assert_same, read
+
+KILLED_AFTER_STAGES = 25
+
+
+def executors() -> list[psutil.Process]:
+    return [each for each in psutil.Process().children(recursive=True) if _executes(each)]
+
+
+def _executes(process: psutil.Process) -> bool:
+    try:
+        return "CoarseGrainedExecutorBackend" in " ".join(process.cmdline())
+    except psutil.Error:  # it ended meanwhile
+        return False
+
+
+def test_executors_are_processes(start: Start) -> None:
+    with start(None) as compute:
+        compute.fetch("select 1 as one")
+        assert len(executors()) == 2
+
+
+def test_an_executor_killed_in_the_middle(start: Start) -> None:
+    """Over relations kept as files, as in large months."""
+    _, companies, _ = read()
+    number = [path.stem for path in SCENARIOS].index("pool_proportional_excess")
+    merged = merge([companies[number]])
+    embedded = run_tables(merged.tables, merged.months)
+    killed: list[int] = []
+    ended = threading.Event()
+
+    def kill() -> None:
+        tracker = compute.session.sparkContext.statusTracker()
+        while not ended.wait(0.01):
+            if any(stage > begun + KILLED_AFTER_STAGES for stage in tracker.getActiveStageIds()):
+                victim = executors()[0]
+                victim.send_signal(signal.SIGKILL)
+                killed.append(victim.pid)
+                return
+
+    def watched(expected_rows: int) -> SparkCompute:
+        return compute
+
+    with start(None) as compute:
+        begun = compute.session.sparkContext._jsc.sc().dagScheduler().nextStageId()
+        watcher = threading.Thread(target=kill)
+        watcher.start()
+        try:
+            spread = run_tables(merged.tables, merged.months, watched)
+        finally:
+            ended.set()
+            watcher.join()
+    assert killed
+    assert killed[0] not in [p.pid for p in executors()]
+    assert_same(embedded, spread)
+
+
+def test_partitions_of_the_lake(start: Start, tmp_path: Path) -> None:
+    """What Spark writes, the lake publishes and DuckDB reads; and the other way round."""
+    rows = [
+        {
+            "file_key": 2**59 + key, "line_no": line, "feed_id": "f", "outcome": "rejected",
+            "reason_code": "r", "field": None, "value": "ü/=%", "message": "m", "quantity": None,
+            "raw_text": "x",
+        }
+        for key in (1, 2) for line in range(40)
+    ]  # fmt: skip
+    table = pa.Table.from_pylist(rows, schema=REJECTED_RECORD.arrow_schema)
+    lake = Lake(tmp_path / "lake")
+    with start(None) as spread, DuckDbCompute() as embedded:
+        for writer, reader in ((spread, embedded), (embedded, spread)):
+            writer.load("made", table)
+            keys = [str(2**59 + key) for key in (1, 2)]
+            lake.replace_each(
+                REJECTED_RECORD, writer, "made", "file_key", keys, order_by=("line_no",)
+            )
+            assert lake.rows(REJECTED_RECORD, file_key=keys[0]) == 40
+            lake.scan(reader, REJECTED_RECORD)
+            read_back = reader.fetch("select * from rejected_record order by file_key, line_no")
+            assert read_back.to_pylist() == table.to_pylist()
+            assert read_back.schema.types == table.schema.types
+
+
+def test_columns_that_older_files_lack(start: Start, tmp_path: Path) -> None:
+    held = ["file_key", "line_no", "event_start", "quantity", "vendor_cost"]
+    old = USAGE_RECORD.arrow_schema.empty_table().select(held)
+    pq.write_table(old, tmp_path / "old.parquet")
+    with start(None) as compute:
+        compute.scan(USAGE_RECORD, [str(tmp_path / "old.parquet")])
+        empty = compute.fetch("usage_record")
+    assert empty.schema.types == USAGE_RECORD.arrow_schema.types
+
+
+def test_another_master_in_the_same_process(start: Start, tmp_path: Path) -> None:
+    with (
+        start(None),
+        pytest.raises(SparkError, match=r"already uses Spark at local-cluster.*, not local\[1\]"),
+    ):
+        SparkCompute("local[1]", str(tmp_path))
+    assert spark_engine.application(MASTER, {}) is not None
