@@ -17,7 +17,7 @@ _EXPRESSIONS = {
     "floored": "floor_div(large, divisor)",
     "ceiled": "ceil_div(abs(large), divisor)",
     "rounded": "half_up_div(large, divisor)",
-    "half": "half_up_div(wide(small) * divisor + case when small < 0 then -1 else 1 end, 2 * divisor)",
+    "half": "half_up_div((2 * wide(small) + 1) * divisor, 2 * divisor)",
     **{
         mode: f"rounded_div(small, divisor, '{mode}')"
         for mode in ("half_up", "half_even", "up", "down")
