@@ -81,13 +81,17 @@ _NUMBER_FORMATS = {
 
 @dataclass(frozen=True)
 class Sheet:
-    """A sheet: a titled table with frozen header and filter, notes above it, totals below."""
+    """A sheet: a titled table with frozen header and filter, notes above it, totals below.
+
+    One that is for programs to read is set without looks, which may change: its bytes may not.
+    """
 
     title: str
     columns: Sequence[ColumnFormat]
     rows: Iterable[Sequence[Cell]]
     totals: bool = False
     notes: Sequence[str] = field(default_factory=tuple)
+    for_people: bool = True
 
 
 def safe_text(text: str) -> str:
@@ -245,7 +249,10 @@ def _write_sheet(
     page.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
     for position, column in enumerate(sheet.columns):
         letter = get_column_letter(position + 1)
-        page.column_dimensions[letter].width = column.width or _width(column, position, rows)
+        width = _width(column, position, rows)
+        if sheet.for_people and column.kind != "text":
+            width = min(_WIDEST, width + 2)
+        page.column_dimensions[letter].width = column.width or width
     if sheet.columns:
         last = get_column_letter(len(sheet.columns))
         page.auto_filter.ref = f"A{header_row}:{last}{max(header_row, header_row + len(rows))}"
@@ -261,33 +268,45 @@ def _write_sheet(
             horizontal="left" if column.kind == "text" else "right",
             vertical="top",
             wrap_text=True,
-            indent=0 if column.kind == "text" else 1,
+            indent=1 if sheet.for_people and column.kind != "text" else 0,
         )
         header.append(cell)
     page.append(header)
     for number, row in enumerate(rows, header_row + 1):
-        longest = max((len(value) for value in row if isinstance(value, str)), default=0)
-        if longest > _FITTING:
-            # spreadsheets do not measure wrapped text that a program wrote
-            page.row_dimensions[number].height = 15 * -(-longest // _FITTING)
-        page.append(
-            [_cell(page, value, column) for value, column in zip(row, sheet.columns, strict=True)]
-        )
+        cells = [
+            _cell(page, value, column) for value, column in zip(row, sheet.columns, strict=True)
+        ]
+        if sheet.for_people:
+            _laid_out(page, number, cells)
+        page.append(cells)
     if sheet.totals:
-        page.append(_totals(page, sheet.columns, rows))
+        page.append(_totals(page, sheet, rows))
 
 
-def _totals(
-    page: Any, columns: Sequence[ColumnFormat], rows: Sequence[Sequence[Cell]]
-) -> list[Any]:
+def _laid_out(page: Any, number: int, cells: Sequence[Any]) -> None:
+    """Give the cells of row ``number`` room, and the row the height that its text needs."""
+    texts = [cell for cell in cells if isinstance(cell.value, str)]
+    for cell in cells:
+        cell.alignment = _NUMBER
+    for cell in texts:
+        cell.alignment = _LONG_TEXT if len(cell.value) > _WIDEST else _TEXT
+    longest = max((len(cell.value) for cell in texts), default=0)
+    if longest > _FITTING:
+        # spreadsheets do not measure wrapped text that a program wrote
+        page.row_dimensions[number].height = 15 * -(-longest // _FITTING)
+
+
+def _totals(page: Any, sheet: Sheet, rows: Sequence[Sequence[Cell]]) -> list[Any]:
     # A number, not a formula: the same in every reader, and in a CSV saved from the workbook.
     cells = []
-    for position, column in enumerate(columns):
+    for position, column in enumerate(sheet.columns):
         if column.total:
             numbers = [row[position] for row in rows]
             total = sum((n for n in numbers if isinstance(n, int | Decimal)), Decimal(0))
             cell = _cell(page, total, column)
             cell.font = _TOTAL_FONT
+            if sheet.for_people:
+                cell.alignment = _NUMBER
         else:
             cell = _text_cell(page, "Total" if position == 0 else "", font=_TOTAL_FONT)
         cells.append(cell)
@@ -301,16 +320,13 @@ def _cell(page: Any, value: Cell, column: ColumnFormat) -> Any:
         case bool():
             return _text_cell(page, "yes" if value else "no")
         case str():
-            cell = _text_cell(page, value)
-            cell.alignment = _LONG_TEXT if len(value) > _WIDEST else _TEXT
-            return cell
+            return _text_cell(page, value)
         case datetime():
             moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
             cell = WriteOnlyCell(page, moment)
         case int() | Decimal() | date():
             cell = WriteOnlyCell(page, value)
     cell.number_format = column.number_format
-    cell.alignment = _NUMBER
     return cell
 
 
@@ -357,9 +373,7 @@ def _check_row(where: str, number: int, row: Sequence[Cell], width: int) -> None
 
 def _width(column: ColumnFormat, position: int, rows: Sequence[Sequence[Cell]]) -> int:
     sample = [len(str(row[position])) for row in rows[:200] if row[position] is not None]
-    extra = 2 if column.kind == "text" else 4
-    if column.kind == "money":
-        extra += 3
+    extra = 5 if column.kind == "money" else 2
     return min(_WIDEST, max([len(column.title) + 3, 9, *(size + extra for size in sample)]))
 
 

@@ -1181,7 +1181,7 @@ def _write_file(
     ]
     # The journal's own date, not the clock: the workbook's bytes must not change.
     created = datetime.combine(journal.journal_date, time(), UTC)
-    sheet = documents.Sheet(file.documents[0].id, columns, rows, totals=True)
+    sheet = documents.Sheet(file.documents[0].id, columns, rows, totals=True, for_people=False)
     return documents.write_workbook(path, [sheet], created)
 
 

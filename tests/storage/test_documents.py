@@ -100,6 +100,19 @@ def test_the_same_content_has_the_same_bytes(tmp_path: Path) -> None:
         write_workbook(tmp_path / "3.xlsx", [sheets[0], Sheet("one", [], [])], CREATED)
 
 
+def test_numbers_have_room_and_long_text_is_wrapped_where_people_read(tmp_path: Path) -> None:
+    columns = [ColumnFormat("Amount", "money", "EUR", total=True), ColumnFormat("Why")]
+    rows = [[Decimal("1.50"), "because " * 20], [None, "short"]]
+    for for_people in (True, False):
+        sheet = Sheet("S", columns, rows, totals=True, for_people=for_people)
+        write_workbook(tmp_path / "a.xlsx", [sheet], CREATED)
+        page = openpyxl.load_workbook(tmp_path / "a.xlsx")["S"]
+        assert page["A2"].alignment.indent == page["A4"].alignment.indent == for_people
+        assert bool(page["B2"].alignment.wrap_text) == for_people
+        assert not page["B3"].alignment.wrap_text
+        assert page.row_dimensions[2].height == (45 if for_people else None)
+
+
 def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "a.txt"
     write_bytes(path, b"old")
