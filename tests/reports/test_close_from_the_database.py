@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -278,3 +279,46 @@ def test_a_credit_of_the_next_month_is_matched_back_and_no_part_of_its_compariso
         assert connection.execute(select).scalar_one() == -30
     reconcile_vendors(ws, PERIOD + 1)
     assert disputes.show_claim(ws, claim.dispute_id) == found
+
+
+def test_a_plan_that_was_not_agreed_is_warned_of_and_on_a_sheet_of_its_own(
+    closed: Closed, tmp_path: Path
+) -> None:
+    """The carrier names a plan without a version: any version of it is meant, another plan not."""
+    configs = tmp_path / "configs"
+    shutil.copytree(closed.ws.configs, configs)
+    ws = replace(closed.ws.for_run("plans"), configs=configs)
+    vendor = configs / "vendors" / "emnify.yaml"
+    text = vendor.read_text()
+
+    def reconciled(plan: str, offer: str = "emnify_standard") -> tuple[StageResult, list[str]]:
+        vendor.write_text(f'{text}plans: [{{plan: {plan}, version: "2", offer: {offer}}}]\n')
+        result = reconcile_vendors(ws, PERIOD)
+        return result, [f"{f.severity} {f.message}" for f in result.findings if "plan" in f.message]
+
+    def plans(result: StageResult) -> list[tuple[object, ...]]:
+        book = load_workbook(next(p for p in result.files if "emnify" in p.name), data_only=True)
+        summary = {row[0]: row[2] for row in book["Summary"].iter_rows(values_only=True) if row[0]}
+        total = [cell.value for cell in book["Plans"][2]][4:]
+        assert total == [
+            summary["Expected by our records"],
+            summary["Invoiced"],
+            summary["Variance"],
+        ]
+        return [row[:3] for row in book["Plans"].iter_rows(min_row=4, values_only=True)]
+
+    result, warned = reconciled("emnify_standard")
+    assert warned == []
+    assert ("emnify_standard", "emnify_standard version 2", "As agreed") in plans(result)
+
+    result, warned = reconciled("emnify_pro")
+    (warning,) = warned
+    assert warning.startswith("warn emnify: ")
+    assert warning.endswith(
+        "another plan than agreed: emnify_standard instead of emnify_pro version 2"
+    )
+    assert ("emnify_standard", "emnify_pro version 2", "Another plan") in plans(result)
+
+    result, warned = reconciled("emnify_pro", offer="emnify_lite")
+    assert result.blocking and "which is no offer of level vendor" in warned[0]
+    assert "emnify_standard" in result.blocking[0].what_to_do
