@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+import pytest
+
 from .market import PERIOD, Market, iccid
 
 
@@ -91,8 +93,23 @@ def test_a_sim_that_changed_hands_is_billed_under_one_of_its_services() -> None:
     assert _audit(market) == {}
 
 
-def test_traffic_after_cancellation_has_the_carriers_flat_price_or_none() -> None:
+@pytest.mark.parametrize(
+    ("sold", "minor", "said"),
+    [
+        (None, 280, "at the dearest price of carrier"),
+        ((40, 10_00), 100, "at the average price of carrier in the month"),
+    ],
+)
+def test_traffic_after_cancellation_is_priced_by_the_carriers_terms(
+    sold: tuple[int, int] | None, minor: int, said: str
+) -> None:
+    """Data is flat; messages have two prices, so what they came to in the month says it."""
     market = _market()
+    market.charge("SMS", "usage", None)
+    market.rows["charge"][-1]["usage_class"] = "sms"
+    if sold:
+        market.sim("S2")
+        market.expect("S2", "SMS", sold[1], quantity=sold[0], kind="usage")
     market.sim("S1", states=(("2025-01-01", "active"), ("2026-03-05", "cancelled")))
     record = {
         "file_key": 1,
@@ -114,7 +131,9 @@ def test_traffic_after_cancellation_has_the_carriers_flat_price_or_none() -> Non
 
     found = _audit(market, suspended)
 
-    assert sorted(found["traffic_after_cancel"], key=str) == [("svc-S1", 10), ("svc-S1", None)]
+    assert sorted(found["traffic_after_cancel"]) == [("svc-S1", 10), ("svc-S1", minor)]
+    _, rows = market.audit(suspended)
+    assert any(row["evidence"].endswith(said) for row in rows["traffic_after_cancel"])
 
 
 def test_states_of_the_carrier_are_held_against_ours_of_that_day() -> None:

@@ -7,7 +7,8 @@ Every finding is priced and stands for itself; none is netted with another (RULE
 * ``billed_unknown``: the carrier bills a SIM that our inventory does not have;
 * ``billed_inactive``: the carrier bills a SIM that was active on no day of the period;
 * ``active_unbilled``: a SIM active by our states that the carrier's invoice leaves out;
-* ``traffic_after_cancel``: usage of a SIM after its cancellation, at the carrier's flat price.
+* ``traffic_after_cancel``: usage of a SIM after its cancellation, at the carrier's price; where
+  zone or tier decides, at what the carrier's usage cost on average in the month, else the dearest.
 
 Where a carrier tells its own states (``carrier_sim``), the newest that it told for a day of the
 period is held against ours of that day:
@@ -50,8 +51,8 @@ def audit_sims(compute: Compute, period: Month) -> None:
     ``service_state``, ``service_offer``, ``state``, ``offer``, ``charge``, ``price`` and
     ``price_tier``. Columns: ``finding``, ``service_id`` and
     ``account_id`` (null where unknown), ``uid_value``, ``vendor_id``, ``core_state`` (ours, on the
-    period's last day), ``currency``, ``amount_minor`` (the money at stake; null where no single
-    price says it), ``evidence``.
+    period's last day), ``currency``, ``amount_minor`` (the money at stake; null where no price
+    covers it), ``evidence``.
     """
     compute.load(
         "audit_scope",

@@ -76,6 +76,7 @@ with invoiced as (
   select 'traffic_after_cancel', t.service_id, v.account_id, t.uid_value, t.vendor_id, d.core_state,
     t.currency, t.amount_minor, cast(t.records as string) || ' records of ' || t.usage_class
       || ' from ' || t.first_seen || coalesce(', cancelled on ' || d.cancelled_on, '')
+      || '; ' || t.priced
   from sim_late_traffic as t
   left join service as v on v.service_id = t.service_id
   left join sim_day as d on d.service_id = t.service_id
