@@ -328,8 +328,11 @@ class _Reader:
         """Cells by header; files are grouped by theirs, so that columns may come in any order."""
         places = self._find_headers(form) if form.header_has else {}
         headers = self._header_texts(form) if form.header and not form.multiline else []
+        # cut where they are read: the lists of a month's cells are twice its text. Totals and
+        # records of several lines look at them again.
+        again = bool(self.spec.control or self.spec.companion or form.layouts or form.multiline)
         self.compute.define(
-            "raw_cells", raw_sql.cells_select(form, self.spec.limits, headers), keep=True
+            "raw_cells", raw_sql.cells_select(form, self.spec.limits, headers), keep=again
         )
         groups: dict[tuple[str, ...], list[int]] = {}
         if not form.header:

@@ -482,7 +482,7 @@ class BookedCharge(Base):
     entry_no: Mapped[int] = mapped_column(
         sa.Integer, doc="place in the unit's history, from 1: a second booking of it collides"
     )
-    run_id: Mapped[str] = mapped_column(ForeignKey("run.run_id"))
+    run_id: Mapped[str]
     level: Mapped[str]
     entity_id: Mapped[str]
     account_id: Mapped[str]
@@ -502,14 +502,11 @@ class BookedCharge(Base):
     amount: Mapped[Decimal] = _amount()
     reason: Mapped[str]
     cause: Mapped[str]
-    snapshot_id: Mapped[str | None] = mapped_column(ForeignKey("snapshot.snapshot_id"))
+    snapshot_id: Mapped[str | None]
     price_ids: Mapped[str]
     booked_at: Mapped[dt.datetime]
 
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["entity_id", "accounting_period"], ["period.entity_id", "period.period"]
-        ),
         *_months("usage_period", "billing_period", "accounting_period"),
         _one_of("level", "retail", "wholesale", "vendor"),
         _one_of("reason", "initial", "adjustment", "reversal", "rebill"),
@@ -519,7 +516,12 @@ class BookedCharge(Base):
             name="uq_booked_charge_entry",
         ),
         CheckConstraint("entry_no > 0", name="entry_no_starts_at_one"),
-        Index(None, "accounting_period", "entity_id", "level"),
+        Index(
+            None,
+            "accounting_period",
+            postgresql_using="brin",
+            postgresql_with={"autosummarize": "on"},
+        ),
     )
 
 
@@ -564,9 +566,9 @@ class InvoiceLine(Base):
 
     __tablename__ = "invoice_line"
 
-    invoice_id: Mapped[int] = mapped_column(ForeignKey("invoice.invoice_id"), primary_key=True)
+    invoice_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     line_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    booked_charge_id: Mapped[int] = mapped_column(ForeignKey("booked_charge.id"), unique=True)
+    booked_charge_id: Mapped[int] = mapped_column(unique=True)
     currency: Mapped[Currency]
     amount_minor: Mapped[int]
     amount: Mapped[Decimal] = _amount()
@@ -766,29 +768,21 @@ class JournalCharge(Base):
 
     __tablename__ = "journal_charge"
 
-    booked_charge_id: Mapped[int] = mapped_column(ForeignKey("booked_charge.id"), primary_key=True)
+    booked_charge_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     journal_type: Mapped[str]
-    journal_id: Mapped[int] = mapped_column(
-        ForeignKey("journal.journal_id", ondelete="CASCADE"), primary_key=True
-    )
+    journal_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     debit_line_no: Mapped[int | None]
     credit_line_no: Mapped[int | None]
     accrued_in: Mapped[str] = mapped_column(sa.String(7), server_default="")
     sign: Mapped[int] = mapped_column(sa.SmallInteger, server_default="1")
 
     __table_args__ = (
-        ForeignKeyConstraint(
-            ["journal_id", "debit_line_no"],
-            ["journal_line.journal_id", "journal_line.line_no"],
-            ondelete="CASCADE",
+        Index(
+            None,
+            "journal_id",
+            postgresql_using="brin",
+            postgresql_with={"autosummarize": "on"},
         ),
-        ForeignKeyConstraint(
-            ["journal_id", "credit_line_no"],
-            ["journal_line.journal_id", "journal_line.line_no"],
-            ondelete="CASCADE",
-        ),
-        Index(None, "journal_id", "debit_line_no"),
-        Index(None, "journal_id", "credit_line_no"),
         Index(
             "uq_journal_charge_once",
             "booked_charge_id",

@@ -460,7 +460,8 @@ def _by_rule(
 ) -> sql.Expr:
     """Pick by rule number; the reader's own finding is rule -1."""
     assert callable(of)
-    branches = [(sql.eq(chosen, sql.number(-1)), reader)]
+    # nearly every record breaks none: the other branches are then not looked at
+    branches = [(sql.is_null(chosen), sql.null_text()), (sql.eq(chosen, sql.number(-1)), reader)]
     branches += [
         (sql.eq(chosen, sql.number(number)), sql.text(text))
         for number, text in (ignored or {}).items()

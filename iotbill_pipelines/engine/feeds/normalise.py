@@ -23,7 +23,7 @@ from iotbill_pipelines.engine.feeds.functions import (
     Rounding,
     checked,
     lookup,
-    luhn_ok,
+    luhn_sum,
     reject,
     scaled,
 )
@@ -278,17 +278,10 @@ class Imei15(Function):
         digits = checked(plan, context, bare, "[0-9]{14,16}", "invalid_imei",
                          "must be 14 to 16 digits")  # fmt: skip
         body = plan.add(sql.part(digits.read, 1, 14), [digits])
-        full = plan.add(
-            sql.when(
-                *(
-                    (luhn_ok(candidate, 15), candidate)
-                    for candidate in (
-                        sql.join(body.read, sql.text(str(check))) for check in range(10)
-                    )
-                )
-            ),
-            [body],
-        )
+        zeroed = plan.add(sql.join(body.read, sql.text("0")), [body])
+        summed = luhn_sum(plan, zeroed, 15)
+        check = sql.mod(sql.sub(sql.number(10), summed.read), sql.number(10))
+        full = plan.add(sql.join(body.read, sql.cast(check, "varchar")), [body, summed])
         sent = sql.part(digits.read, 15, 1)
         wrong = sql.every(
             [

@@ -1,0 +1,16 @@
+"""Guards of charges, invoice lines and journal links once a statement, not once a row."""
+
+from iotbill_pipelines.storage.migrations.scripts import run_script
+
+revision = "0020"
+down_revision = "0019"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_script(__file__, "0020_bulk.sql")
+
+
+def downgrade() -> None:
+    raise RuntimeError("a ledger is not downgraded: restore the backup made before the upgrade")
