@@ -17,6 +17,7 @@ from rich.table import Table
 
 from iotbill_pipelines.operations.stages import Finding
 from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.shell.environment import memory_limit
 
 if TYPE_CHECKING:
     from iotbill_pipelines.cli.main import Settings
@@ -39,6 +40,7 @@ def opened(settings: Settings, *, migrate: bool = False) -> Iterator[Workspace]:
         settings.location.database_url,
         migrate=migrate,
         actor=settings.actor,
+        memory_limit=memory_limit(),
     )
     try:
         yield workspace

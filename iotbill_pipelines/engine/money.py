@@ -144,14 +144,19 @@ def apportion_sql(
     to 31 digits) and ``tie_key`` name columns of ``children``. Integer arithmetic only, so every
     engine gives the same parts; a total is multiplied with a weight six digits at a time, so that
     the product of two great numbers fits 38 digits. Where credits stand among charges, weights
-    have both signs: floors are those of the side that weighs more.
+    have both signs: floors are those of the side that weighs more. An only child, as nearly all
+    are, takes everything without being compared.
     """
     keys = ", ".join(parent_key)
     return f"""
-with weighed as (
-  select *, case when sum(wide({weight})) over (partition by {keys}) = 0
-                 then wide(1) else wide({weight}) end as weight_
+with counted as (
+  select *, count(*) over (partition by {keys}) as children_, sum(wide({weight})) over (
+    partition by {keys}) as given_
   from {children}
+), weighed as (
+  select *, case when given_ = 0 then wide(1) else wide({weight}) end as weight_
+  from counted
+  where children_ > 1
 ), summed as (
   select *, sum(weight_) over (partition by {keys}) as sum_, wide(abs({total})) as size_
   from weighed
@@ -177,4 +182,9 @@ with weighed as (
 select * , cast((case when {total} < 0 then -1 else 1 end)
     * (floor_ + case when claim_ <= left_ then 1 else 0 end) as bigint) as part_minor
 from ranked
+union all
+select *, wide(1), wide(1), wide(0), wide(1), wide(1), wide(0), wide(0), wide(0), wide(0), wide(0),
+  1, wide(0), cast({total} as bigint)
+from counted
+where children_ = 1
 """.strip()

@@ -18,6 +18,7 @@ from iotbill_pipelines.operations.periods import require_close_team
 from iotbill_pipelines.operations.renewals import book_extensions
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import ledger
 from iotbill_pipelines.storage.models import BookedCharge
 
 PREVIEW_ROWS = 10
@@ -51,12 +52,13 @@ def book_charges(ws: Workspace, period: Month) -> StageResult:
         )
         book_extensions(ws, session, contracts_of(snapshot), period)
         compared, outliers = review_drafts(ws, session, period)
+        compute.load("booked_sum", ledger.booked_sums(session, scope))
         wrong = compute.fetch(_NOT_AS_DESIRED).to_pylist()
     return StageResult(
         rows={
             "rows booked": result.count,
             "usage periods": len(scope),
-            **_by_reason(result.rows),
+            **{f"rows {reason}": count for (reason,), count in result.counts("reason").items()},
             **compared,
         },
         amounts=[
@@ -64,7 +66,7 @@ def book_charges(ws: Workspace, period: Month) -> StageResult:
             for (level, reason, currency), minor in result.amounts().items()
         ],
         preview=_preview(ws, period),
-        findings=_later(result.rows, period)
+        findings=_later(result, period)
         + _beyond(ws, period)
         + outliers
         + [
@@ -83,19 +85,18 @@ def book_charges(ws: Workspace, period: Month) -> StageResult:
     )
 
 
-def _later(rows: pa.Table, period: Month) -> list[Finding]:
-    counted = rows.group_by(["entity_id", "accounting_period"]).aggregate([([], "count_all")])
+def _later(result: ledger.BookingResult, period: Month) -> list[Finding]:
     return [
         Finding(
             "booked_later",
             "info",
-            f"{row['entity_id']} closed {period} already: {row['count_all']} differences of it and "
-            f"of earlier usage are booked in {row['accounting_period']}",
-            f"{row['count_all']} rows",
-            f"close {row['accounting_period']} to invoice and post them",
+            f"{entity_id} closed {period} already: {count} differences of it and "
+            f"of earlier usage are booked in {booked_in}",
+            f"{count} rows",
+            f"close {booked_in} to invoice and post them",
         )
-        for row in sorted(counted.to_pylist(), key=lambda row: str(row["entity_id"]))
-        if row["accounting_period"] != str(period)
+        for (entity_id, booked_in), count in result.counts("entity_id", "accounting_period").items()
+        if booked_in != str(period)
     ]
 
 
@@ -131,22 +132,12 @@ select coalesce(d.usage_period, b.usage_period) as usage_period,
 from (select usage_period, level, entity_id, account_id, currency,
         cast(sum(amount_minor) as bigint) as minor
       from desired_charge group by all) as d
-full join (select usage_period, level, entity_id, account_id, currency,
-             cast(sum(amount_minor) as bigint) as minor
-           from booked_charge group by all) as b
+full join booked_sum as b
   on b.usage_period = d.usage_period and b.level = d.level and b.entity_id = d.entity_id
   and b.account_id = d.account_id and b.currency = d.currency
 where coalesce(d.minor, 0) <> coalesce(b.minor, 0)
 order by 1, 2, 3
 """
-
-
-def _by_reason(rows: pa.Table) -> dict[str, int]:
-    counted = rows.group_by("reason").aggregate([("reason", "count")]).to_pylist()
-    return {
-        f"rows {row['reason']}": row["reason_count"]
-        for row in sorted(counted, key=lambda row: str(row["reason"]))
-    }
 
 
 def _preview(ws: Workspace, period: Month) -> pa.Table:

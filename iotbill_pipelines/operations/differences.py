@@ -40,7 +40,7 @@ def book_differences(
     """Book what the lake's settled ``scope`` desires and the ledger does not hold, and audit it.
 
     ``units`` restricts what is booked, see :func:`storage.ledger.book`. Leaves ``desired_charge``
-    and ``booked_charge`` of the whole scope in ``compute``, as they are after booking.
+    of the whole scope in ``compute``, and with ``units`` ``booked_charge`` as it is after booking.
     """
     load_snapshot(compute, snapshot)
     files = [f for p in scope for f in ws.lake.files(DESIRED_CHARGE, usage_period=str(p))]
@@ -72,8 +72,10 @@ def book_differences(
             input_hashes={"snapshot": snapshot.id},
         )
     compute.scan(DESIRED_CHARGE, files)
-    compute.load("booked_charge", ledger.booked_charges(session, [str(p) for p in scope]))
-    left = set() if units is None else _with_differences(compute)
+    left: set[str] = set()
+    if units is not None:
+        compute.load("booked_charge", ledger.booked_charges(session, [str(p) for p in scope]))
+        left = _with_differences(compute)
     settled = fingerprints.recorded(ws, charges.STAGE)
     for period in scope:
         if settled.get(period) and str(period) not in left:

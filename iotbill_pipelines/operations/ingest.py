@@ -45,7 +45,7 @@ from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import landing, reference, statements
 from iotbill_pipelines.storage.models import FeedFile
 
-BATCH_BYTES = 256 * 2**20
+BATCH_BYTES = 128 * 2**20
 BATCH_FILES = 500
 
 _SUMS = ("accepted", "ignored", "rejected")

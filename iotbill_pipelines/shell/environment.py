@@ -9,6 +9,9 @@ from pathlib import Path
 HOME_VARIABLE = "IOTBILL_HOME"
 DATABASE_VARIABLE = "IOTBILL_DATABASE_URL"
 CONFIGS_VARIABLE = "IOTBILL_CONFIGS"
+MEMORY_VARIABLE = "IOTBILL_MEMORY_LIMIT"
+
+DEFAULT_MEMORY_LIMIT = "1GB"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ def location_from_environment() -> Location:
         configs=Path(os.environ.get(CONFIGS_VARIABLE) or default_configs()).resolve(),
         database_url=os.environ.get(DATABASE_VARIABLE) or None,
     )
+
+
+def memory_limit() -> str:
+    """How much memory the embedded engine may use before it spills (``1GB``, ``512MB``)."""
+    return os.environ.get(MEMORY_VARIABLE) or DEFAULT_MEMORY_LIMIT
 
 
 def secret(variable: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from iotbill_pipelines.shell.environment import Location
+from iotbill_pipelines.shell.environment import Location, memory_limit
 
 if TYPE_CHECKING:
     from iotbill_pipelines.operations.workspace import Workspace
@@ -52,6 +52,7 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.database_url or None,
             run_id=run_id,
             actor=actor,
+            memory_limit=memory_limit(),
         )
         try:
             yield replace(workspace, catalog_digest=catalog_digest)

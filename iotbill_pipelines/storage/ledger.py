@@ -10,7 +10,7 @@ the lock; the same history gives the same ids.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -51,7 +51,7 @@ from iotbill_pipelines.engine.post.terms import (
 )
 from iotbill_pipelines.engine.schemas import BOOKED_CHARGE, BOOKING
 from iotbill_pipelines.storage import documents, models
-from iotbill_pipelines.storage.bulk import copy_in, copy_out, literal
+from iotbill_pipelines.storage.bulk import copy_in, copy_in_parts, copy_out, literal
 
 Severity = Literal["block", "warn", "info"]
 
@@ -286,26 +286,38 @@ order by 1, 2
 # -------------------------------------------------------------------------------- booking
 
 
+_BOOKED_BY = ("entity_id", "accounting_period", "level", "reason", "currency")
+
+
 @dataclass(frozen=True)
 class BookingResult:
-    """What was booked: ``rows`` of :data:`engine.schemas.BOOKING`, none on a second run."""
+    """What was booked, nothing on a second run.
 
-    rows: pa.Table
+    ``sums`` has a row per entity, accounting period, level, reason and currency: ``count`` rows of
+    ``amount_minor`` together.
+    """
+
+    sums: pa.Table
 
     @property
     def count(self) -> int:
-        return int(self.rows.num_rows)
+        return sum(self.sums["count"].to_pylist())
 
     def amounts(self) -> dict[tuple[str, str, str], int]:
         """Minor units by (level, reason, currency)."""
-        sums: dict[tuple[str, str, str], int] = {}
-        for row in (
-            self.rows.group_by(["level", "reason", "currency"])
-            .aggregate([("amount_minor", "sum")])
-            .to_pylist()
-        ):
-            sums[row["level"], row["reason"], row["currency"]] = row["amount_minor_sum"]
-        return dict(sorted(sums.items()))
+        found: dict[tuple[str, str, str], int] = {}
+        for row in self.sums.to_pylist():
+            key = (row["level"], row["reason"], row["currency"])
+            found[key] = found.get(key, 0) + row["amount_minor"]
+        return dict(sorted(found.items()))
+
+    def counts(self, *names: str) -> dict[tuple[str, ...], int]:
+        """Rows booked by columns of ``sums``, in their order."""
+        found: dict[tuple[str, ...], int] = {}
+        for row in self.sums.to_pylist():
+            key = tuple(row[name] for name in names)
+            found[key] = found.get(key, 0) + row["count"]
+        return dict(sorted(found.items()))
 
 
 def booked_charges(session: Session, usage_periods: Sequence[str | Month]) -> pa.Table:
@@ -322,6 +334,22 @@ def booked_charges(session: Session, usage_periods: Sequence[str | Month]) -> pa
         f"from booked_charge where usage_period = any ({listed}::text[]) group by {keys}",
         BOOKED_CHARGE,
     )
+
+
+def booked_sums(session: Session, usage_periods: Sequence[str | Month]) -> pa.Table:
+    """Return ``usage_period, level, entity_id, account_id, currency, minor``: what is booked."""
+    rows = session.execute(
+        sa.text(
+            "select usage_period, level, entity_id, account_id, currency,"
+            " sum(amount_minor)::bigint as minor from booked_charge"
+            " where usage_period = any (:periods)"
+            " group by usage_period, level, entity_id, account_id, currency"
+        ),
+        {"periods": [str(period) for period in usage_periods]},
+    )
+    keys = ("usage_period", "level", "entity_id", "account_id", "currency")
+    schema = pa.schema([*((name, pa.string()) for name in keys), ("minor", pa.int64())])
+    return pa.Table.from_pylist([dict(row) for row in rows.mappings()], schema=schema)
 
 
 def book(
@@ -364,25 +392,63 @@ def book(
         _keep_units(compute, units())
     open_periods = next_open_periods(session, accounting_period)
     booking(compute, accounting_period, open_periods)
-    keys = ", ".join(BOOKING.key)
-    rows = compute.fetch(f"select * from booking order by {keys}").cast(BOOKING.arrow_schema)
-    if not rows.num_rows:
-        return BookingResult(rows)
-    for entity_id in rows["entity_id"].unique().to_pylist():
+    grouped = ", ".join(_BOOKED_BY)
+    result = BookingResult(
+        compute.fetch(
+            f"select {grouped}, cast(count(*) as bigint) as count,"
+            f" cast(sum(amount_minor) as bigint) as amount_minor from booking group by {grouped}"
+        )
+    )
+    for entity_id in result.sums["entity_id"].unique().to_pylist():
         month = open_periods.get(entity_id, accounting_period)
         ensure_periods(session, month, [entity_id], booked_at)
     first_id = (session.scalar(sa.select(sa.func.max(models.BookedCharge.id))) or 0) + 1
-    count = rows.num_rows
-    stored = rows.append_column("id", pa.array(range(first_id, first_id + count), pa.int64()))
-    for name, value in (
-        ("run_id", run_id),
-        ("cause", cause),
-        ("snapshot_id", snapshot_id),
-        ("booked_at", booked_at.astimezone(UTC).isoformat()),
-    ):
-        stored = stored.append_column(name, pa.array([value] * count, pa.string()))
-    copy_in(session.connection(), "booked_charge", stored)
-    return BookingResult(rows)
+    same = {
+        "run_id": run_id,
+        "cause": cause,
+        "snapshot_id": snapshot_id,
+        "booked_at": booked_at.astimezone(UTC).isoformat(),
+    }
+    copy_in_parts(
+        session.connection(),
+        "booked_charge",
+        (
+            _booked_rows(part, first_id + start, same)
+            for start, part in _in_order(compute, result.count)
+        ),
+    )
+    return result
+
+
+PART_ROWS = 100_000
+"""So many rows are in memory at a time on their way to the database."""
+
+
+def _in_order(compute: Compute, count: int) -> Iterator[tuple[int, pa.Table]]:
+    """The rows of ``booking`` in order of key, in parts, each with the number of rows before it."""
+    if not count:
+        return
+    compute.define(
+        "numbered_booking",
+        f"select row_number() over (order by {', '.join(BOOKING.key)}) as place, * from booking",
+        keep=True,
+    )
+    for start in range(0, count, PART_ROWS):
+        yield (
+            start,
+            compute.fetch(
+                f"select {BOOKING.column_list} from numbered_booking where place > {start}"
+                f" and place <= {start + PART_ROWS} order by place"
+            ).cast(BOOKING.arrow_schema),
+        )
+
+
+def _booked_rows(part: pa.Table, first_id: int, same: Mapping[str, str | None]) -> pa.Table:
+    ids = pa.array(range(first_id, first_id + part.num_rows), pa.int64())
+    rows = part.append_column("id", ids)
+    for name, value in same.items():
+        rows = rows.append_column(name, pa.array([value] * part.num_rows, pa.string()))
+    return rows
 
 
 def _keep_units(compute: Compute, units: pa.Table) -> None:

@@ -22,7 +22,7 @@ from iotbill_pipelines.engine.post.terms import (
     JournalType,
     LedgerTerms,
 )
-from iotbill_pipelines.engine.schemas import CATALOG, DESIRED_CHARGE
+from iotbill_pipelines.engine.schemas import BOOKING, CATALOG, DESIRED_CHARGE
 from iotbill_pipelines.storage import database, ledger
 
 NOW = datetime(2026, 11, 3, 9, tzinfo=UTC)
@@ -173,12 +173,10 @@ class Books:
         with DuckDbCompute() as compute, Session(self.engine) as session, session.begin():
             compute.load("desired_charge", desired(*charges))
             compute.load("product", products())
-            result = ledger.book(
-                session, compute, period, scope, run_id="run", cause="test", booked_at=NOW
-            )
+            ledger.book(session, compute, period, scope, run_id="run", cause="test", booked_at=NOW)
+            booked = compute.fetch(f"select * from booking order by {', '.join(BOOKING.key)}")
         return [
-            (row["service_id"], row["reason"], row["amount_minor"])
-            for row in result.rows.to_pylist()
+            (row["service_id"], row["reason"], row["amount_minor"]) for row in booked.to_pylist()
         ]
 
     def invoice(self, period: Month = OCTOBER) -> ledger.InvoiceResult:

@@ -57,7 +57,7 @@ def charge(compute: Compute) -> None:
     define("recurring_owed")
     define("recurring_segment", keep=True)
     define("recurring_by_month")
-    define("recurring_weighed")
+    define("recurring_weighed", keep=True)
     _share_peaks(compute)
     define("recurring_total", keep=True)
     define("recurring_child")

@@ -724,7 +724,8 @@ class Date(Function):
 def luhn_sum(plan: Plan, digits: Value, length: int) -> Value:
     """Return the last digit of the Luhn sum of a text of exactly ``length`` digits.
 
-    It is 0 where the text ends in its check digit, null where it is null. Summed modulo 10 from quotients instead of digit by digit: the digit at place k of n is
+    It is 0 where the text ends in its check digit, null where it is null. Summed modulo 10 from
+    quotients instead of digit by digit: the digit at place k of n is
     ``n // 10^k - 10 (n // 10^(k+1))``, and the digits of its double add up to
     ``2 (n // 10^k) - 2 (n // 10^(k+1)) - 9 (n // (5 * 10^k))``.
     """
@@ -746,7 +747,9 @@ def luhn_sum(plan: Plan, digits: Value, length: int) -> Value:
                 weights[divisor] = weights.get(divisor, 0) + weight
         for divisor, weight in weights.items():
             if divisor < 10**size and weight % 10:
-                quotient = sql.int_div(piece.read, sql.number(divisor)) if divisor > 1 else piece.read
+                quotient = (
+                    sql.int_div(piece.read, sql.number(divisor)) if divisor > 1 else piece.read
+                )
                 terms.append(sql.mul(quotient, sql.number(weight % 10)))
     total = terms[0]
     for term in terms[1:]:
