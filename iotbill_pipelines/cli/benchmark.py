@@ -145,6 +145,56 @@ def tick(
         json_file.write_text(json.dumps(asdict(made), indent=2) + "\n", "utf-8")
 
 
+@app.command()
+def soak(
+    context: typer.Context,
+    runs: Annotated[int, typer.Option(min=10, help="Runs that receive new files.")] = 200,
+    folder: Folder = None,
+    json_file: Json = None,
+) -> None:
+    """Receive files run after run while the month is closed again and again, and look for leaks.
+
+    The receiving process lives on like Dagster's daemon and decides by the sensor on the landing
+    folder; the closing one is another process. Exit code 1 if memory, open files or connections
+    grew.
+
+    Example: `iotbill bench soak --runs 200`
+    """
+    from rich.table import Table
+
+    from iotbill_pipelines.cli.console import err, out
+    from iotbill_pipelines.shell.soaking import soak as measure
+
+    location = context.obj.location
+    with _folder(folder) as target, err.status("") as status:
+        made = measure(
+            location.configs, target, runs, location.database_url,
+            lambda text: status.update(f"{text} ..."),
+        )  # fmt: skip
+    title = f"{made.files:,} files received by {runs:,} runs, beside {len(made.closing)} closes"
+    table = Table(title=title)
+    table.add_column("process")
+    for name in ("runs", "seconds", "memory", "open files", "connections"):
+        table.add_column(name, justify="right")
+    for name, looks in (("receiving", made.receiving), ("closing", made.closing)):
+        for held in looks:
+            table.add_row(
+                name, f"{held.runs:,}", f"{held.seconds:,.0f}", _megabytes(held.memory_bytes),
+                f"{held.open_files:,}", f"{held.connections:,}",
+            )  # fmt: skip
+    out.print(table)
+    out.print(
+        f"{made.rows_received:,} rows received, {made.rows_booked_twice} booked twice, "
+        f"{made.events:,} events of {_megabytes(made.event_bytes)} in Dagster's log"
+    )
+    if json_file:
+        json_file.write_text(json.dumps(made.as_json(), indent=2) + "\n", "utf-8")
+    for leak in made.leaks():
+        err.print(f"[red]grew[/] {leak}")
+    if made.leaks() or made.rows_booked_twice:
+        raise typer.Exit(1)
+
+
 def _close_in_dagster(ws: Workspace) -> bool:
     from iotbill_pipelines.operations.benchmarks.market import PERIOD
     from iotbill_pipelines.shell.execution import execute_close

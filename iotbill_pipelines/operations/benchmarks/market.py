@@ -86,7 +86,7 @@ def iccid(sim: int) -> str:
     return body + luhn_digit(body)
 
 
-def write_usage(folder: Path, size: Size) -> list[Path]:
+def write_usage(folder: Path, size: Size, rows_per_file: int = ROWS_PER_FILE) -> list[Path]:
     """Write the month's raw files, about 110 bytes a row; the same size gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("bics_usage_*.csv"):
@@ -97,9 +97,9 @@ def write_usage(folder: Path, size: Size) -> list[Path]:
     with duckdb.connect(":memory:") as connection:
         connection.register("sims", sims)
         connection.execute("create table sim as select * from sims")
-        for first in range(0, size.rows, ROWS_PER_FILE):
-            path = folder / f"bics_usage_{PERIOD}_{first // ROWS_PER_FILE:04d}.csv"
-            last = min(first + ROWS_PER_FILE, size.rows)
+        for first in range(0, size.rows, rows_per_file):
+            path = folder / f"bics_usage_{PERIOD}_{first // rows_per_file:04d}.csv"
+            last = min(first + rows_per_file, size.rows)
             rows = _ROWS.format(first=first, last=last, seed=size.seed, sims=size.sims)
             connection.execute(f"copy ({rows}) to '{path}' (format csv, header)")
             written.append(path)

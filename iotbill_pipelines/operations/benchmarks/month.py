@@ -108,7 +108,7 @@ def run(
     shutil.rmtree(home, ignore_errors=True)
     market.write_configs(configs, ours)
     market.write_configs(configs, changed, special_rate="0.042")
-    measure("take over SIMs, owners and contracts", partial(_prepare, home, ours, size))
+    measure("take over SIMs, owners and contracts", partial(prepare, home, ours, size))
     measure(RECEIVE, partial(_receive, home, ours, files, size.rows,
                                                             memory_limit))  # fmt: skip
     measure(CLOSE, partial(_close, home, ours, size.rows,
@@ -154,13 +154,14 @@ def _workspace(home: Path, configs: Path, **options: Any) -> Iterator[Workspace]
         database.release(home)  # a worker ends without its exit handlers
 
 
-def _prepare(home: Path, configs: Path, size: Size) -> Measure:
+def prepare(home: Path, configs: Path, size: Size, database_url: str | None = None) -> Measure:
+    """Make a workspace and load the market's SIMs, owners and contracts into its database."""
     from iotbill_pipelines.storage import reference  # noqa: PLC0415 - the parent stays light
 
     tables = market.reference_tables(size)
     started = time.perf_counter()
     with (
-        _workspace(home, configs, migrate=True) as ws,
+        _workspace(home, configs, database_url=database_url, migrate=True) as ws,
         Session(ws.engine) as session,
         session.begin(),
     ):
