@@ -20,6 +20,7 @@ from iotbill_pipelines.storage.database import DatabaseError
 from iotbill_pipelines.storage.lake import LakeError
 from iotbill_pipelines.storage.landing import LandingError
 from iotbill_pipelines.storage.ledger import LedgerError
+from iotbill_pipelines.storage.machine import trouble
 from iotbill_pipelines.storage.reference import ReferenceDataError
 from iotbill_pipelines.storage.sources import SourceError
 
@@ -59,6 +60,8 @@ def sentence(error: Exception) -> str | None:
         return f"the database does not answer ({said}); check IOTBILL_DATABASE_URL and the server"
     if type(error) is ValueError:
         return str(error)
+    if told := trouble(error):
+        return told
     if isinstance(error, _PATHS):
         return f"{error.filename}: {error.strerror}; check the path"
     return None

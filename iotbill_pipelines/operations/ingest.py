@@ -42,7 +42,7 @@ from iotbill_pipelines.operations.data_quality import check_table
 from iotbill_pipelines.operations.locks import advisory_lock
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
-from iotbill_pipelines.storage import landing, reference, statements
+from iotbill_pipelines.storage import landing, machine, reference, statements
 from iotbill_pipelines.storage.models import FeedFile
 
 BATCH_BYTES = 128 * 2**20
@@ -142,7 +142,8 @@ def _unrecognised(name: str, matching: Sequence[FeedSpec]) -> str:
 def ingest(ws: Workspace, received_day: date | None = None) -> StageResult:
     """Ingest every file in state ``landed`` (of one day, if given); return counts and findings.
 
-    Files that no feed recognised before are tried again with the feeds of now.
+    Files that no feed recognised before are tried again with the feeds of now. A full disk or used
+    up memory is no file's fault: the error is raised, and the files wait for the next run.
     """
     feeds = load_feeds(ws.configs / "feeds")
     with advisory_lock(ws.engine, "ingest", wait=True):
@@ -424,6 +425,8 @@ def _ingest_batch(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> l
     try:
         return _store_batch(ws, spec, batch)
     except (duckdb.Error, pa.ArrowException, reference.ReferenceDataError, OSError) as error:
+        if machine.trouble(error):
+            raise  # the files stay landed: the next run reads them
         if len(batch) > 1:  # find the file at fault; the others must not wait for it
             return [result for row in batch for result in _ingest_batch(ws, spec, [row])]
         nothing = dict.fromkeys(_SUMS, 0)
