@@ -16,6 +16,7 @@ from iotbill_pipelines.shell.closing import (
     move_schedule,
 )
 from iotbill_pipelines.shell.correcting import changed_catalog, correct_usage_period, correction
+from iotbill_pipelines.shell.forgetting import forget_runs_job, forget_schedule
 from iotbill_pipelines.shell.receiving import (
     feed_file,
     new_files,
@@ -43,7 +44,10 @@ def build_definitions(
     """
     return dg.Definitions(
         assets=[feed_file, usage_record, *close_assets, correction],
-        jobs=[receive_files, close_month, retry_suspense, correct_usage_period, move_periods],
+        jobs=[
+            *(receive_files, close_month, retry_suspense, correct_usage_period, move_periods),
+            forget_runs_job,
+        ],
         sensors=[
             new_files,
             changed_knowledge,
@@ -51,7 +55,11 @@ def build_definitions(
             send_alerts,
             *map(source_sensor, sources),
         ],
-        schedules=[close_schedule(policy.schedule), move_schedule(policy.schedule)],
+        schedules=[
+            close_schedule(policy.schedule),
+            move_schedule(policy.schedule),
+            forget_schedule,
+        ],
         resources={"workspace": workspace},
         executor=dg.in_process_executor,
         loggers={"console": dg.colored_console_logger.configured({"log_level": log_level})},

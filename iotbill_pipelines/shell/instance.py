@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from iotbill_pipelines.operations.workspace import Workspace
 
 
+OWN_KEY = "iotbill"
+"""What Dagster does not know and we do, in the same file."""
+
+
 def write_instance(ws: "Workspace") -> Path:
     """Write ``<home>/dagster/dagster.yaml``: our policy, and storage in the database.
 
@@ -25,8 +29,10 @@ def write_instance(ws: "Workspace") -> Path:
 
     folder = ws.dagster_home
     (folder / "logs").mkdir(parents=True, exist_ok=True)
+    policy = _policy(ws.configs / "dagster" / "instance.yaml")
+    policy.pop(OWN_KEY, None)
     settings = {
-        **_policy(ws.configs / "dagster" / "instance.yaml"),
+        **policy,
         "storage": {"postgres": {"postgres_url": dagster_url(ws.database_url)}},
         "local_artifact_storage": {
             "module": "dagster._core.storage.root",
@@ -48,6 +54,21 @@ def write_instance(ws: "Workspace") -> Path:
         fresh.write_text(text, "utf-8")
         fresh.replace(path)
     return path
+
+
+def kept_days(ws: "Workspace") -> int | None:
+    """Days that runs of receiving files are kept, by configs/dagster/instance.yaml; None: always.
+
+    Raises ConfigError for anything but a whole number of days above zero.
+    """
+    path = ws.configs / "dagster" / "instance.yaml"
+    own = _policy(path).get(OWN_KEY) or {}
+    days = own.get("receive_runs_days") if isinstance(own, dict) else 0
+    if days is None or (isinstance(days, int) and not isinstance(days, bool) and days > 0):
+        return days
+    raise ConfigError(
+        str(path), (OWN_KEY, "receive_runs_days"), 1, "must be a number of days above zero"
+    )
 
 
 @contextmanager
