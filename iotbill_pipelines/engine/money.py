@@ -158,7 +158,8 @@ with counted as (
   from counted
   where children_ > 1
 ), summed as (
-  select *, sum(weight_) over (partition by {keys}) as sum_, wide(abs({total})) as size_
+  select *, case when given_ = 0 then wide(children_) else given_ end as sum_,
+    wide(abs({total})) as size_
   from weighed
 ), shared as (
   select *, case when sum_ < 0 then -weight_ else weight_ end as share_, abs(sum_) as weights_,

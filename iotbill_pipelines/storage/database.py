@@ -285,6 +285,7 @@ class _Server:
             "--set=log_timezone=UTC",
             "--set=max_connections=200",
             "--set=max_wal_size=2GB",
+            "--set=checkpoint_timeout=15min",
             "--set=shared_buffers=256MB",
         )
         fresh.rename(self.data)
