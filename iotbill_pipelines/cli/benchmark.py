@@ -206,7 +206,13 @@ def month_table(made: MonthBenchmark) -> Table:
     """Return the measures as a table, each part with its own parts below it."""
     from rich.table import Table
 
-    from iotbill_pipelines.operations.benchmarks.month import CLOSE, FLOOR, RECEIVE
+    from iotbill_pipelines.operations.benchmarks.month import (
+        CLOSE,
+        EVERY_STAGE,
+        FLOOR,
+        IN_DAGSTER,
+        RECEIVE,
+    )
 
     size = made.size
     table = Table(
@@ -238,6 +244,12 @@ def month_table(made: MonthBenchmark) -> Table:
         "[bold]raw files to journals", f"{path:.1f}", times_floor(path),
         f"{int(size.rows / path):,}" if path else "",
     )  # fmt: skip
+    plain, dagster = made.seconds(EVERY_STAGE), made.seconds(IN_DAGSTER)
+    if plain and dagster:
+        table.add_row(
+            f"[bold]a Dagster run is {dagster / plain:.2f} x the same without it, "
+            f"{dagster - plain:+.1f} s"
+        )
     return table
 
 

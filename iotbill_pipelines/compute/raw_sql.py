@@ -335,7 +335,8 @@ select * exclude (found, quotes),
        when quotes % 2 = 1 then 'unterminated_quote' else 'bad_quoting' end as quote_fault
 from (select *, case when quotes > 0
              then regexp_extract_all(raw_text || {delimiter}, {pattern}) end as found
-  from (select *, length(raw_text) - length(replace(raw_text, {quote}, '')) as quotes
+  from (select *, case when contains(raw_text, {quote})
+               then length(raw_text) - length(replace(raw_text, {quote}, '')) else 0 end as quotes
         from ({structured})))"""
 
 

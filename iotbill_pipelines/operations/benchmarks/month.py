@@ -34,6 +34,8 @@ from iotbill_pipelines.storage import database
 FLOOR = "floor: parse once, write Parquet once"
 RECEIVE = "receive: raw files to usage records"
 CLOSE = "close: usage records to journals"
+EVERY_STAGE = "every stage of a close again"
+IN_DAGSTER = "the same as a Dagster run"
 ENGINE_STAGES = ("rate_usage", "settle_charges", "book_charges", "issue_invoices", "build_journals")
 
 
@@ -115,7 +117,10 @@ def run(
                                                         memory_limit))  # fmt: skip
     measure("close again: nothing changed", partial(_close, home, ours, 0, memory_limit))
     if close_in_dagster is not None:
-        measure("close again as a Dagster run", partial(_dagster, home, ours, close_in_dagster))
+        # the first time they write exports, marts and a report: what both then find done
+        measure("every stage of a close", partial(_every_stage, home, ours, memory_limit))
+        measure(EVERY_STAGE, partial(_every_stage, home, ours, memory_limit))
+        measure(IN_DAGSTER, partial(_dagster, home, ours, memory_limit, close_in_dagster))
     measure("a price corrected for 1 % of the accounts", partial(_close, home, changed, size.rows,
                                                                  memory_limit))  # fmt: skip
     if compare:
@@ -223,8 +228,22 @@ def booked_usage(ws: Workspace) -> dict[str, str]:
     }
 
 
-def _dagster(home: Path, configs: Path, close: Callable[[Workspace], bool]) -> Measure:
-    with _workspace(home, configs) as ws:
+def _every_stage(home: Path, configs: Path, memory_limit: str | None) -> Measure:
+    from iotbill_pipelines.operations.close import CLOSE_STAGES, run_close  # noqa: PLC0415
+
+    with _workspace(home, configs, memory_limit=memory_limit) as ws:
+        started = time.perf_counter()
+        done = run_close(ws, PERIOD)
+        seconds = time.perf_counter() - started
+    stopped = [found.message for _, result in done for found in result.blocking]
+    facts = {"stages": f"{len(done)} of {len(CLOSE_STAGES)}"}
+    return Measure("every stage", seconds, facts=facts | {"stopped by": "; ".join(stopped)[:300]})
+
+
+def _dagster(
+    home: Path, configs: Path, memory_limit: str | None, close: Callable[[Workspace], bool]
+) -> Measure:
+    with _workspace(home, configs, memory_limit=memory_limit) as ws:
         started = time.perf_counter()
         succeeded = close(ws)
         seconds = time.perf_counter() - started

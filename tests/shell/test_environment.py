@@ -1,0 +1,45 @@
+"""What the environment says reaches the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.shell.environment import MEMORY_VARIABLE, memory_limit
+from iotbill_pipelines.storage.lake import Lake
+
+
+@pytest.mark.parametrize(("told", "held"), [(None, "953.6 MiB"), ("512MB", "488.2 MiB")])
+def test_the_engine_uses_so_much_memory_and_then_spills_into_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str | None, held: str
+) -> None:
+    monkeypatch.delenv(MEMORY_VARIABLE, raising=False)
+    if told:
+        monkeypatch.setenv(MEMORY_VARIABLE, told)
+    nothing = cast(Any, None)
+    ws = Workspace(tmp_path, tmp_path, nothing, Lake(tmp_path), memory_limit=memory_limit())
+    with ws.compute() as compute:
+        settings = "current_setting('memory_limit') as m, current_setting('temp_directory') as t"
+        (row,) = compute.fetch(f"select {settings}").to_pylist()
+        assert row == {"m": held, "t": str(tmp_path / "spill")}
+
+
+def test_what_does_not_fit_is_spilled_and_counts_the_same(tmp_path: Path) -> None:
+    nothing = cast(Any, None)
+    ws = Workspace(tmp_path, tmp_path, nothing, Lake(tmp_path), memory_limit="50MB")
+    with ws.compute() as compute:
+        compute.connection.execute("set threads = 2")
+        compute.define(
+            "many", "select md5(cast(r as varchar)) as x, r from range(1000000) t(r)", keep=True
+        )
+        compute.define("ordered", "select *, row_number() over (order by x) as n from many")
+        (row,) = compute.fetch(
+            "select count(distinct x) as d, sum(n) as n, count(*) filter (n % 2 = r % 2) as e"
+            " from ordered"
+        ).to_pylist()
+        spilled = compute.fetch("select sum(size) as bytes from duckdb_temporary_files()")
+    assert (row["d"], row["n"]) == (1_000_000, 500_000_500_000)
+    assert spilled["bytes"][0].as_py() > 0
