@@ -83,7 +83,8 @@ ledger.book = booked_then_gone
 # Files may grow to so many bytes and no further: every write beyond fails, as on a full disk.
 _DISK_FULL = f"""
 {QUICK}
-import resource
+import resource, sys
+sys.dont_write_bytecode = True  # Python keeps compiled modules that were cut off
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 {RUN}
 """

@@ -26,6 +26,7 @@ import os, resource, signal, sys
 from tests.storage import test_lake as t
 from iotbill_pipelines.storage import lake as module
 
+sys.dont_write_bytecode = True  # Python keeps compiled modules that were cut off
 EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "fcntl.flock")
 
 def write(root, how, number, value):
