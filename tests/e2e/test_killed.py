@@ -174,7 +174,7 @@ def test_killed_while_receiving(
         assert done.returncode == -signal.SIGKILL, f"{point} was not reached: {done.stdout}"
         if command == "land":
             assert fresh.run("land", files).returncode == 0
-            full = fresh.run("ingest", program=_DISK_FULL)
+            full = fresh.run("ingest", program=_DISK_FULL.replace("20_000", "3_000"))
             assert full.returncode == 2, full.stdout + full.stderr
             assert "the disk cannot be written" in full.stderr
             assert fresh.rows("select count(*) from feed_file where state = 'quarantined'") == [
