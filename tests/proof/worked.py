@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.contract import DatedRate
 from iotbill_pipelines.engine.money import apportion, round_half_up
-from iotbill_pipelines.engine.reconcile import VendorTerms
+from iotbill_pipelines.engine.reconcile import PlanTerm, VendorTerms
 from iotbill_pipelines.engine.terms import Charge, Offer, Price
 from tests.feeds.harness import ingest_bytes
 from tests.reconcile.market import Market, iccid
@@ -1158,17 +1158,23 @@ def tolerance(case: Case) -> list[Check]:
 
 
 def wrong_price(case: Case) -> list[Check]:
+    """A plan of one name in two versions: the SIMs are on the first and billed on the second."""
     facts = case["facts"]
-    market = Market()
+    versions = (PlanTerm("IOT", "deal", "1"), PlanTerm("IOT", "later", "2"))
+    market = Market(terms=[VendorTerms("carrier", "EUR", plans=versions)])
     market.charge("MRC", "recurring", facts["contract"])
+    market.charge("MRC", "recurring", facts["billed"], offer="later", charge_id="later")
     for number in range(facts["lines"]):
         market.sim(f"S{number}")
         market.expect(f"S{number}", "MRC", _minor(facts["contract"]))
-        market.bill(f"S{number}", "MRC", facts["billed"], price=facts["billed"])
+        market.bill(
+            f"S{number}", "MRC", facts["billed"], price=facts["billed"], plan="IOT", version="2"
+        )
     found = market.reconcile()
     found.check_sums()
     return [
-        Check("rate", _minor(case["expected"]["rate_variance"]), found.by_cause().get("rate", 0))
+        Check("rate", _minor(case["expected"]["rate_variance"]), found.by_cause().get("rate", 0)),
+        Check("plan", {"other_version"}, {line["plan_match"] for line in found.lines}),
     ]
 
 
