@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -35,7 +35,11 @@ def shelf() -> Iterator[Shelf]:
     """
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", uuid.uuid4().hex)
     home = Path(tempfile.gettempdir()) / f"iotbill-tests-{run[:12]}"
-    settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    settings = {
+        **{"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"},
+        **{"wal_level": "minimal", "max_wal_senders": "0", "max_wal_size": "4GB"},
+        **{"autovacuum": "off", "checkpoint_timeout": "1h", "jit": "off"},
+    }
     url = sa.make_url(database.embedded_url(home, settings))
     admin = sa.create_engine(
         url.set(database="postgres"), poolclass=sa.NullPool, isolation_level="AUTOCOMMIT"
@@ -53,7 +57,8 @@ def shelf() -> Iterator[Shelf]:
             connection.execute(sa.text("alter database unfinished rename to migrated"))
     yield Shelf(home / "shelf", url)
     if database.release(home):
-        shutil.rmtree(home)
+        # some ten thousand files, which nobody has to wait for
+        subprocess.Popen(["rm", "-rf", str(home)], start_new_session=True)
 
 
 @pytest.fixture(scope="session")

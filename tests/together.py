@@ -204,7 +204,7 @@ def _own_terms(terms: object, prefix: str, key: str = "") -> object:
 def _file_key(key: int, prefix: str, file_keys: dict[int, tuple[str, int]]) -> int:
     """A key of the same order among its company's files as before, unique among all."""
     number = int(prefix[2:6])
-    own = (key >> 14 << 14) | number
+    own = (key << 14 if key < 1 << 40 else key >> 14 << 14) | number
     assert file_keys.setdefault(own, (prefix, key)) == (prefix, key)
     return own
 
