@@ -115,8 +115,6 @@ _SHOWN_BY = {
     "reconciliation": "iotbill dispute list --period {period}",
     "sim_counts": "iotbill sims audit {period}",
     "journals": "iotbill journal lint {period}",
-    "gl_suspense": "iotbill journal lint {period}",
-    "exports": "iotbill journal lint {period}",
     "derived_entries": "iotbill revenue deferred {period}",
 }
 """The command that shows what a gate's finding rests on; `iotbill status` where it says it all."""
@@ -384,7 +382,8 @@ def _catalog(ws: Workspace) -> Iterator[Incident]:
     except ConfigError as error:
         yield Incident(
             "catalog", "block", str(ws.configs / "catalog"), _short(str(error)), "",
-            "correct it; nothing can be closed until it is right", "iotbill catalog lint",
+            "correct it; nothing can be closed until it is right",
+            f"iotbill catalog lint {shlex.quote(str(ws.configs / 'catalog'))}",
         )  # fmt: skip
         return
     if proposed is not None:

@@ -518,3 +518,8 @@ def test_commands_that_lead_to_evidence_are_there() -> None:
         assert words == "close " or not hasattr(command, "commands"), words
     gates = {gate.code for stage in CLOSE_STAGES for gate in stage.gates}
     assert set(incidents._SHOWN_BY) <= gates
+    for shown in incidents._SHOWN_BY.values():
+        command, steps = root, shown.format(period="2026-10").split()[1:]
+        while hasattr(command, "commands"):
+            command = command.commands[steps.pop(0)]
+        assert command.make_context("it", steps)  # what is missing or unknown would be an error
