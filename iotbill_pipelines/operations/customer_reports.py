@@ -116,10 +116,24 @@ def write_workbooks_again(
     _write(ws, period, _documents(ws, period, Names(tables), stood)[0])
 
 
+_UNITS = {"data": "bytes", "voice": "seconds", "sms": "messages"}
+
+
+def _unit(kind: str | None, usage_class: str | None) -> str:
+    """What the quantity of a charge counts."""
+    if kind == "recurring":
+        return "days"
+    if kind in ("usage", "overage", "combined"):
+        return _UNITS.get(usage_class or "", "units")
+    return "times" if kind == "transition" else ""
+
+
 def _documents(
     ws: Workspace, period: Month, names: Names, stood: Stood
 ) -> tuple[list[GroupDocument], str]:
-    products = {p.id: p.name for p in read_catalog(ws.configs / "catalog").catalog.products}
+    catalog = read_catalog(ws.configs / "catalog").catalog
+    products = {p.id: p.name for p in catalog.products}
+    classes = {p.id: p.usage_class for p in catalog.products}
     with ws.engine.connect() as connection:
 
         def rows(statement: str, month: Month) -> list[dict[str, Any]]:
@@ -128,6 +142,7 @@ def _documents(
             for row in found:
                 row["customer_group"] = names.group.get(row["account_id"], "")
                 row["account"] = names.account.get(row["account_id"], "")
+                row["unit"] = _unit(row.get("kind"), classes.get(row["product"]))
                 row["product"] = products.get(row["product"], row["product"])
             return [row for row in found if row["customer_group"]]
 

@@ -61,6 +61,8 @@ class GroupCharge:
     usage_period: str
     quantity: int
     amount_minor: int
+    unit: str = ""
+    """What the quantity counts: bytes, seconds, messages, days, ..."""
 
 
 @dataclass(frozen=True)
@@ -334,6 +336,7 @@ class _Book(StyledBook):
                     *(self.cell(page, text) for text in texts),
                     self.cell(page, c.usage_period),
                     self.cell(page, c.quantity, number_format="#,##0"),
+                    self.cell(page, c.unit),
                     self.cell(page, self.amount(c.amount_minor), number_format=self.money),
                 ]
             )
@@ -391,6 +394,7 @@ _CHARGE_COLUMNS = (
     ("kind", "Kind", False, 15),
     ("period", "Usage of", False, 11),
     ("quantity", "Quantity", True, 18),
+    ("unit", "Unit", False, 11),
     ("amount", "Amount", True, 16),
 )
 
@@ -398,7 +402,7 @@ _HOW_TO_READ = (
     "Charges has a row for every charge; the totals above and of SIMs are sums of those rows.",
     "Rows of an earlier month's usage are grey: usage that came late, or a correction.",
     "A change of more than 20 % against the month before is coloured.",
-    "Quantity is bytes, seconds, messages or days, as the product is counted.",
+    "Quantity is in its unit: bytes, seconds and messages that were used, days of a subscription.",
 )
 
 

@@ -59,11 +59,11 @@ def test_stored_totals_are_those_of_the_charges(path: Path) -> None:
     assert summary["Data"][1:3] == (2, 0.75)
     assert summary["Total"][2] == 6.75
     assert summary["Alpha"][2] == 3.7
-    assert values["Charges"]["H2"].value == 6.75
+    assert values["Charges"]["I2"].value == 6.75
     assert values["SIMs"]["H2"].value == 2.75
     totals = [c.value for row in formulas["Summary"].iter_rows() for c in row if c.data_type == "f"]
     assert "=SUM(C9:C11)" in totals and all("Charges!" in t or "SUM(" in t for t in totals)
-    assert formulas["Charges"]["H2"].value == "=SUBTOTAL(109,H4:H7)"
+    assert formulas["Charges"]["I2"].value == "=SUBTOTAL(109,I4:I7)"
 
 
 def test_pages_have_frozen_headers_filters_charts_and_no_formula_of_the_data(path: Path) -> None:
