@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from iotbill_pipelines.shell.environment import DEFAULT_MEMORY_LIMIT
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -40,7 +42,7 @@ def month(
     sims: Annotated[int, typer.Option(min=1_000)] = 200_000,
     accounts: Annotated[int, typer.Option(min=200)] = 2_000,
     seed: Seed = 1,
-    memory_limit: MemoryLimit = "1GB",
+    memory_limit: MemoryLimit = DEFAULT_MEMORY_LIMIT,
     compare: Annotated[
         bool, typer.Option(help="Also do the job in pandas and row by row in Python.")
     ] = False,
