@@ -17,7 +17,7 @@ import json
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -38,7 +38,7 @@ from iotbill_pipelines.operations import (
     usage,
 )
 from iotbill_pipelines.operations.basis import newest_rows, unpack_configs
-from iotbill_pipelines.operations.contracts import contracts_of
+from iotbill_pipelines.operations.closed_with import ClosedWith, before_folder, closed_with
 from iotbill_pipelines.operations.documents_again import Check
 from iotbill_pipelines.operations.ingest import reread
 from iotbill_pipelines.operations.report import FIGURES_NAME, read_figures
@@ -115,9 +115,9 @@ def write_package(
     manifest by HMAC-SHA-256. Raises PackageError for a month whose close did not run through, or a
     folder that holds something.
     """
-    details = corrections.settled_details(ws)
     run = _last_close(ws, period)
-    if run is None or period not in details:
+    closed = closed_with(ws, period)
+    if run is None or closed is None:
         raise PackageError(f"no close of {period} ran through; run `iotbill close {period}` first")
     folder = folder if folder is not None else _next_folder(ws, period)
     if folder.exists() and any(folder.iterdir()):
@@ -125,7 +125,6 @@ def write_package(
     folder.mkdir(parents=True, exist_ok=True)
     with ws.engine.connect() as connection:
         until = newest_rows(connection)
-    scope = _usage_periods(ws, period, details)
     shutil.copytree(
         ws.out(period),
         folder / DOCUMENTS,
@@ -135,10 +134,13 @@ def write_package(
     if not unpack_configs(ws.out(period), folder / "inputs" / "configs"):
         shutil.rmtree(folder)
         raise PackageError(f"the close of {period} kept no configuration; close it again")
-    snapshots = {str(p): _keep_snapshot(ws, details[p]["snapshot"], folder) for p in scope}
-    for usage_period in scope:
-        _write_charges_of_lake(ws, usage_period, sorted(details), folder)
-        _keep_before(ws, usage_period, details[usage_period]["snapshot"], folder)
+    for usage_period, snapshot_id in closed.usage_periods.items():
+        _keep_snapshot(ws, snapshot_id, folder)
+        _write_charges_of_lake(ws, Month.parse(usage_period), closed, folder)
+        shutil.copytree(
+            before_folder(ws.out(period), Month.parse(usage_period)),
+            _before_folder(folder, Month.parse(usage_period)),
+        )
     documents_again.keep_bases(ws, period, folder)
     for snapshot_id in documents_again.snapshots_of(folder):
         _keep_snapshot(ws, snapshot_id, folder)
@@ -151,13 +153,14 @@ def write_package(
         "prepared_at": ws.clock().isoformat(),
         "prepared_by": ws.actor,
         "close_run": run.run_id,
-        "code_version": runs.code_version(),
-        "catalog": _catalogs(ws, snapshots.values()),
-        "usage_periods": snapshots,
-        "settled": [str(p) for p in sorted(details)],
+        "code_version": run.code_version,
+        "catalog": _catalogs(ws, closed.usage_periods.values()),
+        "usage_periods": closed.usage_periods,
+        "settled": closed.settled,
+        "closed_rows": closed.newest_rows,
         "newest_rows": until,
         "input_files": _input_files(ws),
-        "usage_files": _usage_files(ws),
+        "usage_files": closed.usage_files,
         "control_totals": _control_totals(ws, period, until),
         "entities": _entities(ws, period),
         "gates": _gates(ws, period),
@@ -225,23 +228,6 @@ def _last_close(ws: Workspace, period: Month) -> Run | None:
         return session.scalars(select).first()
 
 
-def _usage_periods(
-    ws: Workspace, period: Month, details: Mapping[Month, dict[str, Any]]
-) -> list[Month]:
-    """The period itself, and the settled ones that something was booked of in it or that vendors
-    bill with it."""
-    select = "select distinct usage_period from booked_charge where accounting_period = :period"
-    with ws.engine.connect() as connection:
-        rows = connection.execute(sa.text(select), {"period": str(period)})
-        found = {Month.parse(row.usage_period) for row in rows if row.usage_period < str(period)}
-    found |= {
-        Month.parse(partition["usage_period"])
-        for partition in ws.lake.partitions(DESIRED_CHARGE)
-        if partition["billing_period"] == str(period)
-    }
-    return sorted({period, *(p for p in found if p in details)})
-
-
 def _keep_snapshot(ws: Workspace, snapshot_id: str, folder: Path) -> str:
     target = folder / "inputs" / "snapshots" / snapshot_id
     if not target.exists():
@@ -255,29 +241,9 @@ def _before_folder(folder: Path, usage_period: Month) -> Path:
     return folder / "inputs" / "carried" / str(usage_period)
 
 
-def _keep_before(ws: Workspace, usage_period: Month, snapshot_id: str, folder: Path) -> None:
-    """Keep what earlier months leave for a usage period."""
-    with Session(ws.engine) as session:
-        held = open_snapshot(session, ws.home, snapshot_id)
-    target = _before_folder(folder, usage_period)
-    target.mkdir(parents=True, exist_ok=True)
-    before = charges.before(ws, usage_period, contracts_of(held))
-    for name, table in before.tables.items():
-        pq.write_table(table, target / f"{name}.parquet")
-
-
 def _kept_before(folder: Path, usage_period: Month) -> charges.Before:
     files = _before_folder(folder, usage_period).glob("*.parquet")
     return charges.Before.of_tables({file.stem: pq.read_table(file) for file in files})
-
-
-def _usage_files(ws: Workspace) -> dict[str, list[int]]:
-    """The files whose records each UTC month was rated with: one that came later is of a later
-    close."""
-    return {
-        str(month): sorted({usage.file_key_of(name) for name in detail["files"]})
-        for month, detail in sorted(corrections.rated_details(ws).items())
-    }
 
 
 def _catalogs(ws: Workspace, snapshots: Iterable[str]) -> list[str]:
@@ -298,11 +264,12 @@ def _charges_path(folder: Path, usage_period: Month) -> Path:
 
 
 def _write_charges_of_lake(
-    ws: Workspace, usage_period: Month, settled: Sequence[Month], folder: Path
+    ws: Workspace, usage_period: Month, closed: ClosedWith, folder: Path
 ) -> None:
+    settled = [Month.parse(text) for text in closed.settled]
     scope = corrections.correction_scope(usage_period, settled)
+    files = [str(Path(ws.lake.root) / file) for file in closed.charge_files[str(usage_period)]]
     with ws.compute() as compute:
-        files = [f for p in scope for f in ws.lake.files(DESIRED_CHARGE, usage_period=str(p))]
         compute.scan(DESIRED_CHARGE, files)
         rows = compute.fetch(_CHARGES.format(scope=_listed(scope))).to_pylist()
     _write_charges(_charges_path(folder, usage_period), rows)
@@ -685,8 +652,8 @@ group by {", ".join(_UNIT)} having sum(amount_minor) <> 0
 
 
 def _check_booked(ws: Workspace, manifest: Mapping[str, Any], again: Path) -> Check:
-    """Add up what was booked of the package's usage periods, in any month: it is what was computed
-    again, or an earlier row is not what it should be."""
+    """Add up what was booked of the package's usage periods by the end of the close, in any month:
+    it is what was computed again, or an earlier row is not what it should be."""
     computed: dict[tuple[str, ...], int] = defaultdict(int)
     settled = [Month.parse(text) for text in manifest["settled"]]
     scope = set()
@@ -695,7 +662,7 @@ def _check_booked(ws: Workspace, manifest: Mapping[str, Any], again: Path) -> Ch
         with _charges_path(again, Month.parse(told)).open(encoding="utf-8", newline="") as handle:
             for row in csv.DictReader(handle):
                 computed[tuple(row[name] for name in _UNIT)] += int(row["amount_minor"])
-    values = {"scope": sorted(scope), **manifest["newest_rows"]}
+    values = {"scope": sorted(scope), **manifest["closed_rows"]}
     with ws.engine.connect() as connection:
         booked = {tuple(r[:-1]): r.minor for r in connection.execute(sa.text(_BOOKED), values)}
     wanted = {unit: minor for unit, minor in computed.items() if minor}

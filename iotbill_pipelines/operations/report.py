@@ -26,6 +26,7 @@ from iotbill_pipelines.engine.terms import TermsError
 from iotbill_pipelines.operations import usage
 from iotbill_pipelines.operations.basis import keep_configs
 from iotbill_pipelines.operations.close import CLOSE_STAGES
+from iotbill_pipelines.operations.closed_with import keep_closed_with
 from iotbill_pipelines.operations.customer_reports import write_group_workbooks
 from iotbill_pipelines.operations.flux import flux
 from iotbill_pipelines.operations.report_pages import write_pages
@@ -85,6 +86,7 @@ def write_report(ws: Workspace, period: Month) -> StageResult:
         render(figures, folder)
         write_bytes(last, _FIGURES.dump_json(figures, indent=1))
     keep_configs(ws.configs, folder)
+    keep_closed_with(ws, period)
     return StageResult(
         rows={
             "records in": figures.records.arrived,

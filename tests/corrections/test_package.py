@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
 from iotbill_pipelines.operations import expectations, package, runs
+from iotbill_pipelines.operations.charges import settle_charges
 from iotbill_pipelines.operations.data_quality import Failure, FeedDay, check_feeds
 from iotbill_pipelines.operations.erp import lint
 from iotbill_pipelines.operations.ingest import ingest, land
@@ -53,7 +55,8 @@ def plain_pages() -> Iterator[None]:
 
 
 def comes_later(ws: Workspace, folder: Path) -> None:
-    """What comes between a close and its signature is of the next close: usage, configuration."""
+    """What comes between a close and its signature is of the next close: usage, configuration, and
+    the month settled again with it."""
     with ws.engine.connect() as connection:
         statement = "select archive_path from feed_file where feed_id = 'emnify_usage'"
         path = connection.execute(sa.text(f"{statement} order by file_key")).scalars().first()
@@ -67,6 +70,9 @@ def comes_later(ws: Workspace, folder: Path) -> None:
     for name, old in (("vendors/bics.yaml", "name: BICS SA"), ("catalog/products.yaml", "name: ")):
         path = ws.configs / name
         path.write_text(path.read_text().replace(old, f"{old}Renamed ", 1))
+    charged = ws.lake.files(DESIRED_CHARGE, usage_period=str(PERIOD))
+    settle_charges(replace(ws, run_id="next-close"), PERIOD)
+    assert ws.lake.files(DESIRED_CHARGE, usage_period=str(PERIOD)) != charged
 
 
 @pytest.fixture(scope="module")
