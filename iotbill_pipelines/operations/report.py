@@ -555,7 +555,7 @@ def _files(folder: Path) -> list[FileFigures]:
         for path in folder.rglob("*")
         if path.is_file()
         and path.name not in OWN_NAMES
-        and not path.name.startswith(".")
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and (DOCS not in path.parts or path == folder / DOCS / "index.html")
     ]
     return [_file(folder, path) for path in sorted(found)]
