@@ -133,9 +133,27 @@ def generate(folder: Path, lines: int, seed: int) -> None:
 
 
 def _write(folder: Path, name: str, number: int, rows: list[dict[str, Any]]) -> None:
-    schema = pa.schema([pa.field(c.name, c.arrow) for c in _RELATIONS[name].columns])
+    table = _RELATIONS[name]
+    # columns that a reconciliation does not read, but that every row of the table has
+    unread = {
+        column.name: _NEUTRAL[column.type.partition("(")[0]]
+        for column in table.columns
+        if not column.nullable and rows and column.name not in rows[0]
+    }
     path = folder / f"{name}.{number:04d}.parquet"
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd")
+    filled = pa.Table.from_pylist([{**unread, **row} for row in rows], schema=table.arrow_schema)
+    pq.write_table(filled, path, compression="zstd")
+
+
+_NEUTRAL: dict[str, Any] = {
+    "VARCHAR": "",
+    "BIGINT": 0,
+    "INTEGER": 0,
+    "BOOLEAN": False,
+    "DECIMAL": Decimal(0),
+    "DATE": date(2020, 1, 1),
+    "TIMESTAMP": datetime(2020, 1, 1),  # noqa: DTZ001 - reference times are UTC, naive
+}
 
 
 def _catalog() -> dict[str, list[dict[str, Any]]]:

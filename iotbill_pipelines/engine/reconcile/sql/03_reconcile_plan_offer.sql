@@ -1,15 +1,15 @@
 -- Which rate plan of the carrier each of our offers is, by date. A carrier that has no such terms and
 -- calls plans by the ids of our offers means those.
-with called as (
-  select distinct l.vendor_id
-  from vendor_invoice_line as l
-  join offer as o on o.offer_id = l.plan_id
-  left join (select distinct vendor_id from vendor_plan) as p on p.vendor_id = l.vendor_id
-  where p.vendor_id is null
-), contracted as (
+with contracted as (
   select distinct payer_account_id as vendor_id, offer_id
   from service_offer
   where level = 'vendor'
+), called as (
+  select distinct l.vendor_id
+  from vendor_invoice_line as l
+  join contracted as c on c.vendor_id = l.vendor_id and c.offer_id = l.plan_id
+  left join (select distinct vendor_id from vendor_plan) as p on p.vendor_id = l.vendor_id
+  where p.vendor_id is null
 ), agreed as (
   select vendor_id, offer_id, plan_id, plan_version, valid_from, valid_to from vendor_plan
   union all
