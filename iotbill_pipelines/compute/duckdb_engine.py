@@ -237,7 +237,7 @@ def _small_files(schema: Table, files: Sequence[str]) -> pa.Table | None:
     be read."""
     if len(files) > _FILES_KEPT:
         return None
-    wanted = schema.arrow_schema
+    wanted = pa.schema([field.with_nullable(True) for field in schema.arrow_schema])
     read = []
     for path in files:
         table = _small_file(path)
