@@ -37,7 +37,10 @@ def test_older_files_are_read_beside_newer_ones_and_alone(tmp_path: Path) -> Non
         assert [str(alone.schema.field(n).type) for n in ("rate", "moment")] == [
             "decimal128(30, 12)", "timestamp[us]",
         ]  # fmt: skip
-        new = "select '2026-11' as month, 2 as value, 0.5::decimal(30,12) as rate, now()::timestamp as moment"
+        new = (
+            "select '2026-11' as month, 2 as value, 0.5::decimal(30,12) as rate,"
+            " now()::timestamp as moment"
+        )
         lake.replace(NEW, compute, new, {"month": "2026-11"})
         lake.scan(compute, NEW)
         rows = compute.fetch("select * from reading order by value").to_pylist()
