@@ -275,7 +275,10 @@ select w.name, w.guard, 'gone'
 from (select name, guard from unnest(array['booked_charge', 'invoice', 'invoice_line',
         'invoice_tax', 'tax_note', 'derived_entry', 'period_event', 'period_signature',
         'gate_result', 'audit_log']) as name,
-      unnest(array['append_only', 'never_emptied']) as guard) as w
+      unnest(array['append_only', 'never_emptied']) as guard
+  union all values ('booked_charge', 'charges_refer'), ('invoice_line', 'lines_are_their_charges'),
+    ('journal_charge', 'links_refer'), ('journal', 'takes_its_links'),
+    ('journal_line', 'takes_its_links'), ('run', 'never_deleted')) as w
 where not exists (select from pg_trigger t join pg_class c on c.oid = t.tgrelid
   where c.relname = w.name and t.tgname = w.guard
     and c.relnamespace = current_schema()::regnamespace)

@@ -225,6 +225,24 @@ def booked(**values: object) -> str:
         (booked(reason="fun"), "reason_is_known"),
         (booked(run="nobody"), "fk_booked_charge_run_id"),
         (booked(entity="XX"), "fk_booked_charge_entity_id"),
+        (
+            booked()
+            .replace("price_ids,", "price_ids, snapshot_id,")
+            .replace("'', now", "'', 'x', now"),
+            "fk_booked_charge_snapshot_id",
+        ),
+        ("delete from run", "run run is never deleted"),
+        ("update run set run_id = 'x'", "a run keeps its id"),
+        (
+            "insert into invoice_line (invoice_id, line_no, booked_charge_id, currency,"
+            " amount_minor) values (999, 1, 998, 'EUR', 1)",
+            "fk_invoice_line_invoice_id",
+        ),
+        (
+            "insert into journal_charge (booked_charge_id, journal_type, journal_id)"
+            " values (1, 'X', 999)",
+            "fk_journal_charge_journal_id",
+        ),
         ("update period set state = 'closed'", "cannot go from open to closed"),
         ("delete from period", "never deleted"),
         ("delete from journal", "is exported: not deleted"),
@@ -275,10 +293,20 @@ def test_unbalanced_journals_do_not_commit(books: Books) -> None:
     with books.engine.begin() as connection:
         for statement in (JOURNAL, line(1, 100, 0), line(2, 0, 100)):
             connection.execute(sa.text(statement))
+    link = (
+        "insert into journal_charge (booked_charge_id, journal_type, journal_id, debit_line_no,"
+        " credit_line_no) values ({}, 'OTHER', 50, 1, {})"
+    )
+    assert "fk_journal_charge_journal_id_line_no" in books.refused(link.format(1, 3))
+    assert "fk_journal_charge_booked_charge_id" in books.refused(link.format(999, 2))
+    with books.engine.begin() as connection:
+        connection.execute(sa.text(link.format(1, 2)))
     said = books.refused("delete from journal_line where journal_id = 50 and line_no = 2")
     assert "debits 100 and credits" in said or "at least two lines" in said
     with books.engine.begin() as connection:
         connection.execute(sa.text("delete from journal where journal_id = 50"))
+    # a journal takes its links with it
+    assert books.rows("select count(*) from journal_charge where journal_id = 50") == [(0,)]
 
 
 INVOICE = (
@@ -297,6 +325,8 @@ def test_invoices_are_their_lines(books: Books) -> None:
     )
     said = books.refused(booked(), INVOICE.format(lines=1, total=6), new_line.format(6))
     assert "differs from its booked charge" in said
+    said = books.refused(INVOICE.format(lines=1, total=6), new_line.format(6))
+    assert "fk_invoice_line_booked_charge_id" in said
     vendor = "select id from booked_charge where level = 'vendor'"
     said = books.refused(
         INVOICE.format(lines=1, total=60),
