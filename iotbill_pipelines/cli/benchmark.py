@@ -78,6 +78,63 @@ def month(
 
 
 @app.command()
+def engines(
+    context: typer.Context,
+    rows: Annotated[int, typer.Option(min=1_000, help="Raw usage rows.")] = 2_000_000,
+    sims: Annotated[int, typer.Option(min=1_000)] = 20_000,
+    accounts: Annotated[int, typer.Option(min=200)] = 2_000,
+    seed: Seed = 1,
+    spark: Annotated[
+        str, typer.Option(metavar="MASTER", help="Spark's master; it must reach --dir.")
+    ] = "local-cluster[2,1,1536]",
+    setting: Annotated[
+        list[str] | None, typer.Option(help="Spark's own, as in spark.sql.shuffle.partitions=8.")
+    ] = None,
+    memory_limit: MemoryLimit = "1GB",
+    folder: Folder = None,
+    json_file: Json = None,
+) -> None:
+    """Rate and settle the same month on DuckDB and on Spark, and compare every row and type.
+
+    Exits with 1 if anything differs.
+
+    Example: `iotbill bench engines --rows 2000000`
+    """
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from iotbill_pipelines.cli.console import err, out
+    from iotbill_pipelines.operations.benchmarks.engines import measure
+    from iotbill_pipelines.operations.benchmarks.market import Size
+
+    settings = dict(text.split("=", 1) for text in setting or [])
+    size = Size(rows, sims, accounts, seed)
+    with _folder(folder) as target, err.status("rating and settling on both engines ..."):
+        made = measure(
+            context.obj.location.configs, target, size, spark,
+            memory_limit=memory_limit, settings=settings,
+        )  # fmt: skip
+    table = Table(title=f"{rows:,} raw rows, {sims:,} SIMs, {accounts:,} accounts, seed {seed}")
+    table.add_column("engine")
+    for name in ("rate, seconds", "settle, seconds", "rows/s", "peak memory"):
+        table.add_column(name, justify="right")
+    for each in made.measures:
+        table.add_row(
+            each.engine, f"{each.rate_seconds:.1f}", f"{each.settle_seconds:.1f}",
+            f"{int(rows / each.seconds):,}", _megabytes(each.peak_memory_bytes),
+        )  # fmt: skip
+    out.print(table)
+    for compared in made.tables:
+        verdict = f"{compared.differing:,} differ" if compared.differing else "identical"
+        out.print(f"{compared.table}: {compared.rows:,} rows, {verdict}")
+    if json_file:
+        json_file.write_text(json.dumps(asdict(made), indent=2) + "\n", "utf-8")
+    if not made.identical:
+        raise typer.Exit(1)
+
+
+@app.command()
 def reconcile(
     lines: Annotated[int, typer.Option(min=1, help="Invoice lines, and as many SIMs.")] = 1_000_000,
     seed: Seed = 1,
