@@ -54,7 +54,7 @@ def test_an_executor_killed_in_the_middle(start: Start) -> None:
 
     def kill() -> None:
         tracker = compute.session.sparkContext.statusTracker()
-        while not ended.wait(0.01):
+        while not ended.wait(0.2):
             if any(stage > begun + KILLED_AFTER_STAGES for stage in tracker.getActiveStageIds()):
                 victim = executors()[0]
                 victim.send_signal(signal.SIGKILL)

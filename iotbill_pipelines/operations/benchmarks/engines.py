@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import duckdb
-import psutil
+import psutil  # type: ignore[import-untyped]
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.compute import spark_engine
