@@ -44,7 +44,6 @@ def test_executors_are_processes(start: Start) -> None:
 
 
 def test_an_executor_killed_in_the_middle(start: Start) -> None:
-    """Over relations kept as files, as in large months."""
     _, companies, _ = read()
     number = [path.stem for path in SCENARIOS].index("pool_proportional_excess")
     merged = merge([companies[number]])
@@ -64,7 +63,7 @@ def test_an_executor_killed_in_the_middle(start: Start) -> None:
     def watched(expected_rows: int) -> SparkCompute:
         return compute
 
-    with start(None) as compute:
+    with start(100) as compute:
         begun = compute.session.sparkContext._jsc.sc().dagScheduler().nextStageId()
         watcher = threading.Thread(target=kill)
         watcher.start()
