@@ -47,6 +47,8 @@ from iotbill_pipelines.storage.models import FeedFile
 
 BATCH_BYTES = 128 * 2**20
 BATCH_FILES = 500
+_BYTES_A_ROW = 32
+"""Few, as files come packed too; it only decides how statements are planned."""
 
 _SUMS = ("accepted", "ignored", "rejected")
 
@@ -478,7 +480,8 @@ def _source_files(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> l
 def _store_batch(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> list[FileResult]:
     files = _source_files(ws, spec, batch)
     keys = [str(file.file_key) for file in files]
-    with ws.compute() as compute:
+    likely_rows = sum(row.size_bytes for row in batch) // _BYTES_A_ROW
+    with ws.compute(likely_rows) as compute:
         results = ingest_files(compute, spec, files)
         ws.lake.replace_each(
             REJECTED_RECORD, compute, "rejected_record", "file_key", keys, note=ws.run_id

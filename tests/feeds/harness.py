@@ -86,7 +86,7 @@ def ingest_bytes(
         source(name, content, key, received_at)
         for key, (name, content) in enumerate(named.items(), 1)
     ]
-    with DuckDbCompute(threads=2) as compute:
+    with DuckDbCompute(expected_rows=0) as compute:
         results = ingest_files(compute, spec, files)
         mapped = compute.fetch("select * from mapped_record order by file_key, line_no").to_pylist()
         rejected = compute.fetch(
