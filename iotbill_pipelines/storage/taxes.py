@@ -180,14 +180,8 @@ where i.xmin = pg_current_xact_id()::xid
 order by i.invoice_id, l.line_no
 """
 
-# Only a correction's unit can have been invoiced before; the first booking of a unit has entry 1.
-_CHARGED = f"""
-with changed as (
-  select distinct {_OF_CHARGE}
-  from invoice i join invoice_line l using (invoice_id)
-  join booked_charge b on b.id = l.booked_charge_id
-  where i.xmin = pg_current_xact_id()::xid and b.entry_no > 1
-)
+# What the units of ``changed`` were taxed on invoices before.
+_TAXED_BEFORE = f"""
 select {_OF_CHARGE}, t.invoice_id, t.line_no, t.part_no, t.jurisdiction, t.tax, t.rate, t.compound,
   t.apply_order, t.treatment, t.note, t.pricing, t.taxable_minor, t.base_minor, t.amount_minor
 from changed c join booked_charge b using ({_UNIT})
@@ -197,19 +191,22 @@ where b.level = 'retail'
 order by {_OF_CHARGE}, t.invoice_id, t.line_no, t.part_no, t.item_no
 """
 
+# Only a correction's unit can have been invoiced before; the first booking of a unit has entry 1.
+_CHARGED = f"""
+with changed as (
+  select distinct {_OF_CHARGE}
+  from invoice i join invoice_line l using (invoice_id)
+  join booked_charge b on b.id = l.booked_charge_id
+  where i.xmin = pg_current_xact_id()::xid and b.entry_no > 1
+)
+{_TAXED_BEFORE}"""
+
 _CHARGED_BEFORE = f"""
 with changed as (
   select distinct * from jsonb_to_recordset(cast(:units as jsonb))
     as c({", ".join(f"{name} text" for name in _UNIT.split(", "))})
 )
-select {_OF_CHARGE}, t.invoice_id, t.line_no, t.part_no, t.jurisdiction, t.tax, t.rate, t.compound,
-  t.apply_order, t.treatment, t.note, t.pricing, t.taxable_minor, t.base_minor, t.amount_minor
-from changed c join booked_charge b using ({_UNIT})
-join invoice_line l on l.booked_charge_id = b.id
-join invoice_tax t on t.invoice_id = l.invoice_id and t.line_no = l.line_no
-where b.level = 'retail'
-order by {_OF_CHARGE}, t.invoice_id, t.line_no, t.part_no, t.item_no
-"""
+{_TAXED_BEFORE}"""
 
 _Unit = tuple[Any, ...]
 _Row = sa.RowMapping | dict[str, Any]
