@@ -47,8 +47,6 @@ from iotbill_pipelines.storage.models import FeedFile
 
 BATCH_BYTES = 128 * 2**20
 BATCH_FILES = 500
-_BYTES_A_ROW = 32
-"""Few, as files come packed too; it only decides how statements are planned."""
 
 _SUMS = ("accepted", "ignored", "rejected")
 
@@ -455,7 +453,7 @@ def reread(ws: Workspace, rows: Sequence[FeedFile]) -> None:
         if spec.target not in (USAGE_RECORD.name, VENDOR_INVOICE_LINE.name):
             continue
         files = _source_files(ws, spec, batch)
-        with ws.compute() as compute:
+        with ws.compute(_likely_rows(batch)) as compute:
             ingest_files(compute, spec, files)
             ws.lake.replace_each(
                 spec.table, compute, "select * from mapped_record where outcome = 'accepted'",
@@ -477,11 +475,16 @@ def _source_files(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> l
     ]
 
 
+def _likely_rows(batch: Sequence[FeedFile]) -> int:
+    """A guess that only decides how statements are planned: few bytes a row, as files come packed
+    too."""
+    return sum(row.size_bytes for row in batch) // 32
+
+
 def _store_batch(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> list[FileResult]:
     files = _source_files(ws, spec, batch)
     keys = [str(file.file_key) for file in files]
-    likely_rows = sum(row.size_bytes for row in batch) // _BYTES_A_ROW
-    with ws.compute(likely_rows) as compute:
+    with ws.compute(_likely_rows(batch)) as compute:
         results = ingest_files(compute, spec, files)
         ws.lake.replace_each(
             REJECTED_RECORD, compute, "rejected_record", "file_key", keys, note=ws.run_id
