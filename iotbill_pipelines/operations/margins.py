@@ -78,6 +78,7 @@ def margins(
 _CHOSEN = """
 from earned_part as p
 left join reference_account as a on a.account_id = p.{named} and a.known_to is null
+{names}
 where p.accounting_period = :period
   and (cast(:customer as text) is null or p.customer = :customer)
   and (cast(:vendor as text) is null or p.vendor = :vendor)
@@ -88,18 +89,18 @@ _SUMS = """p.currency, count(distinct nullif(p.service_id, '')) as sims,
 _QUERIES: dict[Grain, str] = {
     "sim": "select p.service_id as key, coalesce(min(i.uid_value), '') as name,"
     f" min(p.customer) as customer, min(nullif(p.vendor, '(none)')) as vendor, {_SUMS}"
-    + _CHOSEN.format(named="customer").replace(
-        "where",
-        "left join (select service_id, min(uid_value) as uid_value"
+    + _CHOSEN.format(
+        named="customer",
+        names="left join (select service_id, min(uid_value) as uid_value"
         " from reference_service_identifier where known_to is null and uid_type = 'iccid'"
-        " group by service_id) as i on i.service_id = p.service_id\nwhere",
+        " group by service_id) as i on i.service_id = p.service_id",
     )
     + " group by p.service_id, p.currency",
     "customer": "select p.customer as key, coalesce(min(a.name), '') as name, '' as customer,"
-    f" '' as vendor, {_SUMS}" + _CHOSEN.format(named="customer")
+    f" '' as vendor, {_SUMS}" + _CHOSEN.format(named="customer", names="")
     + " group by p.customer, p.currency",
     "partner": "select p.vendor as key, coalesce(min(a.name), '') as name, '' as customer,"
-    f" '' as vendor, {_SUMS}" + _CHOSEN.format(named="vendor")
+    f" '' as vendor, {_SUMS}" + _CHOSEN.format(named="vendor", names="")
     + " group by p.vendor, p.currency",
 }  # fmt: skip
 
@@ -131,7 +132,7 @@ def _by_product(connection: sa.Connection, values: dict[str, str | None]) -> lis
     sims = connection.execute(
         sa.text(
             f"select p.service_id, {_SUMS}"
-            + _CHOSEN.format(named="customer")
+            + _CHOSEN.format(named="customer", names="")
             + " group by p.service_id, p.currency"
         ),
         values,
