@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -138,15 +139,15 @@ def _close(instance: dg.DagsterInstance) -> str:
     """Run the close job of a month with stages that only say what they found."""
 
     @contextmanager
-    def no_workspace(*_: object, **__: object) -> Iterator[None]:
-        yield None
+    def configured(*_: object, **__: object) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(configs=ROOT / "configs")
 
     def play(_: Any, __: Any, stage: Stage) -> StageResult:
         return _played(stage)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(closing, "run_stage", play)
-        patch.setattr(WorkspaceResource, "open", no_workspace)
+        patch.setattr(WorkspaceResource, "open", configured)
         definitions = build_definitions(WorkspaceResource(home="h", configs="c"), ClosePolicy())
         job = definitions.resolve_job_def(CLOSE_JOB)
         done = job.execute_in_process(instance=instance, partition_key="2026-10")
