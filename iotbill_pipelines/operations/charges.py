@@ -231,6 +231,9 @@ def before(ws: Workspace, period: Month, signed: Iterable[Contract]) -> Before:
     return Before(carried_over(ws, period), earlier, none if activations is None else activations)
 
 
+CARRIED_NAMES = tuple(table.name for table in CARRIED)
+
+
 def carried_digest(carried: Mapping[str, pa.Table]) -> dict[str, str]:
     """Return hashes of what is left for a period, by table; none where nothing is left."""
     lots = {name: str(table.to_pylist()) for name, table in carried.items() if table.num_rows}

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,14 +48,20 @@ from iotbill_pipelines.operations import (
     runs,
     usage,
 )
+from iotbill_pipelines.operations.alone import Order, correct_alone
 from iotbill_pipelines.operations.catalogs import differences, in_force
-from iotbill_pipelines.operations.differences import book_differences, unbooked
+from iotbill_pipelines.operations.differences import (
+    Standing,
+    book_differences,
+    standing,
+    unbooked,
+)
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.periods import require_close_team
 from iotbill_pipelines.operations.stages import StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
-from iotbill_pipelines.storage.models import CatalogVersion, FeedFile, StageInput
+from iotbill_pipelines.storage.models import CatalogVersion, FeedFile
 from iotbill_pipelines.storage.models import Snapshot as StoredSnapshot
 from iotbill_pipelines.storage.reference import (
     as_known_at,
@@ -220,9 +227,9 @@ def beyond_look_back(ws: Workspace, period: Month) -> list[Touched]:
 def _touched(
     ws: Workspace, periods: Sequence[Month], present: _Knowledge, wanted: set[Cause]
 ) -> list[Touched]:
-    settled, rated = settled_details(ws), _details(ws, usage.STAGE)
+    settled, rated = settled_details(ws), usage.details(ws)
     fingerprinted = fingerprints.recorded(ws, charges.STAGE)
-    waiting = unbooked(ws)
+    waiting, ledger_stands = unbooked(ws), standing(ws)
     feeds = mediation.read_feeds(ws)
     months = {period: _months_of(ws, period, settled[period]) for period in periods}
     rating = {
@@ -241,7 +248,10 @@ def _touched(
         counted = detail.get("before", {})
         if counted != charges.committed_settlements(map(Month.parse, counted), fingerprinted):
             causes.add("carried")
-        if period in waiting:
+        stands = ledger_stands.get(period, Standing(None))
+        if stands.catalog == present.catalog_digest and causes <= {"catalog"}:
+            causes.clear()  # booked by a correction that left the stored settlement alone
+        elif period in waiting and (stands.accounts is None or not causes):
             causes.add("unbooked")
         causes &= wanted
         if causes:
@@ -284,22 +294,14 @@ def _differing(detail: dict[str, Any], now: dict[str, str]) -> set[Cause]:
     return causes
 
 
-def _details(ws: Workspace, stage: str) -> dict[Month, dict[str, Any]]:
-    select = sa.select(StageInput.month, StageInput.detail).where(
-        StageInput.stage == stage, StageInput.fingerprint != ""
-    )
-    with ws.engine.connect() as connection:
-        return {Month.parse(row.month): row.detail for row in connection.execute(select)}
-
-
 def settled_details(ws: Workspace) -> dict[Month, dict[str, Any]]:
     """Return what each settled usage period was settled from, with the snapshot's id."""
-    return _details(ws, charges.STAGE)
+    return fingerprints.details(ws, charges.STAGE)
 
 
 def rated_details(ws: Workspace) -> dict[Month, dict[str, Any]]:
     """Return what each UTC month was rated from, with its files of the lake."""
-    return _details(ws, usage.STAGE)
+    return usage.details(ws)
 
 
 # --------------------------------------------------------------------------- what it comes to
@@ -840,30 +842,16 @@ def correct_period(
         )
     accounting = settled[-1]
     require_close_team(ws, accounting)
-    snapshot = knowledge(ws, accounting, KIND)
     scope = correction_scope(usage_period, settled)
+    chosen = None if selection.everything else partial(_selected, scope, selection)
+    order = Order(
+        usage_period, accounting, scope, settled, KIND, _cause(usage_period, selection),
+        selection.account, chosen,
+    )  # fmt: skip
     with runs.stage_lock(ws, accounting):
-        charges.settle_again(ws, usage_period, snapshot)
-        with ws.compute() as compute, Session(ws.engine) as session, session.begin():
-            parts = ws.lake.files(POOL_PART, usage_period=str(usage_period))
-            compute.scan(POOL_PART, parts)
-            months = charges.usage_months(ws, usage_period, snapshot)
-            rated = [f for m in months for f in ws.lake.files(RATED_USAGE, usage_month=str(m))]
-            compute.scan(RATED_USAGE, rated)
-            result = book_differences(
-                ws,
-                session,
-                compute,
-                accounting,
-                scope,
-                snapshot,
-                cause=_cause(usage_period, selection),
-                action="correct",
-                subject=usage_period,
-                units=None
-                if selection.everything
-                else lambda: _selected(compute, scope, selection),
-            )
+        result = correct_alone(ws, order) if selection.feed is None else None
+        if result is None:
+            result = _correct_whole(ws, order)
     runs.finish(ws, "succeeded", {"usage_period": str(usage_period), "rows": result.count})
     return StageResult(
         rows={"rows booked": result.count},
@@ -873,6 +861,29 @@ def correct_period(
         ],
         changed=bool(result.count),
     )
+
+
+def _correct_whole(ws: Workspace, order: Order) -> ledger.BookingResult:
+    """Rate and settle the whole period again in the lake, and book the chosen differences."""
+    snapshot = knowledge(ws, order.accounting, KIND)
+    charges.settle_again(ws, order.period, snapshot)
+    with ws.compute() as compute, Session(ws.engine) as session, session.begin():
+        compute.scan(POOL_PART, ws.lake.files(POOL_PART, usage_period=str(order.period)))
+        months = charges.usage_months(ws, order.period, snapshot)
+        rated = [f for m in months for f in ws.lake.files(RATED_USAGE, usage_month=str(m))]
+        compute.scan(RATED_USAGE, rated)
+        return book_differences(
+            ws,
+            session,
+            compute,
+            order.accounting,
+            order.months,
+            snapshot,
+            cause=order.cause,
+            action="correct",
+            subject=order.period,
+            units=None if order.units is None else partial(order.units, compute),
+        )
 
 
 def _cause(usage_period: Month, selection: Selection) -> str:
@@ -888,7 +899,7 @@ def _cause(usage_period: Month, selection: Selection) -> str:
     return f"correction of {usage_period}" + (f" ({', '.join(named)})" if named else "")
 
 
-def _selected(compute: DuckDbCompute, scope: Sequence[Month], selection: Selection) -> pa.Table:
+def _selected(scope: Sequence[Month], selection: Selection, compute: DuckDbCompute) -> pa.Table:
     """The selected units, from the relations ``booked_charge`` and ``desired_charge``."""
     unit = ", ".join(_UNIT)
     for number, name in enumerate(("booked_charge", "desired_charge")):
@@ -933,16 +944,23 @@ def proposal(ws: Workspace) -> Proposal | None:
     if not settled:
         return None
     digest = in_force(ws).digest
-    if _settled_catalogs(ws) <= {digest} and not unbooked(ws):
+    if _booked_catalogs(ws) <= {digest}:
         return None
     examined, _ = charges.within_look_back(ws, settled, settled[-1])
     touched = _touched(ws, examined, _present(ws), {"catalog", "unbooked"})
     return Proposal(digest, [one.usage_period for one in touched]) if touched else None
 
 
-def _settled_catalogs(ws: Workspace) -> set[str | None]:
-    """The digests of the catalogs that usage periods were last settled with."""
-    ids = {detail["snapshot"] for detail in settled_details(ws).values()}
+def _booked_catalogs(ws: Workspace) -> set[str | None]:
+    """The digests of the catalogs by which usage periods are booked; None where one is in part."""
+    waiting, ledger_stands = unbooked(ws), standing(ws)
+    found: set[str | None] = set()
+    ids = set()
+    for period, detail in settled_details(ws).items():
+        if period in waiting:
+            found.add(ledger_stands.get(period, Standing(None)).catalog)
+        else:
+            ids.add(detail["snapshot"])
     select = sa.select(StoredSnapshot.catalog_digest).where(StoredSnapshot.snapshot_id.in_(ids))
     with Session(ws.engine) as session:
-        return set(session.scalars(select))
+        return found | set(session.scalars(select))

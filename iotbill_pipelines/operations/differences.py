@@ -7,7 +7,8 @@ ledger holds (:func:`unbooked`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 from sqlalchemy.orm import Session
@@ -45,6 +46,37 @@ def book_differences(
     load_snapshot(compute, snapshot)
     files = [f for p in scope for f in ws.lake.files(DESIRED_CHARGE, usage_period=str(p))]
     compute.scan(DESIRED_CHARGE, files)
+    result = _book(
+        ws, session, compute, accounting_period, scope, snapshot,
+        cause=cause, action=action, subject=subject, units=units,
+    )  # fmt: skip
+    compute.scan(DESIRED_CHARGE, files)
+    left: set[str] = set()
+    if units is not None:
+        compute.load("booked_charge", ledger.booked_charges(session, [str(p) for p in scope]))
+        left = _with_differences(compute)
+    settled = fingerprints.recorded(ws, charges.STAGE)
+    for period in scope:
+        if settled.get(period) and str(period) not in left:
+            detail = {"settled": settled[period]}
+            fingerprints.remember(session.connection(), ws, STAGE, period, detail)
+    return result
+
+
+def _book(
+    ws: Workspace,
+    session: Session,
+    compute: DuckDbCompute,
+    accounting_period: Month,
+    scope: Sequence[Month],
+    snapshot: Snapshot,
+    *,
+    cause: str,
+    action: str,
+    subject: Month,
+    units: Callable[[], pa.Table] | None = None,
+    accounts: Collection[str] | None = None,
+) -> ledger.BookingResult:
     ledger.ensure_entities(session, read_ledger(ws.configs / "ledger").entities)
     result = ledger.book(
         session,
@@ -56,6 +88,7 @@ def book_differences(
         booked_at=ws.clock(),
         snapshot_id=snapshot.id,
         units=units,
+        accounts=accounts,
     )
     if result.count:
         ledger.audit(
@@ -71,16 +104,75 @@ def book_differences(
             },
             input_hashes={"snapshot": snapshot.id},
         )
-    compute.scan(DESIRED_CHARGE, files)
-    left: set[str] = set()
-    if units is not None:
-        compute.load("booked_charge", ledger.booked_charges(session, [str(p) for p in scope]))
-        left = _with_differences(compute)
+    return result
+
+
+MOST_ALONE = 10_000
+"""So many accounts that were corrected by themselves are remembered by name."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How the ledger stands to the newest settlement of a usage period.
+
+    ``accounts`` are those that were corrected by themselves since: all others are booked as they
+    were settled. None where it is not known who is. ``catalog`` is the digest of one whose
+    differences are all booked.
+    """
+
+    accounts: frozenset[str] | None
+    catalog: str | None = None
+
+
+def standing(ws: Workspace) -> dict[Month, Standing]:
+    """Return how the ledger stands to each usage period that was settled and booked."""
     settled = fingerprints.recorded(ws, charges.STAGE)
-    for period in scope:
-        if settled.get(period) and str(period) not in left:
-            detail = {"settled": settled[period]}
+    found = {}
+    for period, detail in fingerprints.details(ws, STAGE).items():
+        if detail.get("settled") != settled.get(period):
+            found[period] = Standing(None)
+        elif "alone" in detail:
+            found[period] = Standing(frozenset(detail["alone"]), detail["catalog"])
+        else:
+            found[period] = Standing(frozenset())
+    return found
+
+
+def book_alone(
+    ws: Workspace,
+    session: Session,
+    compute: DuckDbCompute,
+    accounting_period: Month,
+    scope: Sequence[Month],
+    snapshot: Snapshot,
+    *,
+    period: Month,
+    accounts: Collection[str],
+    cause: str,
+    units: Callable[[], pa.Table] | None,
+    held: Standing | None,
+    catalog: str | None,
+) -> ledger.BookingResult:
+    """Book what ``accounts`` alone come to in ``scope`` by ``desired_charge`` of ``compute``.
+
+    ``held`` is how the ledger stood before. With ``catalog`` all differences that it makes are
+    booked then. The stored settlement of ``period`` stays the one that others are booked by.
+    """
+    result = _book(
+        ws, session, compute, accounting_period, scope, snapshot,
+        cause=cause, action="correct", subject=period, units=units, accounts=accounts,
+    )  # fmt: skip
+    if held is not None and held.accounts is not None:
+        alone = sorted(held.accounts | set(accounts))
+        if len(alone) <= MOST_ALONE:
+            detail = {
+                "settled": fingerprints.recorded(ws, charges.STAGE)[period],
+                "alone": alone,
+                "catalog": catalog,
+            }
             fingerprints.remember(session.connection(), ws, STAGE, period, detail)
+        else:
+            fingerprints.remember(session.connection(), ws, STAGE, period, {"settled": ""})
     return result
 
 

@@ -29,6 +29,15 @@ def recorded(ws: Workspace, stage: str) -> dict[Month, str]:
         return {Month.parse(month): value for month, value in connection.execute(select)}
 
 
+def details(ws: Workspace, stage: str) -> dict[Month, dict[str, Any]]:
+    """Return what a stage last computed each month from, without those that were interrupted."""
+    select = sa.select(StageInput.month, StageInput.detail).where(
+        StageInput.stage == stage, StageInput.fingerprint != ""
+    )
+    with ws.engine.connect() as connection:
+        return {Month.parse(row.month): row.detail for row in connection.execute(select)}
+
+
 def forget(ws: Workspace, stage: str, month: Month) -> None:
     """Say that a month's outputs are being replaced."""
     with ws.engine.begin() as connection:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -126,6 +127,37 @@ def month_as_it_is(ws: Workspace, month: Month, feeds: Feeds) -> tuple[Policies,
     if feeds.combining:
         policies = replace(policies, feed_watermark=_watermarks(ws, month, feeds))
     return policies, nearby
+
+
+def policies_of(ws: Workspace, month: Month, feeds: Feeds) -> Policies:
+    """Return a month's policies where no feed combines records."""
+    return _policies(ws, feeds, late_arrivals(ws, month, feeds))
+
+
+def as_recorded(ws: Workspace, month: Month, feeds: Feeds, told: Mapping[str, Any]) -> bool:
+    """Whether a month whose own files are the same is mediated as when it was rated: by the same
+    feeds, with the same of other months, and files as late. ``told`` is its recorded detail."""
+    held = _held(ws, month)
+    if held is None or told.get("feeds") != feeds.digest or told.get("nearby") != held["digest"]:
+        return False
+    inputs = _inputs(_files_by_month(ws), month, feeds, int(held["reach"]))
+    if inputs != {key: held.get(key) for key in inputs}:
+        return False
+    late = late_arrivals(ws, month, feeds)
+    found = [[row["file_key"], row["usage_period"], row["held"]] for row in late]
+    return bool(found == told.get("late", [])) and "watermark" not in told
+
+
+def combines(ws: Workspace, month: Month, feeds: Feeds) -> bool:
+    """Whether a month has records of feeds that deliver sessions in parts, or counters."""
+    if not feeds.combining:
+        return False
+    select = sa.select(FeedFile.file_key).where(
+        FeedFile.feed_id.in_([spec.id for spec in feeds.combining]),
+        sa.literal(str(month)) == sa.any_(FeedFile.usage_months),
+    )
+    with ws.engine.connect() as connection:
+        return connection.execute(select.limit(1)).first() is not None
 
 
 def _policies(ws: Workspace, feeds: Feeds, late: list[dict[str, Any]]) -> Policies:

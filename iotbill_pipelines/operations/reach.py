@@ -61,6 +61,11 @@ def tables_of(folder: Path) -> dict[str, pa.Table]:
     return {name: pq.read_table(folder / f"{name}.parquet") for name in {**REFERENCE, **CATALOG}}
 
 
+def catalog_of(folder: Path) -> dict[str, pa.Table]:
+    """Return the catalog's tables of a snapshot's folder."""
+    return {name: pq.read_table(folder / f"{name}.parquet") for name in CATALOG}
+
+
 def digest(tables: Mapping[str, pa.Table], since: date | None, until: date) -> dict[str, str]:
     """Return hashes of what inventory and catalog say of ``[since, until)``, each by itself.
 

@@ -99,6 +99,11 @@ def rate_months(ws: Workspace, months: Iterable[Month], snapshot: Snapshot) -> l
     return done
 
 
+def details(ws: Workspace) -> dict[Month, dict[str, Any]]:
+    """Return what each UTC month was rated from: files, hashes, and the snapshot's id."""
+    return fingerprints.details(ws, STAGE)
+
+
 def accepted_files(ws: Workspace, month: Month) -> list[str]:
     """Return the lake's files of a UTC month's accepted records, by their path in the lake."""
     files = ws.lake.files(USAGE_RECORD, usage_month=str(month))

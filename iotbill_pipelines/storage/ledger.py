@@ -10,7 +10,7 @@ the lock; the same history gives the same ids.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -323,10 +323,25 @@ class BookingResult:
         return dict(sorted(found.items()))
 
 
-def booked_charges(session: Session, usage_periods: Sequence[str | Month]) -> pa.Table:
-    """Return what is booked for usage periods, summed per unit (relation ``booked_charge``)."""
+def booked_charges(
+    session: Session,
+    usage_periods: Sequence[str | Month],
+    accounts: Collection[str] | None = None,
+) -> pa.Table:
+    """Return what is booked for usage periods, summed per unit (relation ``booked_charge``).
+
+    Of ``accounts`` only, if given.
+    """
     connection = session.connection()
     listed = literal(connection, [str(period) for period in usage_periods])
+    of = (
+        ""
+        if accounts is None
+        else (
+            f" and level = any ('{{retail,wholesale,vendor}}'::text[])"
+            f" and account_id = any ({literal(connection, sorted(accounts))}::text[])"
+        )
+    )
     keys = ", ".join(BOOKED_CHARGE.key)
     return copy_out(
         connection,
@@ -334,7 +349,7 @@ def booked_charges(session: Session, usage_periods: Sequence[str | Month]) -> pa
         f"sum(amount_minor)::bigint as amount_minor, max(entry_no) as entries, "
         # the newest row's prices; an ordered aggregate would sort every group
         f"substr(max(to_char(entry_no, 'FM0000000000') || price_ids), 11) as price_ids "
-        f"from booked_charge where usage_period = any ({listed}::text[]) group by {keys}",
+        f"from booked_charge where usage_period = any ({listed}::text[]){of} group by {keys}",
         BOOKED_CHARGE,
     )
 
@@ -366,6 +381,7 @@ def book(
     booked_at: datetime,
     snapshot_id: str | None = None,
     units: Callable[[], pa.Table] | None = None,
+    accounts: Collection[str] | None = None,
 ) -> BookingResult:
     """Book what is desired minus what is booked, for whole usage periods (RULEBOOK §11).
 
@@ -374,7 +390,8 @@ def book(
     words. An entity whose period takes no bookings any more books in its next open one, with the
     original usage period on the line (CL-01). ``units``, called once both relations are there,
     returns the units to book (usage_period, level, account_id, service_id, charge_id); all others
-    are left as they are.
+    are left as they are. With ``accounts``, ``desired_charge`` is all that is desired of those, and
+    what is booked of others is not looked at.
 
     Raises LedgerError if a desired charge lies outside ``usage_periods`` or belongs to an entity
     that is not configured.
@@ -390,7 +407,7 @@ def book(
             f"desired charges of {', '.join(outside)} were given, but only {', '.join(scope)} are "
             "to be booked; what is booked of other periods was not looked at"
         )
-    compute.load("booked_charge", booked_charges(session, scope))
+    compute.load("booked_charge", booked_charges(session, scope, accounts))
     if units is not None:
         _keep_units(compute, units())
     open_periods = next_open_periods(session, accounting_period)

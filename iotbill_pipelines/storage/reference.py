@@ -161,21 +161,104 @@ class _Statements:
 
 
 def as_known_at(
-    session: Session, known_at: datetime, tables: Collection[str] = tuple(REFERENCE)
+    session: Session,
+    known_at: datetime,
+    tables: Collection[str] = tuple(REFERENCE),
+    *,
+    services: Collection[str] | None = None,
 ) -> dict[str, pa.Table]:
-    """Return reference tables, all by default, as known at a moment, sorted by key."""
+    """Return reference tables, all by default, as known at a moment, sorted by key.
+
+    With ``services`` the tables of services hold only what is said of those, and of every service
+    that an identifier of theirs has ever meant: a later owner ends an earlier one.
+    """
     connection = session.connection()
     moment = literal(connection, known_at)
+    wanted = "" if services is None else literal(connection, sorted(services)) + "::text[]"
     return {
         name: copy_out(
             connection,
-            f"select * from reference_{name} where {_known(moment)} "
-            f"order by {', '.join(schema.key)}",
+            f"select * from reference_{name} where {_known(moment)}"
+            f"{'' if services is None else _of_services(name, wanted, moment)}"
+            f" order by {', '.join(schema.key)}",
             schema,
         )
         for name, schema in REFERENCE.items()
         if name in tables
     }
+
+
+SERVICE_TABLES = ("service", "service_identifier", "service_state", "service_offer")
+"""Tables of what is said of services; most of all that is known."""
+
+
+def _of_services(name: str, services: str, moment: str) -> str:
+    if name not in SERVICE_TABLES:
+        return ""
+    if name != "service_identifier":
+        return f" and service_id = any ({services})"
+    return (
+        " and (uid_type, uid_value) in (select uid_type, uid_value"
+        f" from reference_service_identifier where {_known(moment)}"
+        f" and service_id = any ({services}))"
+    )
+
+
+def changed_since(session: Session, known_at: datetime) -> bool:
+    """Whether anything was told from a moment on; what was told at that very moment counts too."""
+    moment = literal(session.connection(), known_at)
+    asked = " or ".join(
+        f"exists (select from reference_{name}"
+        f" where known_from >= {moment} or known_to >= {moment})"
+        for name in REFERENCE
+    )
+    return bool(session.scalar(sa.text(f"select {asked}")))
+
+
+def paying_accounts(session: Session, known_at: datetime, offers: Collection[str]) -> set[str]:
+    """Return the accounts that pay, or paid, for services on one of the offers."""
+    connection = session.connection()
+    found = session.execute(
+        sa.text(
+            "select distinct payer_account_id from reference_service_offer"
+            f" where {_known(literal(connection, known_at))} and offer_id = any (:offers)"
+        ),
+        {"offers": sorted(offers)},
+    )
+    return set(found.scalars())
+
+
+class PaidFor(NamedTuple):
+    """What accounts pay for: the services, and who else pays for one of them at the same level."""
+
+    services: set[str]
+    accounts: set[str]
+
+
+def paid_for(session: Session, known_at: datetime, accounts: Collection[str]) -> PaidFor:
+    """Return the services that accounts pay or paid for, and all who do at the same level."""
+    moment = literal(session.connection(), known_at)
+    found = session.execute(
+        sa.text(
+            "with known as materialized (select service_id, level, payer_account_id"
+            f"   from reference_service_offer where {_known(moment)}),"
+            " mine as (select distinct service_id, level from known"
+            "   where payer_account_id = any (:accounts))"
+            " select distinct service_id, payer_account_id from known join mine"
+            " using (service_id, level)"
+        ),
+        {"accounts": sorted(accounts)},
+    ).all()
+    return PaidFor({row.service_id for row in found}, {row.payer_account_id for row in found})
+
+
+def count_services(session: Session, known_at: datetime) -> int:
+    """Return how many services are known at a moment."""
+    moment = literal(session.connection(), known_at)
+    counted = session.scalar(
+        sa.text(f"select count(*) from reference_service where {_known(moment)}")
+    )
+    return int(counted or 0)
 
 
 def _known(moment: str) -> str:
@@ -234,8 +317,20 @@ def take_snapshot(
 
     The same knowledge gives the same id whenever it is taken, and is written once.
     """
+    return store_snapshot(
+        session, home, known_at, {**as_known_at(session, known_at), **catalog}, catalog_digest
+    )
+
+
+def store_snapshot(
+    session: Session,
+    home: Path,
+    known_at: datetime,
+    tables: Mapping[str, pa.Table],
+    catalog_digest: str | None = None,
+) -> Snapshot:
+    """Write tables that a run computes from, as :func:`take_snapshot` does: also a part of them."""
     schemas = {**REFERENCE, **CATALOG}
-    tables = {**as_known_at(session, known_at), **catalog}
     missing = sorted(set(schemas) - set(tables))
     if missing:
         raise ReferenceDataError(f"a snapshot needs the catalog tables {', '.join(missing)}")

@@ -166,9 +166,10 @@ def test_a_corrected_rate_is_shown_then_booked_for_one_account_then_for_all(
     assert request.partition_key == str(PERIOD) and proposed.catalog_digest in request.run_key
 
     rest = plan(booked, PERIOD)
-    assert [t.causes for t in rest.touched] == [("unbooked",)]
+    # the stored settlement is still the old one, which all others are booked by
+    assert [t.causes for t in rest.touched] == [("catalog",)]
     assert {c.account_id for c in rest.corrections} == set(accounts[1:])
-    assert all(set(c.causes) == {"unbooked"} for c in rest.corrections)
+    assert all(set(c.causes) == {"catalog"} for c in rest.corrections)
     assert accounts[0] not in {c.account_id for c in rest.corrections}
     correct_period(rerun(booked), PERIOD, Selection(price="payg_data"))
     expected = sum(c.difference for c in found.corrections)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from iotbill_pipelines.config.scenarios import Scenario, read_scenario
+from iotbill_pipelines.config.scenarios import Scenario, ScenarioTables, read_scenario
+from iotbill_pipelines.engine.mediate import PLAIN
 from iotbill_pipelines.operations.scenarios import (
     ScenarioReport,
     compare,
     run_scenario,
     run_tables,
 )
-from tests.together import Company, Results, groups, merge
+from iotbill_pipelines.operations.scope import closure, narrowed
+from iotbill_pipelines.storage.reference import PaidFor
+from tests.together import Company, Merged, Results, groups, merge
 
 from .explained import Retold, retell
 
@@ -38,15 +43,36 @@ class Outcome:
     retold: Retold
 
 
+Runs = list[tuple[list[int], Merged, Results]]
+
+
 @pytest.fixture(scope="module")
-def outcomes() -> dict[Path, Outcome]:
+def scenarios() -> list[Scenario]:
+    return [read_scenario(path) for path in SCENARIOS]
+
+
+@pytest.fixture(scope="module")
+def companies(scenarios: list[Scenario]) -> list[Company]:
+    return [Company(each.tables(), tuple(each.months)) for each in scenarios]
+
+
+@pytest.fixture(scope="module")
+def runs(companies: list[Company]) -> Runs:
     """Every scenario, run in one go with those that it can share a run with."""
-    scenarios = [read_scenario(path) for path in SCENARIOS]
-    companies = [Company(each.tables(), tuple(each.months)) for each in scenarios]
-    found = {}
+    found = []
     for members in groups(companies):
         merged = merge([companies[number] for number in members])
-        results = run_tables(merged.tables, merged.months)
+        found.append((members, merged, run_tables(merged.tables, merged.months)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    scenarios: list[Scenario], companies: list[Company], runs: Runs
+) -> dict[Path, Outcome]:
+    """What came out of each scenario."""
+    found = {}
+    for members, merged, results in runs:
         some_retold = any(_is_retold(SCENARIOS[number]) for number in members)
         retold = retell(merged, results) if some_retold else [Retold() for _ in members]
         for number, mine, told in zip(members, merged.apart(results), retold, strict=True):
@@ -108,3 +134,68 @@ def test_a_charge_nobody_expected_is_a_difference(tmp_path: Path) -> None:
         ("S1 messages 2026-03", "no charge", "155.00"),
         ("records suspended: no_owner", "2", "0"),
     ]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_accounts_and_those_they_share_with_come_to_the_same_alone(runs: Runs, first: int) -> None:
+    """Every other account with its scope (operations.scope) and nothing else: the charges of the
+    scope's accounts and what they are made of are those of the whole, row for row."""
+    left_out = 0
+    for _, merged, whole in runs:
+        tables = merged.tables
+        if tables.policies.combines:
+            continue
+        accounts = sorted(tables.reference["account"]["account_id"].to_pylist())
+        found = closure(tables.reference, tables.catalog, accounts[first::2], _paid_for(tables))
+        assert found is not None
+        left_out += len(accounts) - len(found.accounts)
+        known = narrowed(tables.reference | tables.catalog, found.accounts, found.services)
+        scope = replace(
+            tables,
+            reference={name: known[name] for name in tables.reference},
+            usage=_records_of(known["service_identifier"], tables.usage, whole),
+            policies=replace(tables.policies, feed_policy=tables.policies.feed_policy.slice(0, 0))
+            if tables.policies is not PLAIN
+            else PLAIN,
+        )
+        alone = run_tables(scope, merged.months)
+        for name in ("desired_charge", "charge_component", "pool_lot", "allowance_lot"):
+            of = "pool_account_id" if name == "pool_lot" else "account_id"
+            mine = pa.array(sorted(found.accounts))
+            assert _rows(alone[name].filter(pc.is_in(alone[name][of], mine))) == _rows(
+                whole[name].filter(pc.is_in(whole[name][of], mine))
+            ), name
+    assert left_out > 50
+
+
+def _paid_for(tables: ScenarioTables) -> Callable[[Collection[str]], PaidFor]:
+    """What :func:`storage.reference.paid_for` says, of tables in memory."""
+    rows = tables.reference["service_offer"].to_pylist()
+
+    def asked(accounts: Collection[str]) -> PaidFor:
+        mine = {
+            (row["service_id"], row["level"]) for row in rows if row["payer_account_id"] in accounts
+        }
+        payers = {
+            row["payer_account_id"] for row in rows if (row["service_id"], row["level"]) in mine
+        }
+        return PaidFor({service for service, _ in mine}, payers)
+
+    return asked
+
+
+def _records_of(identifiers: pa.Table, usage: pa.Table, whole: Results) -> pa.Table:
+    """Records of SIMs, without those that mediating the whole set aside."""
+    aside = {
+        (row["file_key"], row["line_no"])
+        for name in ("duplicate_record", "suspended_record")
+        for row in whole[name].to_pylist()
+        if name == "duplicate_record" or row["reason_code"] == "conflict"
+    }
+    own = {(row["uid_type"], row["uid_value"]) for row in identifiers.to_pylist()}
+    kept = [
+        (row["uid_type"], row["uid_value"]) in own
+        and (row["file_key"], row["line_no"]) not in aside
+        for row in usage.select(["uid_type", "uid_value", "file_key", "line_no"]).to_pylist()
+    ]
+    return usage.filter(pa.array(kept, pa.bool_()))

@@ -1,0 +1,248 @@
+"""Correcting some accounts without the rest of the month (RULEBOOK §11, scope of re-rating).
+
+The accounts are those of a selection, or those that a changed catalog can concern. They are rated
+and settled in memory, by the same stages on the same inputs narrowed to their scope
+(:mod:`operations.scope`), and the differences to what is booked are booked. The stored settlement
+of the month stays as it is: the next close settles it whole, and finds these accounts booked.
+
+Which accounts a change concerns is known where the code, the usage, the inventory and what earlier
+months left are as they were when the month was settled, all that was settled is booked, and the
+catalog differs in what is said of offers, their charges and prices. Everything else in a catalog
+(states, zones, time windows, conditions, products, currencies, share plans, overriding prices) can
+reach anybody: then the whole month is settled again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+import pyarrow as pa
+from sqlalchemy.orm import Session
+
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.config.contracts import read_contract_book
+from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.schemas import CATALOG, REFERENCE
+from iotbill_pipelines.engine.terms import compile_catalog
+from iotbill_pipelines.operations import charges, contracts, fingerprints, reach, runs, scope
+from iotbill_pipelines.operations.catalogs import in_force
+from iotbill_pipelines.operations.differences import Standing, book_alone, standing
+from iotbill_pipelines.operations.scope import Scope
+from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage import ledger, reference
+from iotbill_pipelines.storage.models import Run
+from iotbill_pipelines.storage.reference import Snapshot, open_snapshot, store_snapshot
+
+
+@dataclass(frozen=True)
+class Order:
+    """A correction that was asked for: of a settled usage period, booked in ``accounting``.
+
+    ``months`` are the usage periods that settling it speaks for, ``settled`` all that are settled.
+    ``account`` names the one to correct, None whoever is concerned. ``everything`` of them is
+    booked unless ``units`` says which units are.
+    """
+
+    period: Month
+    accounting: Month
+    months: Sequence[Month]
+    settled: Sequence[Month]
+    kind: str
+    cause: str
+    account: str | None
+    units: Callable[[DuckDbCompute], pa.Table] | None
+
+    @property
+    def everything(self) -> bool:
+        return self.account is None and self.units is None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The catalog of now and the scope of an order."""
+
+    digest: str
+    source_json: str
+    catalog: Mapping[str, pa.Table]
+    at: datetime
+    found: Scope
+
+
+def correct_alone(ws: Workspace, order: Order) -> ledger.BookingResult | None:
+    """Book the differences of an order for its accounts; None, and nothing done, where only the
+    whole month can tell. See :mod:`operations.scope` for why the accounts found are enough."""
+    held = standing(ws).get(order.period)
+    runs.start(ws, order.kind, order.accounting)
+    with Session(ws.engine) as session, session.begin():
+        known = _known(ws, session, order, held)
+        if known is None:
+            return None
+        snapshot = store_snapshot(
+            session, ws.home, known.at, known.found.tables,
+            reference.store_catalog(session, known.source_json, known.at)
+            if ws.catalog_digest is None else known.digest,
+        )  # fmt: skip
+    rated = scope.rated_usage(
+        ws, order.period, known.found, snapshot, same_records=order.account is None
+    )
+    if rated is None:
+        return None
+    rows = rated.num_rows + sum(table.num_rows for table in known.found.tables.values())
+    with ws.compute(rows) as compute:
+        scope.settle(ws, compute, order.period, known.found, rated)
+        if not scope.leaves_the_same(ws, compute, order.period, known.found, order.settled):
+            return None
+        with Session(ws.engine) as session, session.begin():
+            run = session.get_one(Run, ws.run_id)
+            run.detail = {**(run.detail or {}), "snapshot_id": snapshot.id}
+            return _book(ws, session, compute, order, known, snapshot, held)
+
+
+def _book(
+    ws: Workspace,
+    session: Session,
+    compute: DuckDbCompute,
+    order: Order,
+    known: _Known,
+    snapshot: Snapshot,
+    held: Standing | None,
+) -> ledger.BookingResult:
+    units = order.units
+    return book_alone(
+        ws,
+        session,
+        compute,
+        order.accounting,
+        order.months,
+        snapshot,
+        period=order.period,
+        accounts=known.found.accounts,
+        cause=order.cause,
+        units=None if units is None else partial(units, compute),
+        held=held,
+        catalog=known.digest if order.everything else None,
+    )
+
+
+def _known(ws: Workspace, session: Session, order: Order, held: Standing | None) -> _Known | None:
+    source = in_force(ws)
+    book = read_contract_book(ws.configs / "contracts", source.catalog)
+    contracts.take_over(session, book, source.catalog, ws.clock())
+    catalog = {
+        name: table.cast(CATALOG[name].arrow_schema)
+        for name, table in compile_catalog(source.catalog).items()
+    }
+    at = ws.clock()
+    if order.account is not None:
+        seeds: set[str] | None = {order.account}
+    else:
+        seeds = concerned(ws, session, order.period, catalog, at, held)
+    if seeds is None:
+        return None
+    found = scope.find_scope(session, at, catalog, seeds)
+    return None if found is None else _Known(source.digest, source.json, catalog, at, found)
+
+
+# ------------------------------------------------------------------------------ who is concerned
+
+
+def concerned(
+    ws: Workspace,
+    session: Session,
+    period: Month,
+    catalog: Mapping[str, pa.Table],
+    at: datetime,
+    held: Standing | None,
+) -> set[str] | None:
+    """Return the accounts whose charges of a settled usage period can differ from what is booked.
+
+    None where that cannot be told without looking at all. Usage is not looked at here.
+    """
+    detail = fingerprints.details(ws, charges.STAGE)[period]
+    if held is None or held.accounts is None or detail.get("code") != runs.code_version():
+        return None
+    snapshot = open_snapshot(session, ws.home, detail["snapshot"])
+    if not _same_inventory(session, period, catalog, at, snapshot, detail["knowledge"]):
+        return None
+    left = charges.carried_digest(charges.carried_over(ws, period))
+    settled = fingerprints.recorded(ws, charges.STAGE)
+    counted = detail.get("before", {})
+    if any(
+        left.get(name) != detail.get(name) for name in charges.CARRIED_NAMES
+    ) or counted != charges.committed_settlements(map(Month.parse, counted), settled):
+        return None
+    then = reach.catalog_of(snapshot.tables_dir)
+    offers = changed_offers(then, catalog)
+    if offers is None:
+        return None
+    return {*held.accounts} | reference.paying_accounts(session, at, offers)
+
+
+def _same_inventory(
+    session: Session,
+    period: Month,
+    catalog: Mapping[str, pa.Table],
+    at: datetime,
+    snapshot: Snapshot,
+    then: Mapping[str, str],
+) -> bool:
+    if not reference.changed_since(session, snapshot.known_at):
+        return True
+    tables = {**reference.as_known_at(session, at), **catalog}
+    now = reach.digest(
+        {name: table.cast({**REFERENCE, **CATALOG}[name].arrow_schema)
+         for name, table in tables.items()},
+        None, reach.settling_end(tables, period),
+    )  # fmt: skip
+    return now["inventory"] == then["inventory"]
+
+
+_CHARGES_OF_PRICES = ("price_tier", "price_condition")
+
+
+def changed_offers(
+    before: Mapping[str, pa.Table], after: Mapping[str, pa.Table]
+) -> set[str] | None:
+    """Return the offers that two catalogs, as tables of CATALOG, say something else of.
+
+    None where they differ in anything that is not of one offer: then it can reach anybody.
+    """
+    changed: dict[str, list[dict[str, object]]] = {}
+    for name in CATALOG:
+        old, new = (
+            {tuple(row.items()) for row in each[name].to_pylist()} for each in (before, after)
+        )
+        if old != new:
+            changed[name] = [dict(row) for row in old ^ new]
+    prices: dict[object, object] = {}
+    owners: dict[object, set[object]] = {}
+    for each in (before, after):
+        prices |= zip_columns(each["price"], "price_id", "charge_id")
+        for charge, offer in zip_columns(each["charge"], "charge_id", "offer_id").items():
+            owners.setdefault(charge, set()).add(offer)
+    offers: set[object] = set()
+    for name, rows in changed.items():
+        for row in rows:
+            if name == "offer":
+                offers.add(row["offer_id"])
+            elif name in ("charge", "price", "charge_measure"):
+                offers |= owners[row["charge_id"]]
+            elif name in _CHARGES_OF_PRICES:
+                offers |= owners[prices[row["price_id"]]]
+            else:
+                return None
+    overriding = {
+        offer
+        for each in (before, after)
+        for offer in each["price_override"]["offer_id"].to_pylist()
+    }
+    if None in offers or offers & overriding:
+        return None  # overage of a share plan; prices that were agreed for others
+    return {str(offer) for offer in offers}
+
+
+def zip_columns(table: pa.Table, key: str, value: str) -> dict[object, object]:
+    return dict(zip(table[key].to_pylist(), table[value].to_pylist(), strict=True))
