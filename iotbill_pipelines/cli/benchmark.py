@@ -267,9 +267,11 @@ def month_table(made: MonthBenchmark) -> Table:
 
     from iotbill_pipelines.operations.benchmarks.month import (
         CLOSE,
+        CORRECTED,
         EVERY_STAGE,
         FLOOR,
         IN_DAGSTER,
+        ONE_ACCOUNT,
         RECEIVE,
     )
 
@@ -279,7 +281,7 @@ def month_table(made: MonthBenchmark) -> Table:
         f"{size.accounts:,} accounts, seed {size.seed}"
     )
     table.add_column("what")
-    for name in ("seconds", "x floor", "rows/s", "peak memory"):
+    for name in ("seconds", "x floor", "rows/s", "peak memory", "CPU s"):
         table.add_column(name, justify="right")
     floor = made.seconds(FLOOR) or 0.0
 
@@ -290,7 +292,7 @@ def month_table(made: MonthBenchmark) -> Table:
         table.add_row(
             f"[bold]{measure.name}", f"{measure.seconds:.1f}", times_floor(measure.seconds),
             f"{measure.rows_per_second:,}" if measure.rows else "",
-            _megabytes(measure.peak_memory_bytes),
+            _megabytes(measure.peak_memory_bytes), f"{measure.cpu_seconds:.1f}",
         )  # fmt: skip
         for part, seconds in measure.parts.items():
             table.add_row(f"  {part.replace('_', ' ')}", f"{seconds:.1f}")
@@ -303,6 +305,10 @@ def month_table(made: MonthBenchmark) -> Table:
         "[bold]raw files to journals", f"{path:.1f}", times_floor(path),
         f"{int(size.rows / path):,}" if path else "",
     )  # fmt: skip
+    for name in (ONE_ACCOUNT, CORRECTED):
+        took = made.seconds(name)
+        if took and path:
+            table.add_row(f"[bold]{name}: {100 * took / path:.1f} % of a full run")
     plain, dagster = made.seconds(EVERY_STAGE), made.seconds(IN_DAGSTER)
     if plain and dagster:
         table.add_row(

@@ -14,20 +14,22 @@ reach anybody: then the whole month is settled again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.config.catalog import CatalogSource
 from iotbill_pipelines.config.contracts import read_contract_book
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.schemas import CATALOG, REFERENCE
 from iotbill_pipelines.engine.terms import compile_catalog
-from iotbill_pipelines.operations import charges, contracts, fingerprints, reach, runs, scope
+from iotbill_pipelines.operations import charges, contracts, fingerprints, reach, runs, scope, usage
 from iotbill_pipelines.operations.catalogs import in_force
 from iotbill_pipelines.operations.differences import Standing, book_alone, standing
 from iotbill_pipelines.operations.scope import Scope
@@ -61,12 +63,11 @@ class Order:
 
 
 @dataclass(frozen=True)
-class _Known:
-    """The catalog of now and the scope of an order."""
+class Known:
+    """The catalog of now, as its digest and JSON, and the scope of a correction."""
 
     digest: str
-    source_json: str
-    catalog: Mapping[str, pa.Table]
+    json: str
     at: datetime
     found: Scope
 
@@ -82,12 +83,11 @@ def correct_alone(ws: Workspace, order: Order) -> ledger.BookingResult | None:
             return None
         snapshot = store_snapshot(
             session, ws.home, known.at, known.found.tables,
-            reference.store_catalog(session, known.source_json, known.at)
+            reference.store_catalog(session, known.json, known.at)
             if ws.catalog_digest is None else known.digest,
         )  # fmt: skip
-    rated = scope.rated_usage(
-        ws, order.period, known.found, snapshot, same_records=order.account is None
-    )
+    months = charges.usage_months(ws, order.period, snapshot)
+    rated = scope.rated_usage(ws, months, known.found, same_records=order.account is None)
     if rated is None:
         return None
     rows = rated.num_rows + sum(table.num_rows for table in known.found.tables.values())
@@ -106,7 +106,7 @@ def _book(
     session: Session,
     compute: DuckDbCompute,
     order: Order,
-    known: _Known,
+    known: Known,
     snapshot: Snapshot,
     held: Standing | None,
 ) -> ledger.BookingResult:
@@ -127,23 +127,60 @@ def _book(
     )
 
 
-def _known(ws: Workspace, session: Session, order: Order, held: Standing | None) -> _Known | None:
+def _known(ws: Workspace, session: Session, order: Order, held: Standing | None) -> Known | None:
     source = in_force(ws)
     book = read_contract_book(ws.configs / "contracts", source.catalog)
     contracts.take_over(session, book, source.catalog, ws.clock())
+    return _scope_of(ws, session, source, order.account, {order.period: held})
+
+
+def known_alone(ws: Workspace, account: str | None, periods: Collection[Month]) -> Known | None:
+    """Return what is known of an account, or of all that a changed catalog concerns in settled
+    usage periods, and of all that they share with, then and now; None where it can be anybody."""
+    if not periods:
+        return None
+    stands = standing(ws)
+    ids = {detail["snapshot"] for detail in _settled(ws, periods).values()}
+    rated = usage.details(ws)
+    ids |= {rated[month]["snapshot"] for month in rated if month >= min(periods) - 1}
+    with Session(ws.engine) as session:
+        earlier = [open_snapshot(session, ws.home, each) for each in sorted(ids)]
+        return _scope_of(
+            ws,
+            session,
+            in_force(ws),
+            account,
+            {period: stands.get(period) for period in periods},
+            [each for each in earlier if reference.changed_since(session, each.known_at)],
+        )
+
+
+def _settled(ws: Workspace, periods: Collection[Month]) -> dict[Month, dict[str, Any]]:
+    found = fingerprints.details(ws, charges.STAGE)
+    return {period: found[period] for period in periods}
+
+
+def _scope_of(
+    ws: Workspace,
+    session: Session,
+    source: CatalogSource,
+    account: str | None,
+    stands: Mapping[Month, Standing | None],
+    earlier: Collection[Snapshot] = (),
+) -> Known | None:
     catalog = {
         name: table.cast(CATALOG[name].arrow_schema)
         for name, table in compile_catalog(source.catalog).items()
     }
     at = ws.clock()
-    if order.account is not None:
-        seeds: set[str] | None = {order.account}
-    else:
-        seeds = concerned(ws, session, order.period, catalog, at, held)
-    if seeds is None:
-        return None
-    found = scope.find_scope(session, at, catalog, seeds)
-    return None if found is None else _Known(source.digest, source.json, catalog, at, found)
+    seeds: set[str] = set() if account is None else {account}
+    for period, held in stands.items() if account is None else ():
+        found = concerned(ws, session, period, catalog, at, held)
+        if found is None:
+            return None
+        seeds |= found
+    scoped = scope.find_scope(session, at, catalog, seeds, earlier)
+    return None if scoped is None else Known(source.digest, source.json, at, scoped)
 
 
 # ------------------------------------------------------------------------------ who is concerned

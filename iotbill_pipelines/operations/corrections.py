@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -48,7 +49,7 @@ from iotbill_pipelines.operations import (
     runs,
     usage,
 )
-from iotbill_pipelines.operations.alone import Order, correct_alone
+from iotbill_pipelines.operations.alone import Order, correct_alone, known_alone
 from iotbill_pipelines.operations.catalogs import differences, in_force
 from iotbill_pipelines.operations.differences import (
     Standing,
@@ -58,15 +59,21 @@ from iotbill_pipelines.operations.differences import (
 )
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.periods import require_close_team
+from iotbill_pipelines.operations.scope import (
+    Scope,
+    keep_accounts,
+    load_tables,
+    lots_of,
+    rated_usage,
+    then_tables,
+)
+from iotbill_pipelines.operations.scope import before as scope_before
 from iotbill_pipelines.operations.stages import StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
 from iotbill_pipelines.storage.models import CatalogVersion, FeedFile
 from iotbill_pipelines.storage.models import Snapshot as StoredSnapshot
-from iotbill_pipelines.storage.reference import (
-    as_known_at,
-    open_snapshot,
-)
+from iotbill_pipelines.storage.reference import Snapshot, as_known_at, open_snapshot
 from iotbill_pipelines.storage.taxes import tax_differences
 
 Cause = Literal["unbooked", "code", "usage", "inventory", "catalog", "carried"]
@@ -186,10 +193,22 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Knowledge:
-    """Reference data and catalog of now, and the digest of the catalog."""
+    """Reference data and catalog of now, and the digest of the catalog; of the accounts of a scope
+    only, where they can be corrected by themselves."""
 
     tables: Mapping[str, pa.Table]
     catalog_digest: str
+    scope: Scope | None = None
+
+    def then(self, snapshot: Snapshot) -> Mapping[str, pa.Table]:
+        """What an earlier snapshot says of the same."""
+        if self.scope is None:
+            return reach.tables_of(snapshot.tables_dir)
+        return then_tables(self.scope, snapshot)
+
+
+class _OnlyWhole(Exception):
+    """Some accounts by themselves do not tell; the whole month does."""
 
 
 def _present(ws: Workspace) -> _Knowledge:
@@ -240,8 +259,8 @@ def _touched(
     for period in periods:
         detail = settled[period]
         causes = set[Cause]().union(*(rating[month] for month in months[period]))
-        now = reach.digest(present.tables, None, reach.settling_end(present.tables, period))
-        causes |= _differing(detail, now)
+        until = reach.settling_end(present.tables, period)
+        causes |= _differing(ws, detail, present, None, until)
         left = charges.carried_digest(charges.carried_over(ws, period))
         if any(left.get(table.name) != detail.get(table.name) for table in CARRIED):
             causes.add("carried")
@@ -275,15 +294,20 @@ def _changes_of_usage(
     files = usage.accepted_files(ws, month)
     if detail is None:
         return {"usage"} if files else set()
-    causes = _differing(detail, reach.digest(present.tables, *reach.rating_span(month)))
+    causes = _differing(ws, detail, present, *reach.rating_span(month))
     told = detail.get("mediation", {})
     if files != detail["files"] or told.get("feeds") != feeds.digest:
         causes.add("usage")
     return causes
 
 
-def _differing(detail: dict[str, Any], now: dict[str, str]) -> set[Cause]:
+def _differing(
+    ws: Workspace, detail: dict[str, Any], present: _Knowledge, since: date | None, until: date
+) -> set[Cause]:
+    now = reach.digest(present.tables, since, until)
     then = detail.get("knowledge", {})
+    if present.scope is not None:
+        then = reach.digest(present.then(_snapshot(ws, detail)), since, until)
     causes: set[Cause] = set()
     if detail.get("code") != runs.code_version():
         causes.add("code")
@@ -292,6 +316,11 @@ def _differing(detail: dict[str, Any], now: dict[str, str]) -> set[Cause]:
     if then.get("catalog") != now["catalog"]:
         causes.add("catalog")
     return causes
+
+
+def _snapshot(ws: Workspace, detail: dict[str, Any]) -> Snapshot:
+    with Session(ws.engine) as session:
+        return open_snapshot(session, ws.home, detail["snapshot"])
 
 
 def settled_details(ws: Workspace) -> dict[Month, dict[str, Any]]:
@@ -317,7 +346,28 @@ def plan(ws: Workspace, since: Month, selection: Selection = Selection()) -> Pla
     settled = sorted(settled_details(ws))
     if not settled:
         raise CorrectionError("no month was closed yet; there is nothing to correct")
-    present = _present(ws)
+    asked = [period for period in settled if period >= since]
+    examined, _ = charges.within_look_back(ws, asked, settled[-1])
+    known = None if selection.feed is not None else known_alone(ws, selection.account, examined)
+    if known is not None and selection.account in (
+        None,
+        *known.found.tables["account"]["account_id"].to_pylist(),
+    ):
+        try:
+            alone = _Knowledge(known.found.tables, known.digest, known.found)
+            return _plan(ws, since, selection, settled, alone)
+        except _OnlyWhole:
+            pass
+    return _plan(ws, since, selection, settled, _present(ws))
+
+
+def _plan(
+    ws: Workspace,
+    since: Month,
+    selection: Selection,
+    settled: Sequence[Month],
+    present: _Knowledge,
+) -> Plan:
     _check_known(ws, selection, present)
     asked = [period for period in settled if period >= since]
     examined, beyond = charges.within_look_back(ws, asked, settled[-1])
@@ -331,7 +381,7 @@ def plan(ws: Workspace, since: Month, selection: Selection = Selection()) -> Pla
     left: dict[Month, _Left] = {}
     for period in examined:
         signed = _signed(ws, period, present)
-        stored = charges.before(ws, period, signed)
+        stored = _of(present, charges.before(ws, period, signed))
         before = _before(stored, period, left, charges.committed_months(period, signed))
         known = causes.get(str(period), ())
         if "carried" not in known and not _same(before, stored):
@@ -345,9 +395,10 @@ def plan(ws: Workspace, since: Month, selection: Selection = Selection()) -> Pla
         corrections += found
         differences += units.differences if taxes.mode != "none" else []
         pairs += units.count
-        if found or charges.carried_digest(left[period].carried) != charges.carried_digest(
-            charges.carried_over(ws, period + 1)
-        ):
+        follows = charges.carried_over(ws, period + 1)
+        if present.scope is not None:
+            follows = lots_of(present.scope, follows)
+        if found or charges.carried_digest(left[period].carried) != charges.carried_digest(follows):
             worked.add(str(period))
     touched = [Touched(period, causes[period]) for period in sorted(causes)]
     sums: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
@@ -427,6 +478,10 @@ def _signed(ws: Workspace, period: Month, present: _Knowledge) -> list[Contract]
     return [*contracts.contracts_of(held), *contracts.read_tables(present.tables)]
 
 
+def _of(present: _Knowledge, found: charges.Before) -> charges.Before:
+    return found if present.scope is None else scope_before(found, present.scope)
+
+
 def _before(
     stored: charges.Before,
     period: Month,
@@ -460,7 +515,9 @@ def _check_known(ws: Workspace, selection: Selection, present: _Knowledge) -> No
         (
             "price or charge",
             selection.price,
-            present.tables["price"]["price_id"].to_pylist()
+            []
+            if selection.price is None
+            else present.tables["price"]["price_id"].to_pylist()
             + present.tables["charge"]["charge_id"].to_pylist()
             + _booked_prices(ws),
         ),
@@ -504,16 +561,24 @@ def _priced_corrections(
     """
     period = Month.parse(touched.usage_period)
     scope = correction_scope(period, settled)
+    alone = present.scope
     with Session(ws.engine) as session:
-        booked = ledger.booked_charges(session, [str(p) for p in scope])
+        booked = ledger.booked_charges(
+            session, [str(p) for p in scope], None if alone is None else alone.accounts
+        )
     months = _months_of(ws, period, settled_details(ws)[period])
-    usage_rows = sum(ws.lake.rows(USAGE_RECORD, usage_month=str(month)) for month in months)
+    usage_rows = (
+        sum(ws.lake.rows(USAGE_RECORD, usage_month=str(month)) for month in months)
+        if alone is None
+        else 0
+    )
     known_rows = sum(table.num_rows for table in present.tables.values())
     with ws.compute(usage_rows + known_rows + booked.num_rows) as compute:
         compute.load("booked_charge", booked)
         steps = _steps(ws, compute, period, touched.causes, present, stored, before)
+        over = charges.left_over(compute)
         left = _Left(
-            charges.left_over(compute),
+            over if alone is None else lots_of(alone, over),
             compute.fetch(
                 f"select {DESIRED_CHARGE.column_list} from desired_charge"
                 f" where usage_period = '{period}'"
@@ -579,10 +644,8 @@ def _steps(
     Defines ``step_0`` (booked), ``step_1`` ... and leaves ``rated_usage`` and ``pool_part`` of the
     last one. Returns the cause of each step but the first.
     """
-    detail = settled_details(ws)[period]
-    with Session(ws.engine) as session:
-        held = open_snapshot(session, ws.home, detail["snapshot"])
-    then = reach.tables_of(held.tables_dir)
+    held = _snapshot(ws, settled_details(ws)[period])
+    then = present.then(held)
     unit = ", ".join(_UNIT)
     compute.define(
         "step_0",
@@ -608,7 +671,10 @@ def _steps(
         }
         left = before if "carried" in known else stored
         files = None if "usage" in known else known_files
-        price(ws, compute, period, tables, months, left, files)
+        if present.scope is None:
+            price(ws, compute, period, tables, months, left, files)
+        else:
+            _price_alone(ws, compute, period, replace(present.scope, tables=tables), months, left)
         compute.define(
             f"step_{number}",
             f"select {unit}, cast(sum(records) as bigint) as records,"
@@ -617,6 +683,24 @@ def _steps(
             keep=True,
         )
     return steps
+
+
+def _price_alone(
+    ws: Workspace,
+    compute: DuckDbCompute,
+    period: Month,
+    scope: Scope,
+    months: Sequence[Month],
+    before: charges.Before,
+) -> None:
+    """Like :func:`price`, for the accounts of a scope. Raises _OnlyWhole where that cannot tell."""
+    rated = rated_usage(ws, months, scope, same_records=True)
+    if rated is None:
+        raise _OnlyWhole
+    load_tables(compute, scope.tables)
+    compute.load(RATED_USAGE.name, rated)
+    before.settle(compute, period)
+    keep_accounts(compute, scope)
 
 
 def _known_files(ws: Workspace, months: Iterable[Month]) -> dict[Month, list[str]] | None:
@@ -789,8 +873,7 @@ def _usage_reason(ws: Workspace, period: Month) -> str:
 def _inventory_reason(
     ws: Workspace, period: Month, detail: dict[str, Any], present: _Knowledge
 ) -> str:
-    with Session(ws.engine) as session:
-        then = reach.tables_of(open_snapshot(session, ws.home, detail["snapshot"]).tables_dir)
+    then = present.then(_snapshot(ws, detail))
     until = reach.settling_end(present.tables, period)
     before = reach.relevant(then, None, until)
     after = reach.relevant(present.tables, None, until)

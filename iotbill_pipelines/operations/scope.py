@@ -28,6 +28,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -87,10 +88,12 @@ def find_scope(
     known_at: datetime,
     catalog: Mapping[str, pa.Table],
     seeds: Iterable[str],
+    earlier: Collection[Snapshot] = (),
 ) -> Scope | None:
     """Return the scope of accounts as known at a moment; None where it is better to look at all.
 
     ``catalog`` are the tables of CATALOG. See the module for what leads from account to account.
+    With ``earlier`` snapshots the scope is one by what they say, too.
     """
     told = reference.as_known_at(
         session, known_at, [name for name in REFERENCE if name not in SERVICE_TABLES]
@@ -104,6 +107,14 @@ def find_scope(
         return None if too_many else found
 
     found = closure(told, catalog, seeds, paid_for)
+    while found is not None:
+        linked = set(found.accounts)
+        for snapshot in earlier:
+            then = closure_then(snapshot, linked)
+            linked, found = then.accounts, PaidFor(found.services | then.services, found.accounts)
+        if linked == found.accounts:
+            break
+        found = closure(told, catalog, linked, paid_for)
     if found is None:
         return None
     told |= reference.as_known_at(session, known_at, SERVICE_TABLES, services=found.services)
@@ -149,6 +160,30 @@ def closure(
         if linked == accounts:
             return PaidFor(found.services, accounts)
         accounts = linked
+
+
+def closure_then(snapshot: Snapshot, seeds: Iterable[str]) -> PaidFor:
+    """The :func:`closure` of accounts by what an earlier snapshot says."""
+    tables = {
+        name: pq.read_table(snapshot.file(name))
+        for name in ("account", "service_offer", "share_plan", *contracts.TABLES)
+    }
+    found = closure(tables, tables, seeds, partial(_paid_for, tables["service_offer"]))
+    assert found is not None
+    return found
+
+
+def _paid_for(offers: pa.Table, accounts: Collection[str]) -> PaidFor:
+    services = _rows_of(offers, "payer_account_id", accounts)["service_id"].unique().to_pylist()
+    rows = _rows_of(offers, "service_id", services).select(
+        ["service_id", "level", "payer_account_id"]
+    )
+    known = [tuple(row.values()) for row in rows.to_pylist()]
+    mine = {(service, level) for service, level, payer in known if payer in accounts}
+    return PaidFor(
+        {service for service, _ in mine},
+        {payer for service, level, payer in known if (service, level) in mine},
+    )
 
 
 def then_tables(scope: Scope, snapshot: Snapshot) -> dict[str, pa.Table]:
@@ -238,9 +273,9 @@ def _of_parties(tables: dict[str, pa.Table], accounts: Collection[str]) -> dict[
 
 
 def rated_usage(
-    ws: Workspace, period: Month, scope: Scope, snapshot: Snapshot, *, same_records: bool
+    ws: Workspace, months: Iterable[Month], scope: Scope, *, same_records: bool
 ) -> pa.Table | None:
-    """Return the rated usage of a scope's accounts that decides on a usage period.
+    """Return the rated usage of a scope's accounts in UTC months.
 
     As it is stored where nothing that rating reads has changed, else the accepted records of their
     SIMs rated again. With ``same_records`` None too where other records are kept than before: what
@@ -250,7 +285,6 @@ def rated_usage(
     feeds = mediation.read_feeds(ws)
     rated = usage.details(ws)
     parts = [RATED_USAGE.arrow_schema.empty_table()]
-    months = charges.usage_months(ws, period, snapshot)
     for month in usage.months_with_usage(ws, months):
         detail = rated.get(month)
         if (
@@ -287,6 +321,9 @@ def _rated_alike(ws: Workspace, month: Month, scope: Scope, detail: Mapping[str,
         return False
     with Session(ws.engine) as session:
         held = reference.open_snapshot(session, ws.home, str(detail["snapshot"]))
+    offers = pq.read_table(held.file("service_offer"))
+    if not scope.services >= _paid_for(offers, scope.accounts).services:
+        return False  # some were theirs then and are not now
     span = reach.rating_span(month)
     before = reach.relevant(then_tables(scope, held), *span)
     after = reach.relevant(scope.tables, *span)
@@ -348,13 +385,12 @@ def load_tables(compute: Compute, tables: Mapping[str, pa.Table]) -> None:
 # ------------------------------------------------------------------------------------- settling
 
 
-def before(ws: Workspace, period: Month, scope: Scope) -> charges.Before:
-    """What the months before a usage period leave for a scope's accounts in it."""
-    found = charges.before(ws, period, scope.contracts)
-    return charges.Before(
-        _lots_of(scope, found.carried),
-        _rows_of(found.earlier, "account_id", scope.accounts),
-        found.activations,
+def before(found: charges.Before, scope: Scope) -> charges.Before:
+    """Of what the months before a usage period leave, that of a scope's accounts."""
+    return replace(
+        found,
+        carried=lots_of(scope, found.carried),
+        earlier=_rows_of(found.earlier, "account_id", scope.accounts),
     )
 
 
@@ -373,12 +409,12 @@ def leaves_the_same(
         if later > period
     ):
         return False
-    now = _lots_of(scope, charges.left_over(compute))
+    now = lots_of(scope, charges.left_over(compute))
     used = {SERVICE_ACTIVATION.name: ("service_id", scope.services)}
     with ws.compute() as stored:
         for table in (*CARRIED, SERVICE_ACTIVATION):
             ws.lake.scan(stored, table, usage_period=str(period))
-        then = _lots_of(scope, charges.left_over(stored))
+        then = lots_of(scope, charges.left_over(stored))
         dates = stored.fetch(SERVICE_ACTIVATION.name)
     if any(not _alike(now[name], then[name]) for name in now):
         return False
@@ -389,7 +425,8 @@ def leaves_the_same(
     )
 
 
-def _lots_of(scope: Scope, carried: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+def lots_of(scope: Scope, carried: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    """Of units that outlive their window those of a scope's accounts."""
     return {
         name: _rows_of(
             lots,
@@ -422,7 +459,12 @@ def settle(
     ``desired_charge`` of the scope's accounts only."""
     load_tables(compute, scope.tables)
     compute.load(RATED_USAGE.name, rated)
-    before(ws, period, scope).settle(compute, period)
+    before(charges.before(ws, period, scope.contracts), scope).settle(compute, period)
+    keep_accounts(compute, scope)
+
+
+def keep_accounts(compute: Compute, scope: Scope) -> None:
+    """Leave out of ``desired_charge`` what accounts outside the scope come to: it is incomplete."""
     compute.define(
         "desired_charge",
         f"select * from desired_charge where account_id in ({_listed(scope.accounts)})",

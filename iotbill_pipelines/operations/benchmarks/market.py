@@ -86,6 +86,11 @@ def iccid(sim: int) -> str:
     return body + luhn_digit(body)
 
 
+def account_id_of(account: int) -> str:
+    """Return the id of a customer's number; of every CORRECTED_SHARE-th the offer is special."""
+    return f"B{account:05d}"
+
+
 def write_usage(folder: Path, size: Size, rows_per_file: int = ROWS_PER_FILE) -> list[Path]:
     """Write the month's raw files, about 110 bytes a row; the same size gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -163,14 +168,14 @@ def reference_tables(size: Size) -> dict[str, pa.Table]:
     add("account", account_id=VENDOR, name="BICS SA", kind="vendor", entity_id="NL01",
         billing_zone=_ZONE.key, currency="EUR")  # fmt: skip
     for account in range(size.accounts):
-        add("account", account_id=f"B{account:05d}", name=f"Customer {account}", kind="customer",
-            entity_id="NL01", billing_zone=_ZONE.key, currency="EUR")  # fmt: skip
+        add("account", account_id=account_id_of(account), name=f"Customer {account}",
+            kind="customer", entity_id="NL01", billing_zone=_ZONE.key, currency="EUR")  # fmt: skip
     since = datetime.combine(PERIOD.start - timedelta(days=400), datetime.min.time())
     for sim in range(size.sims):
         for owner, (start, end) in enumerate(_ownership(chance, since)):
             service = f"B{sim:07d}-{owner}"
             account = chance.randrange(size.accounts)
-            account_id = f"B{account:05d}"
+            account_id = account_id_of(account)
             offer_id = _OFFERS[(sim + owner) % len(_OFFERS)]
             if account % CORRECTED_SHARE == 0:
                 offer_id = "special"
