@@ -16,8 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from iotbill_pipelines.operations.stages import Finding
-from iotbill_pipelines.operations.workspace import Workspace
-from iotbill_pipelines.shell.environment import memory_limit
+from iotbill_pipelines.operations.workspace import Workspace, configured_lake
+from iotbill_pipelines.shell.environment import memory_limit, secret
 
 if TYPE_CHECKING:
     from iotbill_pipelines.cli.main import Settings
@@ -34,13 +34,15 @@ _COLOURS = {"block": "red", "warn": "yellow", "info": "blue"}
 @contextmanager
 def opened(settings: Settings, *, migrate: bool = False) -> Iterator[Workspace]:
     """Open the workspace that the options name, and close it afterwards."""
+    location = settings.location
     workspace = Workspace.open(
-        settings.location.home,
-        settings.location.configs,
-        settings.location.database_url,
+        location.home,
+        location.configs,
+        location.database_url,
         migrate=migrate,
         actor=settings.actor,
         memory_limit=memory_limit(),
+        lake=configured_lake(location.home, location.configs, secret),
     )
     try:
         yield workspace

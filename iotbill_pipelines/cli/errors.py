@@ -17,7 +17,7 @@ from iotbill_pipelines.operations.trace import UnknownId
 from iotbill_pipelines.operations.waivers import WaiverError
 from iotbill_pipelines.operations.workspace import WorkspaceError
 from iotbill_pipelines.storage.database import DatabaseError
-from iotbill_pipelines.storage.lake import LakeError
+from iotbill_pipelines.storage.lake_places import LakeError
 from iotbill_pipelines.storage.landing import LandingError
 from iotbill_pipelines.storage.ledger import LedgerError
 from iotbill_pipelines.storage.machine import trouble

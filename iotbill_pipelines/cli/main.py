@@ -19,6 +19,7 @@ from iotbill_pipelines.cli import (
     dispute,
     gl,
     journal,
+    lake,
     payments,
     period,
     revenue,
@@ -110,6 +111,7 @@ app.add_typer(contract.app, name="contract")
 app.add_typer(dispute.app, name="dispute")
 app.add_typer(roaming.app, name="roaming")
 app.add_typer(sims.app, name="sims")
+app.add_typer(lake.app, name="lake")
 app.add_typer(benchmark.app, name="bench")
 suspense_app = typer.Typer(
     no_args_is_help=True, help="Usage that waits for an owner, an offer, a price or a decision."

@@ -311,7 +311,7 @@ def _settle(
         lots = [
             table
             for table in (*CARRIED, SERVICE_ACTIVATION)
-            if compute.fetch(table.name).num_rows or ws.lake.files(table, usage_period=this)
+            if compute.fetch(table.name).num_rows or ws.lake.names(table, usage_period=this)
         ]
         for table in (*_OF_THE_PERIOD, *lots):
             _publish(ws, compute, table, f"usage_period = '{this}'", usage_period=this)

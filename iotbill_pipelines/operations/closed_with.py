@@ -63,9 +63,9 @@ def keep_closed_with(ws: Workspace, period: Month) -> None:
         for name, table in charges.before(ws, each, contracts_of(held)).tables.items():
             pq.write_table(table, target / f"{name}.parquet")
         files[str(each)] = [
-            str(Path(file).relative_to(ws.lake.root))
+            name
             for month in corrections.correction_scope(each, settled)
-            for file in ws.lake.files(DESIRED_CHARGE, usage_period=str(month))
+            for name in ws.lake.names(DESIRED_CHARGE, usage_period=str(month))
         ]
     with ws.engine.connect() as connection:
         newest = newest_rows(connection)
@@ -89,7 +89,7 @@ def closed_with(ws: Workspace, period: Month) -> ClosedWith | None:
     if found is None:
         return None
     files = [file for each in found.charge_files.values() for file in each]
-    return found if all((Path(ws.lake.root) / file).is_file() for file in files) else None
+    return found if ws.lake.holds(files) else None
 
 
 def before_folder(folder: Path, usage_period: Month) -> Path:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -706,13 +705,10 @@ def _price_alone(
 def _known_files(ws: Workspace, months: Iterable[Month]) -> dict[Month, list[str]] | None:
     """The files of each month when it was rated; None if one of them is no longer there."""
     rated = rated_details(ws)
-    found = {
-        month: [str(Path(ws.lake.root) / name) for name in rated[month]["files"]]
-        for month in months
-        if month in rated
-    }
-    held = all(Path(name).is_file() for names in found.values() for name in names)
-    return found if held else None
+    found = {month: rated[month]["files"] for month in months if month in rated}
+    if not ws.lake.holds([name for names in found.values() for name in names]):
+        return None
+    return {month: ws.lake.paths(names) for month, names in found.items()}
 
 
 def price(

@@ -228,9 +228,8 @@ def _inputs(
     landed: pa.Table,
     missing: Mapping[tuple[str, date], int],
 ) -> dict[str, Any]:
-    files = ws.lake.files(USAGE_RECORD, usage_month=str(period))
     return {
-        "files": [str(Path(file).relative_to(ws.lake.root)) for file in files],
+        "files": ws.lake.names(USAGE_RECORD, usage_month=str(period)),
         "landed": [[str(value) for value in row.values()] for row in landed.to_pylist()],
         "missing": sorted(f"{feed} {day} {count}" for (feed, day), count in missing.items()),
         "expect": {id_: spec.expect.model_dump_json() for id_, spec in sorted(feeds.items())},
@@ -343,9 +342,10 @@ def write_docs_again(ws: Workspace, period: Month, stood: Stood) -> None:
     """Write a month's pages again, from the accepted records in the workspace's lake."""
     feeds = load_feeds(ws.configs / "feeds")
     wanted = set(stood.file_keys)
-    files = ws.lake.files(USAGE_RECORD, usage_month=str(period))
+    names = ws.lake.names(USAGE_RECORD, usage_month=str(period))
+    files = ws.lake.paths([name for name in names if file_key_of(name) in wanted])
     landed = pa.Table.from_pylist([asdict(file) for file in stood.landed], schema=LANDED_FILE)
-    days, _ = _profiled(ws, [file for file in files if file_key_of(file) in wanted], landed)
+    days, _ = _profiled(ws, files, landed)
     _held(_judged(days, stood, feeds), feeds, ws.out(period) / DOCS, stood.checked_at)
 
 

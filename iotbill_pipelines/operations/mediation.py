@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -118,7 +117,7 @@ def month_as_it_is(ws: Workspace, month: Month, feeds: Feeds) -> tuple[Policies,
     policies = _policies(ws, feeds, late_arrivals(ws, month, feeds))
     by_month = _files_by_month(ws)
     with ws.stage_compute(_rows_around(ws, month, feeds)) as compute:
-        rows, _ = _find(compute, month, feeds, policies, by_month)
+        rows, _ = _find(ws, compute, month, feeds, policies, by_month)
         nearby = (
             compute.fetch(f"select {USAGE_RECORD.column_list} from nearby_record")
             if rows
@@ -187,9 +186,9 @@ def _nearby(ws: Workspace, month: Month, feeds: Feeds, policies: Policies) -> di
             return held
     fingerprints.forget(ws, STAGE, month)
     with ws.stage_compute(_rows_around(ws, month, feeds)) as compute:
-        rows, reach = _find(compute, month, feeds, policies, by_month)
+        rows, reach = _find(ws, compute, month, feeds, policies, by_month)
         digest = _digest(compute) if rows else ""
-        if rows or ws.lake.files(NEARBY_RECORD, rated_month=str(month)):
+        if rows or ws.lake.names(NEARBY_RECORD, rated_month=str(month)):
             ws.lake.replace(
                 NEARBY_RECORD,
                 compute,
@@ -215,6 +214,7 @@ def _rows_around(ws: Workspace, month: Month, feeds: Feeds) -> int:
 
 
 def _find(
+    ws: Workspace,
     compute: Compute,
     month: Month,
     feeds: Feeds,
@@ -224,7 +224,7 @@ def _find(
     """Define ``nearby_record``, looking as far as it leads; return its rows and how far that is."""
     reach = feeds.window
     while True:
-        rows, farthest, unresolved = _look(compute, month, feeds, policies, by_month, reach)
+        rows, farthest, unresolved = _look(ws, compute, month, feeds, policies, by_month, reach)
         further = farthest + feeds.window
         if unresolved and reach < MOST_MONTHS:
             further = max(further, reach + 1)
@@ -237,6 +237,7 @@ def _find(
 
 
 def _look(
+    ws: Workspace,
     compute: Compute,
     month: Month,
     feeds: Feeds,
@@ -253,8 +254,9 @@ def _look(
     if not others:
         compute.load("nearby_record", USAGE_RECORD.arrow_schema.empty_table())
         return 0, 0, feeds.has_counters
-    compute.scan(USAGE_RECORD, by_month.get(month, []))
-    compute.scan(USAGE_RECORD, [file for m in others for file in by_month[m]], "other_usage")
+    compute.scan(USAGE_RECORD, ws.lake.paths(by_month.get(month, [])))
+    names = [name for other in others for name in by_month[other]]
+    compute.scan(USAGE_RECORD, ws.lake.paths(names), "other_usage")
     find_nearby(compute, policies)
     found = compute.fetch(
         "select usage_month, count(*) as records from nearby_record group by usage_month"
@@ -296,9 +298,10 @@ def _distance(one: Month, other: Month) -> int:
 
 
 def _files_by_month(ws: Workspace) -> dict[Month, list[str]]:
+    """The names in the lake of every month's accepted records; most are never read."""
     found: dict[Month, list[str]] = {}
     for month in sorted({p["usage_month"] for p in ws.lake.partitions(USAGE_RECORD)}):
-        found[Month.parse(month)] = ws.lake.files(USAGE_RECORD, usage_month=month)
+        found[Month.parse(month)] = ws.lake.names(USAGE_RECORD, usage_month=month)
     return found
 
 
@@ -309,8 +312,8 @@ def _inputs(
     digest = hashlib.sha256()
     for other in sorted(by_month):
         if _distance(month, other) <= reach:
-            for file in by_month[other]:
-                digest.update(Path(file).name.encode())
+            for name in by_month[other]:
+                digest.update(name.rpartition("/")[2].encode())
     return {"files": digest.hexdigest()[:32], "feeds": feeds.digest}
 
 
@@ -397,11 +400,11 @@ def _watermarks(ws: Workspace, month: Month, feeds: Feeds) -> pa.Table:
     """
     families = {spec.id: spec.family for spec in feeds.combining}
     longest = max(s.correlate.timeout_hours for s in feeds.combining if s.correlate)
-    files = [f for m, found in _files_by_month(ws).items() if m >= month for f in found]
+    names = [name for m, found in _files_by_month(ws).items() if m >= month for name in found]
     end = datetime.combine((month + 2).start, datetime.min.time()) + timedelta(hours=longest)
     newest: dict[str, datetime] = {}
     with ws.compute() as compute:
-        compute.scan(USAGE_RECORD, files)
+        compute.scan(USAGE_RECORD, ws.lake.paths(names))
         found = compute.fetch(
             "select feed_id, max(greatest(event_start, coalesce(event_end, event_start))) as newest"
             " from usage_record group by feed_id"

@@ -268,9 +268,8 @@ def _write_charges_of_lake(
 ) -> None:
     settled = [Month.parse(text) for text in closed.settled]
     scope = corrections.correction_scope(usage_period, settled)
-    files = [str(Path(ws.lake.root) / file) for file in closed.charge_files[str(usage_period)]]
     with ws.compute() as compute:
-        compute.scan(DESIRED_CHARGE, files)
+        compute.scan(DESIRED_CHARGE, ws.lake.paths(closed.charge_files[str(usage_period)]))
         rows = compute.fetch(_CHARGES.format(scope=_listed(scope))).to_pylist()
     _write_charges(_charges_path(folder, usage_period), rows)
 

@@ -105,7 +105,7 @@ def _inputs(ws: Workspace, period: Month, snapshot: Snapshot) -> dict[str, Any]:
     return {
         "snapshot": snapshot.id,
         "settled": {str(m): settled[m] for m in (period, period + 1) if m in settled},
-        "invoices": _digest(path.encode() for path in ws.lake.files(VENDOR_INVOICE_LINE)),
+        "invoices": _digest(name.encode() for name in ws.lake.names(VENDOR_INVOICE_LINE)),
         "vendors": _digest(path.read_bytes() for path in configured),
         "code": code_version(),
     }

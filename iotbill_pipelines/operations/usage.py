@@ -5,7 +5,7 @@ A month is rated again when its records, the reference data or the code changed,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def rate_usage(ws: Workspace, period: Month) -> StageResult:
         rows=rows,
         preview=preview,
         findings=[
-            *check_conservation(ws, months),
+            *check_conservation(ws, around(period)),  # also what the lake lacks altogether
             *_check_suspense(ws, outcomes, policy),
             *_tell_late(ws, months),
             *_check_files(ws, policy),
@@ -106,8 +106,7 @@ def details(ws: Workspace) -> dict[Month, dict[str, Any]]:
 
 def accepted_files(ws: Workspace, month: Month) -> list[str]:
     """Return the lake's files of a UTC month's accepted records, by their path in the lake."""
-    files = ws.lake.files(USAGE_RECORD, usage_month=str(month))
-    return [str(Path(file).relative_to(ws.lake.root)) for file in files]
+    return ws.lake.names(USAGE_RECORD, usage_month=str(month))
 
 
 def file_key_of(file: str) -> int:
@@ -232,14 +231,12 @@ order by original_name
 """
 
 
-def check_conservation(ws: Workspace, months: list[Month]) -> list[Finding]:
+def check_conservation(ws: Workspace, months: Collection[Month]) -> list[Finding]:
     """Compare every file's records and quantities at ingest, in the lake and after rating.
 
     in = accepted + ignored + rejected when ingested; accepted = records in the lake over all of
     the file's months; records of a month = kept + duplicate + suspended. RULEBOOK §5.
     """
-    if not months:
-        return []
     with ws.engine.connect() as connection:
         miscounted = connection.execute(sa.text(_MISCOUNTED_FILES)).mappings().all()
         accepted = (

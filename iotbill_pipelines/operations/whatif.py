@@ -157,7 +157,7 @@ def _first_day(reference: Mapping[str, pa.Table], catalog: Catalog, period: Mont
 def _months(ws: Workspace, since: date, period: Month) -> list[_Usage]:
     feeds = mediation.read_feeds(ws)
     wanted = months_between(Month.of(since) - 1, period + 1)
-    held = {m for m in wanted if ws.lake.files(USAGE_RECORD, usage_month=str(m))}
+    held = {m for m in wanted if ws.lake.names(USAGE_RECORD, usage_month=str(m))}
     return [_Usage(m, *mediation.month_as_it_is(ws, m, feeds)) for m in sorted(held)]
 
 

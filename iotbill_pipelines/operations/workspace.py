@@ -18,11 +18,21 @@ import sqlalchemy as sa
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.compute.spark_engine import SparkCompute
 from iotbill_pipelines.config.engine import EngineChoice, read_engine
+from iotbill_pipelines.config.lake import read_lake
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.storage import database
 from iotbill_pipelines.storage.lake import Lake
+from iotbill_pipelines.storage.lake_places import place_of
 
 FOLDERS = ("lake", "archive", "snapshots", "landing", "out", "dagster", "spill")
+
+
+def configured_lake(home: Path, configs: Path, secret: Callable[[str], str | None]) -> Lake:
+    """Return the lake that ``configs/lake.yaml`` names, by default the one in the state folder.
+
+    ``secret`` gives the values of environment variables. Raises ConfigError or LakeError.
+    """
+    return Lake(place_of(read_lake(configs), home.resolve(), secret))
 
 
 class WorkspaceError(RuntimeError):
@@ -67,8 +77,12 @@ class Workspace:
         run_id: str | None = None,
         actor: str = "iotbill",
         memory_limit: str | None = None,
+        lake: Lake | None = None,
     ) -> Workspace:
         """Open a state folder; without ``database_url`` its embedded PostgreSQL is started.
+
+        Without ``lake`` it is the one in the state folder: what opens a folder of its own beside a
+        company's, to try or to measure something, must not write into the company's.
 
         ``migrate`` makes what is missing (folders, schema) and is what ``iotbill init`` does.
         Raises WorkspaceError if the folder was never initialised or the configuration is absent.
@@ -92,7 +106,7 @@ class Workspace:
             home=home,
             configs=configs,
             engine=engine,
-            lake=Lake(str(home / "lake")),
+            lake=lake or Lake(home / "lake"),
             clock=clock,
             database_url=url,
             run_id=run_id or str(uuid.uuid4()),
@@ -128,8 +142,10 @@ class Workspace:
         )
 
     def close(self) -> None:
-        """Give the database connections back; the embedded server stops with its last user."""
+        """Give the database connections back; the embedded server stops with its last user. The
+        cache of a lake in an object store may be trimmed."""
         self.engine.dispose()
+        self.lake.release()
 
     @property
     def today(self) -> date:

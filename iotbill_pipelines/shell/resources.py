@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from iotbill_pipelines.shell.environment import Location, memory_limit
+from iotbill_pipelines.shell.environment import Location, memory_limit, secret
 
 if TYPE_CHECKING:
     from iotbill_pipelines.operations.workspace import Workspace
@@ -44,15 +44,17 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         ``catalog_digest`` names a kept catalog version that the run prices by.
         """
-        from iotbill_pipelines.operations.workspace import Workspace
+        from iotbill_pipelines.operations.workspace import Workspace, configured_lake
 
+        home, configs = Path(self.home), Path(self.configs)
         workspace = Workspace.open(
-            Path(self.home),
-            Path(self.configs),
+            home,
+            configs,
             self.database_url or None,
             run_id=run_id,
             actor=actor,
             memory_limit=memory_limit(),
+            lake=configured_lake(home, configs, secret),
         )
         try:
             yield replace(workspace, catalog_digest=catalog_digest)

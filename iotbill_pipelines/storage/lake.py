@@ -4,15 +4,19 @@ A reader sees a partition as it was before a replacement or as it is after, neve
 become visible only by the entry in the table's log. A run that is killed leaves files that no log
 entry names; they are never read, and :meth:`Lake.remove_orphans` deletes them later.
 
-Commits to a table are serialised by a lock on this machine. delta-rs alone is not enough: two
-writers that each find a partition empty both succeed, and the partition holds everything twice.
+A commit is made for exactly the version that it follows. The entry of a version is created, never
+overwritten: by a link in a directory, by a conditional put in an object store. So of two writers,
+on one machine or on two, one succeeds; the other looks at the table again and decides anew what its
+commit replaces. delta-rs must not do that by itself: two writers that each find a partition empty
+would both succeed, and the partition would hold everything twice. Writers of one machine wait for
+each other besides, so that they seldom try in vain; between machines no lock is taken, for one that
+is lost with its connection while a commit is on its way would not keep two writers apart.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
 import shutil
 import time
@@ -26,11 +30,12 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, TableFeatures
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
 from iotbill_pipelines.engine.compute import Compute, WrittenFile, conform
 from iotbill_pipelines.engine.schemas import Table
+from iotbill_pipelines.storage.lake_places import STAGED, Directory, LakeError, ObjectStore, Place
 
 COMMIT_ATTEMPTS = 20
 KEPT_FOR = "interval 36500 days"
@@ -43,19 +48,17 @@ _TABLE_PROPERTIES = {
 }
 
 
-class LakeError(RuntimeError):
-    """A partition that cannot be written or read; the message says what to do."""
-
-
 class Lake:
-    """Delta tables under a directory, one per :class:`Table`, partitioned by its declaration.
+    """Delta tables at a place, one per :class:`Table`, partitioned by its declaration.
 
-    Partition columns stay in the Parquet files too. The empty text and null are the same partition,
-    as in Delta.
+    The place is a directory or an object store (:mod:`lake_places`); ``root`` is the directory
+    below which its files are found on this machine. Partition columns stay in the Parquet files
+    too. The empty text and null are the same partition, as in Delta.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+    def __init__(self, place: str | Path | Place) -> None:
+        self._place: Place = Directory(Path(place)) if isinstance(place, str | Path) else place
+        self.root = self._place.root
         self._newest: dict[str, DeltaTable] = {}
         self._files: dict[str, tuple[int, list[_File]]] = {}
 
@@ -78,8 +81,8 @@ class Lake:
         Raises LakeError if a row belongs to another partition; nothing is changed then.
         """
         self._check_columns(schema, partition)
-        table_path = self._create(schema)
-        staged = table_path / f"_staged-{uuid.uuid4().hex}"
+        self._create(schema)
+        staged = self._folder(schema) / f"{STAGED}{uuid.uuid4().hex}"
         source = f"select * from {select}" if select.isidentifier() else select
         whole = set(partition) == set(schema.partition_by)
         try:
@@ -89,7 +92,7 @@ class Lake:
                 partition_by=() if whole else schema.partition_by,
                 order_by=order_by,
             )
-            files = [self._adopt(schema, table_path, file, partition, whole) for file in written]
+            files = self._adopt(schema, written, partition, whole)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         self._commit(schema, files, partition, note)
@@ -112,8 +115,8 @@ class Lake:
         rows is emptied. Raises LakeError for rows of another value; nothing is changed then.
         """
         self._check_columns(schema, {column: None})
-        table_path = self._create(schema)
-        staged = table_path / f"_staged-{uuid.uuid4().hex}"
+        self._create(schema)
+        staged = self._folder(schema) / f"{STAGED}{uuid.uuid4().hex}"
         source = f"select * from {select}" if select.isidentifier() else select
         try:
             written = compute.write(
@@ -127,23 +130,42 @@ class Lake:
                     raise LakeError(
                         _stray(schema, {column: ", ".join(values)}, dict(file.partition))
                     )
-            files = [self._adopt(schema, table_path, file, {}, False) for file in written]
+            files = self._adopt(schema, written, {}, False)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         self._commit(schema, files, {column: list(values)}, note)
         return sum(file.rows for file in written)
 
+    def names(
+        self, schema: Table, *, version: int | None = None, **partition: str | None
+    ) -> list[str]:
+        """Return the names in the lake of the matching partitions' files, in a stable order.
+
+        Nothing is read but the log. A name is never used again for another content.
+        """
+        return list(self._matching(schema, version, partition))
+
     def files(
         self, schema: Table, *, version: int | None = None, **partition: str | None
     ) -> list[str]:
-        """Return the files of the matching partitions, from the log, in a stable order."""
-        self._check_columns(schema, partition)
-        wanted = {name: value or None for name, value in partition.items()}
-        return sorted(
-            str(self._path(schema) / file.path)
-            for file in self._entries(schema, version)
-            if all(file.partition[name] == value for name, value in wanted.items())
-        )
+        """Return local paths of the files that :meth:`names` tells, in the same order."""
+        return self._place.fetch(self._matching(schema, version, partition))
+
+    def paths(self, names: Sequence[str]) -> list[str]:
+        """Return local paths of files by their names, also of files since replaced.
+
+        Raises LakeError if one was deleted from an object store; in a directory, reading it fails.
+        """
+        known = {
+            f"{table}/{file.path}": file.size_bytes
+            for table in {name.partition("/")[0] for name in names} & self._files.keys()
+            for file in self._files[table][1]
+        }
+        return self._place.fetch({name: known.get(name) for name in names})
+
+    def holds(self, names: Sequence[str]) -> bool:
+        """Are all files of these names still in the lake, replaced or not?"""
+        return self._place.holds(names)
 
     def partitions(self, schema: Table, *, version: int | None = None) -> list[dict[str, str]]:
         """Return the partitions that hold files, sorted; null is the empty text."""
@@ -172,13 +194,7 @@ class Lake:
 
     def rows(self, schema: Table, *, version: int | None = None, **partition: str | None) -> int:
         """Return how many rows the matching partitions hold, by the log."""
-        self._check_columns(schema, partition)
-        wanted = {name: value or None for name, value in partition.items()}
-        return sum(
-            file.rows
-            for file in self._entries(schema, version)
-            if all(file.partition[name] == value for name, value in wanted.items())
-        )
+        return sum(file.rows for file in self._chosen(schema, version, partition))
 
     def remove_orphans(self, schema: Table, before: datetime) -> list[str]:
         """Delete files that no version of the table ever named and that are older than ``before``.
@@ -186,19 +202,12 @@ class Lake:
         Such files are what killed runs left; ``before`` protects those of a run under way. Return
         the deleted paths, relative to the table.
         """
-        table_path = self._path(schema)
         if self._open(schema) is None:
             return []
-        named = self._ever_named(table_path)
-        deleted = []
-        for path in sorted(table_path.rglob("*.parquet")):
-            relative = str(path.relative_to(table_path))
-            if relative.startswith("_delta_log") or relative in named:
-                continue
-            if path.stat().st_mtime < before.timestamp():
-                path.unlink()
-                deleted.append(relative)
-        for staged in table_path.glob("_staged-*"):
+        named = {path for text in self._place.log(schema.name) for path in _added(text)}
+        deleted = self._place.unnamed(schema.name, named, before)
+        self._place.delete([f"{schema.name}/{path}" for path in deleted])
+        for staged in self._folder(schema).glob(f"{STAGED}*"):
             if staged.stat().st_mtime < before.timestamp():
                 shutil.rmtree(staged, ignore_errors=True)
         return deleted
@@ -214,7 +223,7 @@ class Lake:
         if table is None:
             return []
         hours = max(0, int((now - replaced_before) / timedelta(hours=1)))
-        with self._lock(schema):
+        with self._lock(schema), self._place.told():
             deleted: list[str] = table.vacuum(
                 retention_hours=hours,
                 dry_run=False,
@@ -223,77 +232,114 @@ class Lake:
             )
         return sorted(deleted)
 
+    @property
+    def where(self) -> str:
+        """The place, for people: a directory or a URL."""
+        return self._place.where
+
+    def take_over(self, schema: Table, directory: Path) -> int:
+        """Copy a table of a lake in a directory, with all its versions; return how many files.
+
+        The first entry of the log comes last, so that an interrupted copy is no table yet; copying
+        again completes it. Nobody may write either lake meanwhile. Raises LakeError if this lake is
+        no object store, or holds the table with other versions.
+        """
+        place, source = self._place, directory / schema.name
+        if not isinstance(place, ObjectStore):
+            raise LakeError(f"{self.where} is a directory: copy {directory} there by yourself")
+        entries = sorted((source / "_delta_log").glob("*.json"))
+        theirs = {entry.read_text("utf-8") for entry in entries}
+        if not set(place.log(schema.name)) <= theirs:
+            raise LakeError(
+                f"{self.where}/{schema.name} has versions that {source} does not have; it is "
+                "another company's lake, or the company went on there: name an empty place"
+            )
+        files = [path for path in sorted(source.rglob("*.parquet")) if STAGED not in str(path)]
+        files += [*sorted((source / "_delta_log").glob("_last_checkpoint")), *reversed(entries)]
+        moves = [(path, str(path.relative_to(directory))) for path in files]
+        place.upload(moves[:-1])
+        place.upload(moves[-1:])
+        return len(files)
+
+    def release(self) -> None:
+        """Say that the work is done for now: what was fetched may be forgotten."""
+        self._place.release()
+
     # ------------------------------------------------------------------------------- inside
 
-    def _path(self, schema: Table) -> Path:
+    def _folder(self, schema: Table) -> Path:
         return self.root / schema.name
 
     def _open(self, schema: Table, version: int | None = None) -> DeltaTable | None:
         """Open a table; the newest version again only if the log has moved on, whoever wrote it."""
-        log = self._path(schema) / "_delta_log"
-        if version is None and (held := self._newest.get(schema.name)) is not None:
-            this, following = (log / f"{held.version() + n:020}.json" for n in (0, 1))
-            if this.exists() and not following.exists():
-                return held
-        if not log.is_dir():
-            return None
-        try:
-            table = DeltaTable(str(log.parent), version=version)
-        except TableNotFoundError:
-            return None
-        if version is None:
+        if (
+            version is None
+            and (held := self._newest.get(schema.name)) is not None
+            and self._place.is_newest(schema.name, held)
+        ):
+            return held
+        table = self._place.open(schema.name, version)
+        if version is None and table is not None:
             self._newest[schema.name] = table
         return table
 
-    def _create(self, schema: Table) -> Path:
-        path = self._path(schema)
-        if self._open(schema) is None:
-            path.mkdir(parents=True, exist_ok=True)
-            with self._lock(schema):
-                if self._open(schema) is None:
+    def _create(self, schema: Table) -> None:
+        if self._open(schema) is not None:
+            return
+        self._folder(schema).mkdir(parents=True, exist_ok=True)
+        with self._lock(schema):
+            if self._open(schema) is not None:
+                return
+            try:
+                with self._place.told():
                     DeltaTable.create(
-                        str(path),
+                        self._place.url(schema.name),
                         schema=_delta_schema(schema),
                         partition_by=list(schema.partition_by),
                         name=schema.name,
                         description=schema.doc,
                         configuration=_TABLE_PROPERTIES,
+                        storage_options=self._place.storage_options,
                     )
-        return path
+            except (CommitFailedError, DeltaError, LakeError):
+                if self._open(schema) is None:  # else another machine was faster
+                    raise
 
     def _adopt(
         self,
         schema: Table,
-        table_path: Path,
-        file: WrittenFile,
+        written: Sequence[WrittenFile],
         partition: Mapping[str, str | None],
         whole: bool,
-    ) -> AddAction:
-        """Check a written file and move it, still invisible, to its place in the table."""
+    ) -> list[AddAction]:
+        """Check written files and put them, still invisible, to their places in the table."""
         wanted = {name: value or None for name, value in partition.items()}
-        if whole:
-            _check_partition(file.path, wanted, schema)
-            values = dict(wanted)
-        else:
-            values = {name: file.partition[name] or None for name in schema.partition_by}
-            strays = {name: values[name] for name in wanted if values[name] != wanted[name]}
-            if strays:
-                raise LakeError(_stray(schema, wanted, strays))
-        folder = "/".join(f"{name}={_plain(value)}" for name, value in values.items())
-        relative = "/".join(filter(None, (folder, f"part-{uuid.uuid4().hex}.parquet")))
-        target = table_path / relative
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with Path(file.path).open("rb") as handle:
-            os.fsync(handle.fileno())  # the log must never name a file that a power cut can empty
-        Path(file.path).rename(target)
-        return AddAction(
-            path=relative,
-            size=target.stat().st_size,
-            partition_values=values,
-            modification_time=int(target.stat().st_mtime * 1000),
-            data_change=True,
-            stats=json.dumps({"numRecords": file.rows}),
-        )
+        actions, moves = [], []
+        for file in written:
+            if whole:
+                _check_partition(file.path, wanted, schema)
+                values = dict(wanted)
+            else:
+                values = {name: file.partition[name] or None for name in schema.partition_by}
+                strays = {name: values[name] for name in wanted if values[name] != wanted[name]}
+                if strays:
+                    raise LakeError(_stray(schema, wanted, strays))
+            folder = "/".join(f"{name}={_plain(value)}" for name, value in values.items())
+            relative = "/".join(filter(None, (folder, f"part-{uuid.uuid4().hex}.parquet")))
+            known = Path(file.path).stat()
+            moves.append((Path(file.path), f"{schema.name}/{relative}"))
+            actions.append(
+                AddAction(
+                    path=relative,
+                    size=known.st_size,
+                    partition_values=values,
+                    modification_time=int(known.st_mtime * 1000),
+                    data_change=True,
+                    stats=json.dumps({"numRecords": file.rows}),
+                )
+            )
+        self._place.publish(moves)
+        return actions
 
     def _commit(
         self,
@@ -306,12 +352,19 @@ class Lake:
             (name, "in" if isinstance(value, list) else "=", value or "")
             for name, value in partition.items()
         ]
-        properties = CommitProperties(custom_metadata={"note": note} if note else None)
+        properties = CommitProperties(
+            custom_metadata={"note": note} if note else None, max_commit_retries=0
+        )
+        tried: int | None = None
         for attempt in range(1, COMMIT_ATTEMPTS + 1):
-            with self._lock(schema):
+            with self._lock(schema), self._place.told():
                 if not files and not self._holds(schema, partition):
                     return
-                table = self._open(schema) or DeltaTable(str(self._path(schema)))
+                table = self._open(schema)
+                assert table is not None, f"{schema.name} was made before its files were written"
+                if tried is not None and self._is_in(schema, files, tried):
+                    return
+                tried = int(table.version())
                 try:
                     _allow_timestamps(table, schema)
                     table.create_write_transaction(
@@ -330,6 +383,14 @@ class Lake:
                             f"faster ({error}); run the step again"
                         ) from error
             time.sleep(0.02 * attempt)
+
+    def _is_in(self, schema: Table, files: list[AddAction], after: int) -> bool:
+        """Did a commit that seemed to fail arrive? An answer can be lost, and the same request,
+        sent again by a client library, is refused because of the first."""
+        ours = {action.path for action in files}
+        return any(
+            not ours.isdisjoint(_added(text)) for text in self._place.log(schema.name, after)
+        )
 
     def _holds(self, schema: Table, partition: Mapping[str, str | list[str] | None]) -> bool:
         wanted = {
@@ -354,6 +415,24 @@ class Lake:
                 self._files[schema.name] = (number, files)
         return files
 
+    def _chosen(
+        self, schema: Table, version: int | None, partition: Mapping[str, str | None]
+    ) -> list[_File]:
+        self._check_columns(schema, partition)
+        wanted = {name: value or None for name, value in partition.items()}
+        return [
+            file
+            for file in self._entries(schema, version)
+            if all(file.partition[name] == value for name, value in wanted.items())
+        ]
+
+    def _matching(
+        self, schema: Table, version: int | None, partition: Mapping[str, str | None]
+    ) -> dict[str, int | None]:
+        """Names and sizes in bytes, sorted."""
+        found = self._chosen(schema, version, partition)
+        return dict(sorted((f"{schema.name}/{file.path}", file.size_bytes) for file in found))
+
     @staticmethod
     def _check_columns(schema: Table, partition: Mapping[str, str | None]) -> None:
         unknown = set(partition) - set(schema.partition_by)
@@ -363,19 +442,9 @@ class Lake:
                 f"not by {', '.join(sorted(unknown))}"
             )
 
-    @staticmethod
-    def _ever_named(table_path: Path) -> set[str]:
-        named: set[str] = set()
-        for entry in (table_path / "_delta_log").glob("*.json"):
-            for line in entry.read_text("utf-8").splitlines():
-                action = json.loads(line)
-                if "add" in action:
-                    named.add(action["add"]["path"])
-        return named
-
     @contextmanager
     def _lock(self, schema: Table) -> Iterator[None]:
-        with (self._path(schema) / "_commit.lock").open("ab") as lock:
+        with (self._folder(schema) / "_commit.lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -386,15 +455,26 @@ class _File(NamedTuple):
     path: str
     partition: dict[str, str | None]
     rows: int
+    size_bytes: int
 
 
 def _entries(table: DeltaTable, schema: Table) -> Iterator[_File]:
     actions = pa.table(table.get_add_actions(flatten=True))
     columns = [actions[f"partition.{name}"].to_pylist() for name in schema.partition_by]
-    paths, counts = (actions[name].to_pylist() for name in ("path", "num_records"))
-    for path, rows, *values in zip(paths, counts, *columns, strict=True):
+    names = ("path", "num_records", "size_bytes")
+    told = (actions[name].to_pylist() for name in names)
+    for path, rows, size_bytes, *values in zip(*told, *columns, strict=True):
         texts = [None if value is None else str(value) for value in values]
-        yield _File(path, dict(zip(schema.partition_by, texts, strict=True)), rows)
+        partition = dict(zip(schema.partition_by, texts, strict=True))
+        yield _File(path, partition, rows, size_bytes)
+
+
+def _added(entry: str) -> Iterator[str]:
+    """The paths that an entry of a log adds."""
+    for line in entry.splitlines():
+        action = json.loads(line)
+        if "add" in action:
+            yield action["add"]["path"]
 
 
 def _delta_schema(schema: Table) -> pa.Schema:

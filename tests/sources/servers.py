@@ -1,8 +1,10 @@
-"""Real servers in this process: SFTP by asyncssh, S3 by moto; and files to put there."""
+"""Real servers: SFTP by asyncssh and S3 by moto, in this process or in one of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,18 +91,50 @@ class S3Server:
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
     """Serve S3 until the block ends."""
-    import boto3
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
+    try:
+        yield _s3_at(f"http://{host}:{port}")
+    finally:
+        server.stop()
+
+
+# One request after the other: moto looks whether an object is there and then writes it, which two
+# conditional puts at once would both survive.
+_S3_PROGRAM = """
+from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+app = DomainDispatcherApplication(create_backend_app)
+server = make_server("127.0.0.1", 0, app, request_handler=MotoRequestHandler)
+print(server.port, flush=True)
+server.serve_forever()
+"""
+
+
+@contextmanager
+def s3_process() -> Iterator[S3Server]:
+    """Serve S3 from a process of its own, which clients that hold this one's lock can talk to."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _S3_PROGRAM],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield _s3_at(f"http://127.0.0.1:{int(process.stdout.readline())}")
+        finally:
+            process.kill()
+
+
+def _s3_at(endpoint: str) -> S3Server:
+    import boto3
+
     client = boto3.client(
         "s3", endpoint_url=endpoint, region_name="us-east-1",
         aws_access_key_id="access", aws_secret_access_key="secret",
     )  # fmt: skip
-    try:
-        yield S3Server(endpoint, client)
-    finally:
-        server.stop()
+    return S3Server(endpoint, client)

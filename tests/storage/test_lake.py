@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +9,8 @@ import pytest
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.engine.schemas import Column, Table
-from iotbill_pipelines.storage.lake import Lake, LakeError
+from iotbill_pipelines.storage.lake import Lake
+from iotbill_pipelines.storage.lake_places import LakeError
 
 TABLE = Table(
     "sample",
@@ -47,6 +42,13 @@ def replace(lake: Lake, month: str | None, file_key: int, *values: int) -> int:
     with DuckDbCompute() as compute:
         partition = {"month": month, "file_key": str(file_key)}
         return lake.replace(TABLE, compute, rows(month, file_key, *values), partition)
+
+
+def replace_two(lake: Lake, value: int) -> int:
+    """Replace two partitions of file 2 in one commit."""
+    with DuckDbCompute() as compute:
+        both = f"{rows('2026-10', 2, value)} union all {rows('2026-12', 2, value + 1)}"
+        return lake.replace(TABLE, compute, both, {"file_key": "2"})
 
 
 def content(lake: Lake, version: int | None = None) -> list[tuple[str | None, int, int]]:
@@ -147,50 +149,3 @@ def test_orphans_are_removed_and_pinned_versions_survive_a_vacuum(lake: Lake) ->
     assert content(lake) == [("2026-10", 1, 3)]
     with pytest.raises(Exception, match="No files found"):
         content(lake, version=forgotten)
-
-
-WRITER = textwrap.dedent("""
-    import sys
-    sys.path.insert(0, {tests!r})
-    from storage import test_lake as t
-    from iotbill_pipelines.storage import lake as module
-    root, month = sys.argv[1], sys.argv[2]
-    lake = module.Lake(root)
-    for value in map(int, sys.argv[3:]):
-        t.replace(lake, month, 1, value)
-""")
-
-
-def writer(root: Path, month: str, *values: int) -> subprocess.Popen[bytes]:
-    tests = str(Path(__file__).parents[1])
-    code = WRITER.format(tests=tests)
-    arguments = [str(root), month, *map(str, values)]
-    return subprocess.Popen([sys.executable, "-c", code, *arguments])
-
-
-def test_killed_at_any_moment(lake: Lake) -> None:
-    """A writer that replaces again and again is killed at times that nobody chose."""
-    replace(lake, "2026-10", 1, 0)
-    process = writer(lake.root, "2026-10", *range(1, 1000))
-    deadline = time.monotonic() + 60
-    while (lake.version(TABLE) or 0) < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    ((month, _, value),) = content(lake)
-    assert (month, value > 0) == ("2026-10", True)
-    replace(lake, "2026-10", 1, 7)
-    assert content(lake) == [("2026-10", 1, 7)]
-
-
-def test_two_processes_replace_their_partitions_side_by_side(lake: Lake) -> None:
-    several = range(1, 9)
-    writers = [writer(lake.root, month, *several) for month in ("2026-10", "2026-11")]
-    assert [process.wait(timeout=120) for process in writers] == [0, 0]
-    assert content(lake) == [("2026-10", 1, 8), ("2026-11", 1, 8)]
-
-
-def test_two_processes_replace_the_same_new_partition_and_one_content_stays(lake: Lake) -> None:
-    writers = [writer(lake.root, "2026-10", value) for value in (3, 4)]
-    assert [process.wait(timeout=120) for process in writers] == [0, 0]
-    assert content(lake) in ([("2026-10", 1, 3)], [("2026-10", 1, 4)])
