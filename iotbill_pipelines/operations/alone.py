@@ -27,7 +27,16 @@ from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.config.catalog import CatalogSource
 from iotbill_pipelines.config.contracts import read_contract_book
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.schemas import CATALOG, REFERENCE
+from iotbill_pipelines.engine.schemas import (
+    ALLOWANCE_LOT,
+    CATALOG,
+    CHARGE_COMPONENT,
+    POOL_PART,
+    POOL_SETTLEMENT,
+    RATED_USAGE,
+    REFERENCE,
+    USAGE_AGGREGATE,
+)
 from iotbill_pipelines.engine.terms import compile_catalog
 from iotbill_pipelines.operations import charges, contracts, fingerprints, reach, runs, scope, usage
 from iotbill_pipelines.operations.catalogs import in_force
@@ -183,6 +192,58 @@ def _scope_of(
     return None if scoped is None else Known(source.digest, source.json, at, scoped)
 
 
+# ------------------------------------------------------------------------------ told afterwards
+
+_TOLD = (USAGE_AGGREGATE, POOL_SETTLEMENT, POOL_PART, ALLOWANCE_LOT, CHARGE_COMPONENT)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What an account that was corrected by itself came to, and the snapshot that was read."""
+
+    snapshot: Snapshot
+    tables: Mapping[str, pa.Table]
+
+
+def settled_alone(ws: Workspace, period: Month, accounts: Collection[str]) -> dict[str, Settled]:
+    """Return what accounts came to when they were corrected by themselves, settled anew to be told.
+
+    ``tables`` are ``rated_usage`` and what is stored of a settlement, of all accounts of a scope.
+    Left out are accounts that are booked as their period was settled, or whose usage changed since.
+    """
+    held = standing(ws).get(period, Standing(None)).alone or {}
+    told = {
+        id_: _settled_anew(ws, period, id_, held) for id_ in {held.get(a) for a in accounts} if id_
+    }
+    found = {account: told.get(held.get(account, "")) for account in accounts}
+    return {account: each for account, each in found.items() if each is not None}
+
+
+def _settled_anew(
+    ws: Workspace, period: Month, snapshot_id: str, held: Mapping[str, str]
+) -> Settled | None:
+    with Session(ws.engine) as session:
+        snapshot = open_snapshot(session, ws.home, snapshot_id)
+    tables = reach.tables_of(snapshot.tables_dir)
+    accounts = frozenset(account for account, id_ in held.items() if id_ == snapshot_id)
+    found = Scope(accounts, frozenset(tables["service"]["service_id"].to_pylist()), tables)
+    months = charges.usage_months(ws, period, snapshot)
+    rated = scope.rated_usage(ws, months, found, same_records=False)
+    if rated is None:
+        return None
+    with ws.compute(rated.num_rows + sum(table.num_rows for table in tables.values())) as compute:
+        scope.settle(ws, compute, period, found, rated)
+        told = {
+            table.name: scope.rows_of(
+                compute.fetch(f"select {table.column_list} from {table.name}"),
+                "account_id",
+                accounts,
+            )
+            for table in _TOLD
+        }
+    return Settled(snapshot, {RATED_USAGE.name: rated, **told})
+
+
 # ------------------------------------------------------------------------------ who is concerned
 
 
@@ -199,7 +260,7 @@ def concerned(
     None where that cannot be told without looking at all. Usage is not looked at here.
     """
     detail = fingerprints.details(ws, charges.STAGE)[period]
-    if held is None or held.accounts is None or detail.get("code") != runs.code_version():
+    if held is None or held.alone is None or detail.get("code") != runs.code_version():
         return None
     snapshot = open_snapshot(session, ws.home, detail["snapshot"])
     if not _same_inventory(session, period, catalog, at, snapshot, detail["knowledge"]):
@@ -215,7 +276,7 @@ def concerned(
     offers = changed_offers(then, catalog)
     if offers is None:
         return None
-    return {*held.accounts} | reference.paying_accounts(session, at, offers)
+    return {*held.alone} | reference.paying_accounts(session, at, offers)
 
 
 def _same_inventory(

@@ -269,7 +269,7 @@ def _touched(
         stands = ledger_stands.get(period, Standing(None))
         if stands.catalog == present.catalog_digest and causes <= {"catalog"}:
             causes.clear()  # booked by a correction that left the stored settlement alone
-        elif period in waiting and (stands.accounts is None or not causes):
+        elif period in waiting and (stands.alone is None or not causes):
             causes.add("unbooked")
         causes &= wanted
         if causes:

@@ -7,7 +7,7 @@ ledger holds (:func:`unbooked`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -115,12 +115,12 @@ MOST_ALONE = 10_000
 class Standing:
     """How the ledger stands to the newest settlement of a usage period.
 
-    ``accounts`` are those that were corrected by themselves since: all others are booked as they
-    were settled. None where it is not known who is. ``catalog`` is the digest of one whose
-    differences are all booked.
+    ``alone`` has the accounts that were corrected by themselves since, with the id of the snapshot
+    that was read: all others are booked as they were settled. None where it is not known who is.
+    ``catalog`` is the digest of one whose differences are all booked.
     """
 
-    accounts: frozenset[str] | None
+    alone: Mapping[str, str] | None
     catalog: str | None = None
 
 
@@ -132,9 +132,9 @@ def standing(ws: Workspace) -> dict[Month, Standing]:
         if detail.get("settled") != settled.get(period):
             found[period] = Standing(None)
         elif "alone" in detail:
-            found[period] = Standing(frozenset(detail["alone"]), detail["catalog"])
+            found[period] = Standing(detail["alone"], detail["catalog"])
         else:
-            found[period] = Standing(frozenset())
+            found[period] = Standing({})
     return found
 
 
@@ -162,8 +162,8 @@ def book_alone(
         ws, session, compute, accounting_period, scope, snapshot,
         cause=cause, action="correct", subject=period, units=units, accounts=accounts,
     )  # fmt: skip
-    if held is not None and held.accounts is not None:
-        alone = sorted(held.accounts | set(accounts))
+    if held is not None and held.alone is not None:
+        alone = {**held.alone, **dict.fromkeys(sorted(accounts), snapshot.id)}
         if len(alone) <= MOST_ALONE:
             detail = {
                 "settled": fingerprints.recorded(ws, charges.STAGE)[period],

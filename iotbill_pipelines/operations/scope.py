@@ -174,8 +174,8 @@ def closure_then(snapshot: Snapshot, seeds: Iterable[str]) -> PaidFor:
 
 
 def _paid_for(offers: pa.Table, accounts: Collection[str]) -> PaidFor:
-    services = _rows_of(offers, "payer_account_id", accounts)["service_id"].unique().to_pylist()
-    rows = _rows_of(offers, "service_id", services).select(
+    services = rows_of(offers, "payer_account_id", accounts)["service_id"].unique().to_pylist()
+    rows = rows_of(offers, "service_id", services).select(
         ["service_id", "level", "payer_account_id"]
     )
     known = [tuple(row.values()) for row in rows.to_pylist()]
@@ -198,9 +198,9 @@ def narrowed(
     """Return what tables of REFERENCE say of accounts and services, with the catalog whole."""
     kept = dict(tables)
     for name in SERVICE_TABLES:
-        kept[name] = _rows_of(tables[name], "service_id", services)
+        kept[name] = rows_of(tables[name], "service_id", services)
     own = kept["service_identifier"]["uid_value"].unique().to_pylist()
-    kept["service_identifier"] = _rows_of(tables["service_identifier"], "uid_value", own)
+    kept["service_identifier"] = rows_of(tables["service_identifier"], "uid_value", own)
     return _of_parties(kept, accounts)
 
 
@@ -390,7 +390,7 @@ def before(found: charges.Before, scope: Scope) -> charges.Before:
     return replace(
         found,
         carried=lots_of(scope, found.carried),
-        earlier=_rows_of(found.earlier, "account_id", scope.accounts),
+        earlier=rows_of(found.earlier, "account_id", scope.accounts),
     )
 
 
@@ -420,15 +420,15 @@ def leaves_the_same(
         return False
     column, wanted = used[SERVICE_ACTIVATION.name]
     return _alike(
-        _rows_of(compute.fetch(SERVICE_ACTIVATION.name), column, wanted),
-        _rows_of(dates, column, wanted),
+        rows_of(compute.fetch(SERVICE_ACTIVATION.name), column, wanted),
+        rows_of(dates, column, wanted),
     )
 
 
 def lots_of(scope: Scope, carried: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
     """Of units that outlive their window those of a scope's accounts."""
     return {
-        name: _rows_of(
+        name: rows_of(
             lots,
             "account_id" if "account_id" in lots.schema.names else "pool_account_id",
             scope.accounts,
@@ -437,7 +437,8 @@ def lots_of(scope: Scope, carried: Mapping[str, pa.Table]) -> dict[str, pa.Table
     }
 
 
-def _rows_of(table: pa.Table, column: str, wanted: Collection[str]) -> pa.Table:
+def rows_of(table: pa.Table, column: str, wanted: Collection[str]) -> pa.Table:
+    """Return the rows with one of some values in a column."""
     return table.filter(pc.is_in(table[column], pa.array(sorted(wanted), pa.string())))
 
 

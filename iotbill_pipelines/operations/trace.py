@@ -265,20 +265,26 @@ def _charge(row: BookedCharge) -> ChargeView:
 
 
 def _trace_charge(ws: Workspace, charge: ChargeView, most_records: int) -> ChargeTrace:
+    from iotbill_pipelines.operations.alone import settled_alone  # noqa: PLC0415 - a cycle
+
     period = Month.parse(charge.usage_period)
     unit = {
         name: getattr(charge, name) for name in ("level", "account_id", "service_id", "charge_id")
     }
     keys = pa.Table.from_pylist([unit])
+    # corrected by itself: the stored settlement is the one before
+    alone = settled_alone(ws, period, [charge.account_id]).get(charge.account_id)
     with ws.compute() as compute:
         compute.load("traced_unit", keys)
-        ws.lake.scan(compute, CHARGE_COMPONENT, usage_period=str(period))
-        ws.lake.scan(compute, POOL_PART, usage_period=str(period))
+        for table in (CHARGE_COMPONENT, POOL_PART, USAGE_AGGREGATE):
+            if alone is None:
+                ws.lake.scan(compute, table, usage_period=str(period))
+            else:
+                compute.load(table.name, alone.tables[table.name])
         components = compute.fetch(
             "select c.* from charge_component c join traced_unit using"
             " (level, account_id, service_id, charge_id) order by component_id"
         ).to_pylist()
-        ws.lake.scan(compute, USAGE_AGGREGATE, usage_period=str(period))
         compute.define("traced_window", _WINDOWS, keep=True)
         begun = compute.fetch("select min(window_start) as day from traced_window")
         first = begun["day"][0].as_py()
@@ -286,6 +292,8 @@ def _trace_charge(ws: Workspace, charge: ChargeView, most_records: int) -> Charg
         for table in (RATED_USAGE, USAGE_PART):
             files = [f for month in months for f in ws.lake.files(table, usage_month=month)]
             compute.scan(table, files)
+        if alone is not None:
+            compute.load(RATED_USAGE.name, alone.tables[RATED_USAGE.name])
         compute.define("traced_record", _RECORDS, keep=True)
         total = compute.fetch("select count(*) as records from traced_record")["records"][0].as_py()
         records = compute.fetch(

@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 
 from iotbill_pipelines.operations import corrections
 from iotbill_pipelines.operations.corrections import Selection, correct_period
+from iotbill_pipelines.operations.explaining import explain
+from iotbill_pipelines.operations.trace import trace
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import reference
 from tests import months
@@ -90,6 +92,11 @@ def test_all_that_a_price_concerns(twins: list[Workspace], monkeypatch: pytest.M
     rows = both(twins, monkeypatch, "price")
     assert {row[3] for row in rows} == {"C0002"}
     assert any("dearer" in row[-1] for row in rows)
+    told = [explain(ws, rows[0][0]) for ws in twins]
+    assert told[0].agrees and told[0].steps == told[1].steps
+    traced = [trace(ws, str(rows[0][0])).charges[0] for ws in twins]
+    assert traced[0].components == traced[1].components
+    assert traced[0].records == traced[1].records
     assert corrections.plan(twins[0], PERIOD).touched == []
     assert corrections.proposal(twins[0]) is None
     assert both(twins, monkeypatch, "price again") == []

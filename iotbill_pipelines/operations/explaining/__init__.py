@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -33,6 +33,7 @@ from iotbill_pipelines.engine.schemas import (
     USAGE_AGGREGATE,
 )
 from iotbill_pipelines.operations import charges
+from iotbill_pipelines.operations.alone import Settled, settled_alone
 from iotbill_pipelines.operations.explaining.agreements import explain_agreements
 from iotbill_pipelines.operations.explaining.arithmetic import Evidence, explain_unit
 from iotbill_pipelines.operations.explaining.first_use import first_uses, with_activation
@@ -119,15 +120,18 @@ def explain_period(ws: Workspace, period: Month) -> list[Explanation]:
 
 
 def _explained(ws: Workspace, period: Month, units: Sequence[Unit]) -> Iterator[Explanation]:
+    alone = settled_alone(ws, period, {unit.account_id for unit in units})
     with Session(ws.engine) as session:
-        snapshots = _snapshots(ws, session, period, units)
+        snapshots = _snapshots(ws, session, period, units, alone)
         distinct = {snapshot.id: snapshot for snapshot in snapshots.values()}
         catalogs = {each: _catalog(session, each) for each in distinct}
         booked = _booked(session, period, units)
     evidence = {}
     for snapshot in distinct.values():
         of_it = [unit for unit in units if snapshots[unit].id == snapshot.id]
-        evidence[snapshot.id] = _evidence(ws, period, snapshot, of_it, catalogs[snapshot.id][1])
+        evidence[snapshot.id] = _evidence(
+            ws, period, snapshot, of_it, catalogs[snapshot.id][1], alone.get(of_it[0].account_id)
+        )
     for unit in units:
         snapshot = snapshots[unit]
         rows = booked[unit]
@@ -172,9 +176,14 @@ def _booked(
 
 
 def _snapshots(
-    ws: Workspace, session: Session, period: Month, units: Sequence[Unit]
+    ws: Workspace,
+    session: Session,
+    period: Month,
+    units: Sequence[Unit],
+    alone: Mapping[str, Settled],
 ) -> dict[Unit, Snapshot]:
-    """What each unit was computed from: what its period was last settled with.
+    """What each unit was computed from: what its period was last settled with, or what was read
+    when its account was corrected by itself.
 
     A charge in advance of a month that was not settled yet carries its own snapshot.
     """
@@ -185,7 +194,8 @@ def _snapshots(
     )
     if settled:
         snapshot = open_snapshot(session, ws.home, settled["snapshot"])
-        return dict.fromkeys(units, snapshot)
+        own = {account_id: each.snapshot for account_id, each in alone.items()}
+        return {unit: own.get(unit.account_id, snapshot) for unit in units}
     newest = sa.select(
         *(getattr(BookedCharge, name) for name in _UNIT), BookedCharge.snapshot_id
     ).where(BookedCharge.usage_period == str(period))
@@ -222,13 +232,17 @@ def _evidence(
     snapshot: Snapshot,
     units: Sequence[Unit],
     units_of: dict[str, str],
+    alone: Settled | None,
 ) -> Evidence:
     with ws.compute() as compute:
         load_snapshot(compute, snapshot)
         table = pa.Table.from_pylist([{name: getattr(u, name) for name in _UNIT} for u in units])
         compute.load("asked_unit", table)
         for settled in (POOL_SETTLEMENT, POOL_PART, USAGE_AGGREGATE, ALLOWANCE_LOT):
-            ws.lake.scan(compute, settled, usage_period=str(period))
+            if alone is None:
+                ws.lake.scan(compute, settled, usage_period=str(period))
+            else:
+                compute.load(settled.name, alone.tables[settled.name])
         begun = compute.fetch("select min(window_start) as day from usage_aggregate")["day"][
             0
         ].as_py()
@@ -243,6 +257,8 @@ def _evidence(
                 for file in ws.lake.files(RATED_USAGE, usage_month=str(month))
             ],
         )
+        if alone is not None:
+            compute.load(RATED_USAGE.name, alone.tables[RATED_USAGE.name])
         stay = charges.closed_activations(ws)
         evidence = gather(compute, period, units_of, stay.to_pylist() if stay is not None else ())
         evidence.agreed = explain_agreements(ws, compute, snapshot, period, units)
