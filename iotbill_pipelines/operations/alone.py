@@ -132,7 +132,9 @@ def _book(
         cause=order.cause,
         units=None if units is None else partial(units, compute),
         held=held,
-        catalog=known.digest if order.everything else None,
+        catalog=known.digest
+        if order.everything or (held is not None and held.catalog == known.digest)
+        else None,
     )
 
 

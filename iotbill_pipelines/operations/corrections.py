@@ -10,9 +10,8 @@ books one of them. A second run finds no difference.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from decimal import Decimal
 from functools import partial
 from typing import Any, Literal
@@ -259,7 +258,7 @@ def _touched(
         detail = settled[period]
         causes = set[Cause]().union(*(rating[month] for month in months[period]))
         until = reach.settling_end(present.tables, period)
-        causes |= _differing(ws, detail, present, None, until)
+        causes |= _differing(ws, detail, present, partial(reach.digest, since=None, until=until))
         left = charges.carried_digest(charges.carried_over(ws, period))
         if any(left.get(table.name) != detail.get(table.name) for table in CARRIED):
             causes.add("carried")
@@ -293,7 +292,7 @@ def _changes_of_usage(
     files = usage.accepted_files(ws, month)
     if detail is None:
         return {"usage"} if files else set()
-    causes = _differing(ws, detail, present, *reach.rating_span(month))
+    causes = _differing(ws, detail, present, partial(reach.rating_digest, month=month))
     told = detail.get("mediation", {})
     if files != detail["files"] or told.get("feeds") != feeds.digest:
         causes.add("usage")
@@ -301,12 +300,15 @@ def _changes_of_usage(
 
 
 def _differing(
-    ws: Workspace, detail: dict[str, Any], present: _Knowledge, since: date | None, until: date
+    ws: Workspace,
+    detail: dict[str, Any],
+    present: _Knowledge,
+    digest: Callable[[Mapping[str, pa.Table]], dict[str, str]],
 ) -> set[Cause]:
-    now = reach.digest(present.tables, since, until)
+    now = digest(present.tables)
     then = detail.get("knowledge", {})
     if present.scope is not None:
-        then = reach.digest(present.then(_snapshot(ws, detail)), since, until)
+        then = digest(present.then(_snapshot(ws, detail)))
     causes: set[Cause] = set()
     if detail.get("code") != runs.code_version():
         causes.add("code")

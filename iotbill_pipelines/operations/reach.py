@@ -25,9 +25,21 @@ MARGIN = timedelta(days=2)
 """Local days reach into the UTC days beside them; two days are more than any zone takes."""
 
 
-def rating_digest(snapshot: Snapshot, month: Month) -> dict[str, str]:
-    """Return hashes of what of a snapshot can decide on the records of a UTC month."""
-    return digest(tables_of(snapshot.tables_dir), *rating_span(month))
+SETTLED_ONLY = frozenset(
+    {
+        *("price_tier", "product", "state_transition", "currency", "charge_measure"),
+        *("share_plan", "share_bucket", "share_participant", "share_draw", "share_seller"),
+        *("first_use", "first_use_threshold"),
+    }
+)
+"""Tables of the catalog that settling reads and rating does not: a record is rated to quantities at
+a price version; what the version costs, and who shares it, comes later."""
+
+
+def rating_digest(tables: Mapping[str, pa.Table], month: Month) -> dict[str, str]:
+    """Return hashes of what of a snapshot's tables can decide on the records of a UTC month."""
+    found = relevant(tables, *rating_span(month))
+    return _digest({name: found[name] for name in found if name not in SETTLED_ONLY})
 
 
 def settling_digest(snapshot: Snapshot, period: Month) -> dict[str, str]:
@@ -71,10 +83,13 @@ def digest(tables: Mapping[str, pa.Table], since: date | None, until: date) -> d
 
     Without ``since`` everything before counts: what a service did earlier may decide on it still.
     """
-    found = relevant(tables, since, until)
+    return _digest(relevant(tables, since, until))
+
+
+def _digest(found: Mapping[str, pa.Table]) -> dict[str, str]:
     return {
-        "inventory": content_hash({name: found[name] for name in sorted(REFERENCE)}),
-        "catalog": content_hash({name: found[name] for name in sorted(CATALOG)}),
+        kind: content_hash({name: found[name] for name in sorted(schemas) if name in found})
+        for kind, schemas in (("inventory", REFERENCE), ("catalog", CATALOG))
     }
 
 

@@ -57,16 +57,6 @@ from iotbill_pipelines.storage.reference import SERVICE_TABLES, PaidFor, Snapsho
 MOST = Decimal("0.5")
 """Beyond this share of all services a scope saves less than finding it costs."""
 
-SETTLED_ONLY = frozenset(
-    {
-        *("price_tier", "product", "state_transition", "currency", "charge_measure"),
-        *("share_plan", "share_bucket", "share_participant", "share_draw", "share_seller"),
-        *("first_use", "first_use_threshold"),
-    }
-)
-"""Tables of the catalog that settling reads and rating does not: a record is rated to quantities at
-a price version; what the version costs, and who shares it, comes later."""
-
 
 @dataclass(frozen=True)
 class Scope:
@@ -324,10 +314,8 @@ def _rated_alike(ws: Workspace, month: Month, scope: Scope, detail: Mapping[str,
     offers = pq.read_table(held.file("service_offer"))
     if not scope.services >= _paid_for(offers, scope.accounts).services:
         return False  # some were theirs then and are not now
-    span = reach.rating_span(month)
-    before = reach.relevant(then_tables(scope, held), *span)
-    after = reach.relevant(scope.tables, *span)
-    return all(before[name].equals(after[name]) for name in after if name not in SETTLED_ONLY)
+    then = reach.rating_digest(then_tables(scope, held), month)
+    return then == reach.rating_digest(scope.tables, month)
 
 
 def _rated_again(

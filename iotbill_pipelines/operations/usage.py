@@ -119,7 +119,7 @@ def _inputs(
 ) -> dict[str, Any]:
     return {
         "files": accepted_files(ws, month),
-        "knowledge": reach.rating_digest(snapshot, month),
+        "knowledge": reach.rating_digest(reach.tables_of(snapshot.tables_dir), month),
         "code": code_version(),
         "mediation": context.detail,
     }

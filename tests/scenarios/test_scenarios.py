@@ -12,6 +12,7 @@ import pytest
 
 from iotbill_pipelines.config.scenarios import Scenario, ScenarioTables, read_scenario
 from iotbill_pipelines.engine.mediate import PLAIN
+from iotbill_pipelines.operations.reach import SETTLED_ONLY
 from iotbill_pipelines.operations.scenarios import (
     ScenarioReport,
     compare,
@@ -168,6 +169,19 @@ def test_accounts_and_those_they_share_with_come_to_the_same_alone(runs: Runs) -
                 whole[name].filter(pc.is_in(whole[name][of], mine))
             ), name
     assert left_out > 50
+
+
+def test_rating_reads_nothing_of_what_only_settling_reads(runs: Runs) -> None:
+    """What operations.reach leaves out of a UTC month's inputs can be gone altogether."""
+    members, merged, whole = max(runs, key=lambda run: len(run[0]))
+    assert len(members) > 50
+    catalog = {
+        name: table.slice(0, 0) if name in SETTLED_ONLY else table
+        for name, table in merged.tables.catalog.items()
+    }
+    rated = run_tables(replace(merged.tables, catalog=catalog), [])
+    for name in ("rated_usage", "suspended_record", "duplicate_record", "usage_outcome"):
+        assert _rows(rated[name]) == _rows(whole[name]), name
 
 
 def _paid_for(tables: ScenarioTables) -> Callable[[Collection[str]], PaidFor]:
