@@ -135,6 +135,64 @@ def engines(
 
 
 @app.command()
+def lake(
+    context: typer.Context,
+    place: Annotated[
+        Path,
+        typer.Option(
+            "--lake", exists=True, dir_okay=False, help="Where, written as configs/lake.yaml is."
+        ),
+    ],
+    rows: Annotated[int, typer.Option(min=1_000, help="Raw usage rows.")] = 100_000,
+    sims: Annotated[int, typer.Option(min=1_000)] = 10_000,
+    accounts: Annotated[int, typer.Option(min=200)] = 2_000,
+    seed: Seed = 1,
+    memory_limit: MemoryLimit = DEFAULT_MEMORY_LIMIT,
+    folder: Folder = None,
+    json_file: Json = None,
+) -> None:
+    """Receive and close the same month with the lake in a folder and in an object store.
+
+    It works below a name of its own there, and leaves what it wrote: delete it afterwards. Exits
+    with 1 if anything differs.
+
+    Example: `iotbill bench lake --lake configs/lake.yaml`
+    """
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from iotbill_pipelines.cli.console import err, out
+    from iotbill_pipelines.config.lake import read_lake_file
+    from iotbill_pipelines.operations.benchmarks.lake import PARTS, measure
+    from iotbill_pipelines.operations.benchmarks.market import Size
+    from iotbill_pipelines.shell.environment import secret
+
+    choice = read_lake_file(place)
+    named = choice.credentials.model_dump(exclude_none=True).values()
+    size = Size(rows, sims, accounts, seed)
+    with _folder(folder) as target, err.status("closing a month twice ..."):
+        made = measure(
+            context.obj.location.configs, target, size, choice,
+            {variable: secret(variable) for variable in named}, memory_limit=memory_limit,
+        )  # fmt: skip
+    table = Table(title=f"{rows:,} raw rows, {sims:,} SIMs, {accounts:,} accounts, seed {seed}")
+    table.add_column("lake")
+    for name in (*(f"{part}, seconds" for part in PARTS), "together"):
+        table.add_column(name, justify="right")
+    for each in (made.folder, made.store):
+        cells = [f"{each.seconds[part]:.1f}" for part in PARTS]
+        table.add_row(each.place, *cells, f"{each.total:.1f}")
+    out.print(table)
+    verdict = "the same was booked" if made.same else "what was booked DIFFERS"
+    out.print(f"{made.ratio:.2f} times as long; {verdict}")
+    if json_file:
+        json_file.write_text(json.dumps(asdict(made), indent=2) + "\n", "utf-8")
+    if not made.same:
+        raise typer.Exit(1)
+
+
+@app.command()
 def reconcile(
     lines: Annotated[int, typer.Option(min=1, help="Invoice lines, and as many SIMs.")] = 1_000_000,
     seed: Seed = 1,

@@ -102,7 +102,7 @@ def measure(
         for name, start in zip(("duckdb", "spark"), work, strict=True)
     ]
     tables = [
-        _compare(name, folder / "duckdb" / name, folder / "spark" / name)
+        compare(name, folder / "duckdb" / name, folder / "spark" / name)
         for name in (*RATED, *SETTLED)
     ]
     return EnginesBenchmark(size, measures, tables)
@@ -194,7 +194,9 @@ def _peak() -> Iterator[list[int]]:
         watcher.join()
 
 
-def _compare(name: str, one: Path, other: Path) -> Compared:
+def compare(name: str, one: Path, other: Path) -> Compared:
+    """Compare the Parquet files of two folders as one table each: rows in any order, but as often
+    on both sides, and columns by name and type."""
     with duckdb.connect(":memory:") as connection:
         connection.execute("set memory_limit = '1GB'")
         for side, folder in (("one", one), ("other", other)):

@@ -30,6 +30,10 @@ from iotbill_pipelines.operations.benchmarks import (
 from iotbill_pipelines.operations.benchmarks.market import PERIOD, Size
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import database
+from iotbill_pipelines.storage.lake import Lake
+
+OpenLake = Callable[[Path], Lake]
+"""Opens the lake of a state folder; picklable, for every part opens it in its own process."""
 
 FLOOR = "floor: parse once, write Parquet once"
 RECEIVE = "receive: raw files to usage records"
@@ -117,11 +121,11 @@ def run(
     market.write_configs(configs, ours)
     market.write_configs(configs, changed, special_rate="0.042")
     measure("take over SIMs, owners and contracts", partial(prepare, home, ours, size))
-    measure(RECEIVE, partial(_receive, home, ours, files, size.rows,
+    measure(RECEIVE, partial(receive, home, ours, files, size.rows,
                                                             memory_limit))  # fmt: skip
-    measure(CLOSE, partial(_close, home, ours, size.rows,
+    measure(CLOSE, partial(close, home, ours, size.rows,
                                                         memory_limit))  # fmt: skip
-    measure("close again: nothing changed", partial(_close, home, ours, 0, memory_limit))
+    measure("close again: nothing changed", partial(close, home, ours, 0, memory_limit))
     if close_in_dagster is not None:
         # the first time they write exports, marts and a report: what both then find done
         measure("every stage of a close", partial(_every_stage, home, ours, memory_limit))
@@ -130,7 +134,7 @@ def run(
     account = market.account_id_of(0)
     measure(ONE_ACCOUNT, partial(_correct, home, changed, account, memory_limit))
     measure(CORRECTED, partial(_correct, home, changed, None, memory_limit))
-    measure("the next close", partial(_close, home, changed, size.rows, memory_limit))
+    measure("the next close", partial(close, home, changed, size.rows, memory_limit))
     if compare:
         for name, work in (
             ("the same job in pandas", comparison.in_pandas),
@@ -162,8 +166,11 @@ def _floor(files: list[Path], folder: Path) -> Measure:
 
 
 @contextmanager
-def _workspace(home: Path, configs: Path, **options: Any) -> Iterator[Workspace]:
-    ws = Workspace.open(home, configs, actor="close.lead", **options)
+def _workspace(
+    home: Path, configs: Path, lake: OpenLake | None = None, **options: Any
+) -> Iterator[Workspace]:
+    opened = lake(home) if lake else None
+    ws = Workspace.open(home, configs, actor="close.lead", lake=opened, **options)
     try:
         yield ws
     finally:
@@ -188,12 +195,18 @@ def prepare(home: Path, configs: Path, size: Size, database_url: str | None = No
     return Measure("prepare", time.perf_counter() - started, rows_in)
 
 
-def _receive(
-    home: Path, configs: Path, files: list[Path], rows: int, memory_limit: str | None
+def receive(
+    home: Path,
+    configs: Path,
+    files: list[Path],
+    rows: int,
+    memory_limit: str | None,
+    lake: OpenLake | None = None,
 ) -> Measure:
+    """Land and ingest raw files into a prepared workspace, by default with its own lake."""
     from iotbill_pipelines.operations.ingest import ingest, land  # noqa: PLC0415
 
-    with _workspace(home, configs, memory_limit=memory_limit) as ws:
+    with _workspace(home, configs, lake, memory_limit=memory_limit) as ws:
         started = time.perf_counter()
         land(ws, files)
         landed = time.perf_counter()
@@ -208,12 +221,19 @@ def _receive(
     )
 
 
-def _close(home: Path, configs: Path, rows: int, memory_limit: str | None) -> Measure:
+def close(
+    home: Path,
+    configs: Path,
+    rows: int,
+    memory_limit: str | None,
+    lake: OpenLake | None = None,
+) -> Measure:
+    """Do the stages of a close that decide amounts, one after the other."""
     from iotbill_pipelines.operations.close import run_stage, stage_named  # noqa: PLC0415
 
     parts: dict[str, float] = {}
     facts: dict[str, str] = {}
-    with _workspace(home, configs, memory_limit=memory_limit) as ws:
+    with _workspace(home, configs, lake, memory_limit=memory_limit) as ws:
         for name in ENGINE_STAGES:
             started = time.perf_counter()
             result = run_stage(ws, PERIOD, stage_named(name))
