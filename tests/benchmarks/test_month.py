@@ -65,6 +65,6 @@ def test_the_table_sets_every_part_against_the_floor() -> None:
 
 
 def test_its_commands_explain_themselves() -> None:
-    for command in ("month", "reconcile"):
+    for command in ("month", "lake", "reconcile"):
         told = CliRunner().invoke(app, ["bench", command, "--help"])
         assert told.exit_code == 0 and "--seed" in told.output and "--json" in told.output
