@@ -198,11 +198,11 @@ class _Knowledge:
     catalog_digest: str
     scope: Scope | None = None
 
-    def then(self, snapshot: Snapshot) -> Mapping[str, pa.Table]:
+    def then(self, ws: Workspace, snapshot: Snapshot) -> Mapping[str, pa.Table]:
         """What an earlier snapshot says of the same."""
         if self.scope is None:
             return reach.tables_of(snapshot.tables_dir)
-        return then_tables(self.scope, snapshot)
+        return then_tables(ws, self.scope, snapshot)
 
 
 class _OnlyWhole(Exception):
@@ -308,7 +308,7 @@ def _differing(
     now = digest(present.tables)
     then = detail.get("knowledge", {})
     if present.scope is not None:
-        then = digest(present.then(_snapshot(ws, detail)))
+        then = digest(present.then(ws, _snapshot(ws, detail)))
     causes: set[Cause] = set()
     if detail.get("code") != runs.code_version():
         causes.add("code")
@@ -646,7 +646,7 @@ def _steps(
     last one. Returns the cause of each step but the first.
     """
     held = _snapshot(ws, settled_details(ws)[period])
-    then = present.then(held)
+    then = present.then(ws, held)
     unit = ", ".join(_UNIT)
     compute.define(
         "step_0",
@@ -871,7 +871,7 @@ def _usage_reason(ws: Workspace, period: Month) -> str:
 def _inventory_reason(
     ws: Workspace, period: Month, detail: dict[str, Any], present: _Knowledge
 ) -> str:
-    then = present.then(_snapshot(ws, detail))
+    then = present.then(ws, _snapshot(ws, detail))
     until = reach.settling_end(present.tables, period)
     before = reach.relevant(then, None, until)
     after = reach.relevant(present.tables, None, until)

@@ -28,7 +28,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -61,11 +62,15 @@ MOST = Decimal("0.5")
 @dataclass(frozen=True)
 class Scope:
     """Accounts that can be settled by themselves, the services that they pay for, and all that is
-    said of those: the tables of REFERENCE narrowed, those of CATALOG whole."""
+    said of those: the tables of REFERENCE narrowed, those of CATALOG whole.
+
+    ``known`` has what is said of them now, where that is known; ``tables`` can be of another time.
+    """
 
     accounts: frozenset[str]
     services: frozenset[str]
     tables: Mapping[str, pa.Table]
+    known: Mapping[str, pa.Table] | None = None
 
     @property
     def contracts(self) -> tuple[Contract, ...]:
@@ -108,11 +113,8 @@ def find_scope(
     if found is None:
         return None
     told |= reference.as_known_at(session, known_at, SERVICE_TABLES, services=found.services)
-    return Scope(
-        frozenset(found.accounts),
-        frozenset(found.services),
-        _of_parties({**told, **catalog}, found.accounts),
-    )
+    tables = _of_parties({**told, **catalog}, found.accounts)
+    return Scope(frozenset(found.accounts), frozenset(found.services), tables, tables)
 
 
 def closure(
@@ -156,18 +158,20 @@ def closure_then(snapshot: Snapshot, seeds: Iterable[str]) -> PaidFor:
     """The :func:`closure` of accounts by what an earlier snapshot says."""
     tables = {
         name: pq.read_table(snapshot.file(name))
-        for name in ("account", "service_offer", "share_plan", *contracts.TABLES)
+        for name in ("account", "share_plan", *contracts.TABLES)
     }
-    found = closure(tables, tables, seeds, partial(_paid_for, tables["service_offer"]))
+    offers = pq.read_table(snapshot.file("service_offer"), columns=[*_PAID])
+    found = closure(tables, tables, seeds, partial(_paid_for, offers))
     assert found is not None
     return found
 
 
+_PAID = ("service_id", "level", "payer_account_id")
+
+
 def _paid_for(offers: pa.Table, accounts: Collection[str]) -> PaidFor:
     services = rows_of(offers, "payer_account_id", accounts)["service_id"].unique().to_pylist()
-    rows = rows_of(offers, "service_id", services).select(
-        ["service_id", "level", "payer_account_id"]
-    )
+    rows = rows_of(offers, "service_id", services).select([*_PAID])
     known = [tuple(row.values()) for row in rows.to_pylist()]
     mine = {(service, level) for service, level, payer in known if payer in accounts}
     return PaidFor(
@@ -176,10 +180,25 @@ def _paid_for(offers: pa.Table, accounts: Collection[str]) -> PaidFor:
     )
 
 
-def then_tables(scope: Scope, snapshot: Snapshot) -> dict[str, pa.Table]:
+def then_tables(ws: Workspace, scope: Scope, snapshot: Snapshot) -> dict[str, pa.Table]:
     """Return what an earlier snapshot says of a scope's accounts and services."""
-    tables = {name: pq.read_table(snapshot.file(name)) for name in {**REFERENCE, **CATALOG}}
-    return narrowed(tables, scope.accounts, scope.services)
+    if scope.known is not None and not _changed_since(ws, snapshot):
+        return {**scope.known, **reach.catalog_of(snapshot.tables_dir)}
+    return _then_tables(snapshot.tables_dir, scope.accounts, scope.services)
+
+
+def _changed_since(ws: Workspace, snapshot: Snapshot) -> bool:
+    with Session(ws.engine) as session:
+        return reference.changed_since(session, snapshot.known_at)
+
+
+@lru_cache(maxsize=4)
+def _then_tables(
+    folder: Path, accounts: frozenset[str], services: frozenset[str]
+) -> dict[str, pa.Table]:
+    """A snapshot's files never change; a plan asks for the same of them at every step."""
+    tables = {name: pq.read_table(folder / f"{name}.parquet") for name in {**REFERENCE, **CATALOG}}
+    return narrowed(tables, accounts, services)
 
 
 def narrowed(
@@ -311,10 +330,11 @@ def _rated_alike(ws: Workspace, month: Month, scope: Scope, detail: Mapping[str,
         return False
     with Session(ws.engine) as session:
         held = reference.open_snapshot(session, ws.home, str(detail["snapshot"]))
-    offers = pq.read_table(held.file("service_offer"))
-    if not scope.services >= _paid_for(offers, scope.accounts).services:
-        return False  # some were theirs then and are not now
-    then = reach.rating_digest(then_tables(scope, held), month)
+    if scope.known is None or _changed_since(ws, held):
+        offers = pq.read_table(held.file("service_offer"), columns=[*_PAID])
+        if not scope.services >= _paid_for(offers, scope.accounts).services:
+            return False  # some were theirs then and are not now
+    then = reach.rating_digest(then_tables(ws, scope, held), month)
     return then == reach.rating_digest(scope.tables, month)
 
 
