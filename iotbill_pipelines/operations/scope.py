@@ -355,8 +355,9 @@ def _rated_again(
             ws.lake.scan(compute, table, usage_month=str(month))
         compute.load("own_identifier", own.group_by(["uid_type", "uid_value"]).aggregate([]))
         values = sorted({*own["uid_value"].to_pylist()})
+        columns = ", ".join(_ONLY_MEDIATED.get(name, name) for name in USAGE_RECORD.column_names)
         records = compute.fetch(
-            f"select {USAGE_RECORD.column_list} from usage_record as u"
+            f"select {columns} from usage_record as u"
             " semi join own_identifier using (uid_type, uid_value)"
             " anti join (select file_key, line_no from duplicate_record union all"
             "   select file_key, line_no from suspended_record where reason_code = 'conflict')"
@@ -374,6 +375,14 @@ def _rated_again(
         return compute.fetch(f"select {RATED_USAGE.column_list} from rated_usage where {of}").cast(
             RATED_USAGE.arrow_schema
         )
+
+
+_ONLY_MEDIATED = {
+    "dedup_key": "cast(file_key as varchar) || '/' || cast(line_no as varchar) as dedup_key",
+    "content_hash": "'' as content_hash",
+    "event_text": "'' as event_text",
+}
+"""What rating does not read of a record that is mediated already: more than half of its bytes."""
 
 
 def _records(rated: pa.Table) -> set[tuple[int, int]]:
