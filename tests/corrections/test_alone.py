@@ -82,6 +82,7 @@ def both(
 
 
 def test_all_that_a_price_concerns(twins: list[Workspace], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert both(twins, monkeypatch, "nothing changed") == []
     change(
         twins,
         "prices: [{rate: 0.060}]",  # of fleet_sms: another price from the 20th on

@@ -33,6 +33,12 @@ _OFFERS = ("payg", "iot_data", "fleet", "day_and_night")
 CORRECTED_SHARE = 100
 """One account in this many is on the offer whose price is corrected."""
 
+SPECIAL = "{rate: 0.041}"
+DEARER = "{rate: 0.042}"
+DEARER_LATER = "{rate: 0.041, valid_to: 2026-10-16}, {rate: 0.043, valid_from: 2026-10-16}"
+"""Prices of the special offer: as closed, corrected, and corrected from a day on, so that records
+of the month must be rated anew to tell which price they have."""
+
 _CATALOG = """
 time_windows:
   - {id: night, days: [mon, tue, wed, thu, fri, sat, sun], starts: "20:00", ends: "06:00"}
@@ -56,7 +62,7 @@ offers:
     name: Special
     currency: EUR
     charges:
-      - {id: special_data, product: data, kind: usage, per: MB, prices: [{rate: SPECIAL}]}
+      - {id: special_data, product: data, kind: usage, per: MB, prices: [SPECIAL]}
       - {id: special_sms, product: sms, kind: usage, prices: [{rate: 0.04}]}
 """
 
@@ -71,12 +77,12 @@ class Size:
     seed: int = 1
 
 
-def write_configs(configs: Path, target: Path, special_rate: str = "0.041") -> Path:
-    """Copy a configuration and add the market's offers, one with a price of your choice."""
+def write_configs(configs: Path, target: Path, special: str = SPECIAL) -> Path:
+    """Copy a configuration and add the market's offers, one with prices of your choice."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(configs, target)
     added = target / "catalog" / "benchmark.yaml"
-    added.write_text(_CATALOG.replace("SPECIAL", special_rate), "utf-8")
+    added.write_text(_CATALOG.replace("SPECIAL", special), "utf-8")
     return target
 
 

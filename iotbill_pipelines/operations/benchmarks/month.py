@@ -116,10 +116,12 @@ def run(
 
     measure(FLOOR, partial(_floor, files, folder / "floor"))
     home, ours, changed = folder / "home", folder / "configs", folder / "changed"
+    dated = folder / "dated"
     database.stop(home)
     shutil.rmtree(home, ignore_errors=True)
     market.write_configs(configs, ours)
-    market.write_configs(configs, changed, special_rate="0.042")
+    market.write_configs(configs, changed, market.DEARER)
+    market.write_configs(configs, dated, market.DEARER_LATER)
     measure("take over SIMs, owners and contracts", partial(prepare, home, ours, size))
     measure(RECEIVE, partial(receive, home, ours, files, size.rows,
                                                             memory_limit))  # fmt: skip
@@ -132,7 +134,7 @@ def run(
         measure(EVERY_STAGE, partial(_every_stage, home, ours, memory_limit))
         measure(IN_DAGSTER, partial(_dagster, home, ours, memory_limit, close_in_dagster))
     account = market.account_id_of(0)
-    measure(ONE_ACCOUNT, partial(_correct, home, changed, account, memory_limit))
+    measure(ONE_ACCOUNT, partial(_correct, home, dated, account, memory_limit))
     measure(CORRECTED, partial(_correct, home, changed, None, memory_limit))
     measure("the next close", partial(close, home, changed, size.rows, memory_limit))
     if compare:
