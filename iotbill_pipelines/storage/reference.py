@@ -432,9 +432,8 @@ def load_snapshot(compute: Compute, snapshot: Snapshot) -> None:
     small = sum(snapshot.rows.values()) < SMALL_ROWS
     for name, schema in {**REFERENCE, **CATALOG}.items():
         if small:  # read many times: from memory rather than from files
-            compute.load(
-                name, pq.read_table(snapshot.file(name), columns=list(schema.column_names))
-            )
+            file = pq.ParquetFile(snapshot.file(name))
+            compute.load(name, file.read(list(schema.column_names), use_threads=False))
         else:
             compute.scan(schema, [str(snapshot.file(name))])
 

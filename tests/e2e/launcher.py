@@ -9,6 +9,7 @@ killed like any other process.
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -56,6 +57,8 @@ def _import_everything() -> None:
     pa.DataFrameSchema({}).validate(pd.DataFrame())
     folder = ROOT / "configs" / "feeds"
     load_feeds(folder, load_feeds(folder))  # compiled once, as a long-lived process would
+    gc.collect()
+    gc.freeze()  # no child looks through it all again
 
 
 def _become(request: dict[str, str]) -> None:
