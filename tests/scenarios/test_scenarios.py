@@ -44,7 +44,7 @@ class Outcome:
     retold: Retold
 
 
-SEVERAL = 6
+SEVERAL = 10
 """Scenarios that share a run, at least, to be run again for a part of their accounts."""
 
 Runs = list[tuple[list[int], Merged, Results]]
