@@ -82,7 +82,7 @@ class Lake:
         """
         self._check_columns(schema, partition)
         self._create(schema)
-        staged = self._folder(schema) / f"{STAGED}{uuid.uuid4().hex}"
+        staged = self._place.staged(schema.name)
         source = f"select * from {select}" if select.isidentifier() else select
         whole = set(partition) == set(schema.partition_by)
         try:
@@ -116,7 +116,7 @@ class Lake:
         """
         self._check_columns(schema, {column: None})
         self._create(schema)
-        staged = self._folder(schema) / f"{STAGED}{uuid.uuid4().hex}"
+        staged = self._place.staged(schema.name)
         source = f"select * from {select}" if select.isidentifier() else select
         try:
             written = compute.write(

@@ -8,6 +8,7 @@ changes and its name is never used again, and it needs nothing of the compute en
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -65,6 +66,9 @@ class Place(Protocol):
     def is_newest(self, table: str, held: DeltaTable) -> bool:
         """Is ``held``, brought up to date if that is cheap, the newest version of its table?"""
 
+    def staged(self, table: str) -> Path:
+        """A new directory, not made yet, for files to publish; :meth:`release` lets go of it."""
+
     def publish(self, moves: Sequence[tuple[Path, str]]) -> None:
         """Put written files to their names, durably; nobody reads them before a commit."""
 
@@ -111,6 +115,9 @@ class Directory:
     def is_newest(self, table: str, held: DeltaTable) -> bool:
         this, following = (self._log(table) / f"{held.version() + n:020}.json" for n in (0, 1))
         return this.exists() and not following.exists()
+
+    def staged(self, table: str) -> Path:
+        return _staged(self.root, table)
 
     def publish(self, moves: Sequence[tuple[Path, str]]) -> None:
         for path, name in moves:
@@ -205,8 +212,11 @@ class ObjectStore:
                 held.update_incremental()
         return True
 
-    def publish(self, moves: Sequence[tuple[Path, str]]) -> None:
+    def staged(self, table: str) -> Path:
         self._use()
+        return _staged(self.root, table)
+
+    def publish(self, moves: Sequence[tuple[Path, str]]) -> None:
         self.upload(moves)
         for path, name in moves:
             target = self.root / name
@@ -281,6 +291,8 @@ class ObjectStore:
             ours = type(error).__module__.partition(".")[0] not in _FOREIGN
             if ours and not isinstance(error, OSError | DeltaError):
                 raise
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise  # the disk of the cache
             raise LakeError(
                 f"the lake at {self._url} cannot be used ({_said(error)}); nothing half written is "
                 "visible; check configs/lake.yaml, the credentials that it names and the store, "
@@ -424,6 +436,10 @@ def place_of(choice: LakeChoice, home: Path, secret: Callable[[str], str | None]
         fsspec_options=fsspec_options,
         storage_options=storage_options,
     )
+
+
+def _staged(root: Path, table: str) -> Path:
+    return root / table / f"{STAGED}{uuid.uuid4().hex}"
 
 
 def _opened(place: Place, table: str, version: int | None) -> DeltaTable | None:

@@ -18,7 +18,9 @@ from deltalake.exceptions import CommitFailedError
 from typer.testing import CliRunner
 
 from iotbill_pipelines.cli.main import app
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.config.lake import LakeChoice
+from iotbill_pipelines.engine.compute import WrittenFile
 from iotbill_pipelines.operations import lake_care
 from iotbill_pipelines.operations.booking import book_charges
 from iotbill_pipelines.operations.charges import settle_charges
@@ -180,6 +182,23 @@ def test_the_cache_is_trimmed_when_nobody_uses_it(machine: Machine, tmp_path: Pa
     small.release()
     assert not Path(old).exists() and Path(new).exists()
     assert content(lake) == [("2026-10", 1, 10), ("2026-11", 1, 11)]
+
+
+def test_what_is_being_written_is_not_tidied_away(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = DuckDbCompute.write
+
+    def beside(*arguments: Any, **named: Any) -> list[WrittenFile]:
+        written = write(*arguments, **named)
+        other = machine(cache_bytes=0)
+        other.files(TABLE)
+        other.release()
+        return written
+
+    monkeypatch.setattr(DuckDbCompute, "write", beside)
+    assert replace(machine(), "2026-10", 1, 10) == 1
+    assert machine().holds([])
 
 
 def test_files_that_are_no_longer_named_are_still_held(machine: Machine) -> None:
