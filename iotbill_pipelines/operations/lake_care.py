@@ -23,13 +23,8 @@ class LakeTable:
 
 def describe(ws: Workspace) -> list[LakeTable]:
     """Return the lake's tables, in the order of their declaration."""
-    found = []
-    for schema in TABLES.values():
-        version = ws.lake.version(schema)
-        if version is not None:
-            counts = (len(ws.lake.partitions(schema)), len(ws.lake.names(schema)))
-            found.append(LakeTable(schema.name, version, *counts, ws.lake.rows(schema)))
-    return found
+    found = ((schema.name, ws.lake.standing(schema)) for schema in TABLES.values())
+    return [LakeTable(name, *standing) for name, standing in found if standing is not None]
 
 
 def clean(ws: Workspace, before: datetime) -> dict[str, list[str]]:

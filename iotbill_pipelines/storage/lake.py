@@ -175,6 +175,16 @@ class Lake:
         }
         return [dict(zip(schema.partition_by, values, strict=True)) for values in sorted(found)]
 
+    def standing(self, schema: Table) -> Standing | None:
+        """Return what the newest version of the table holds, None before its first use."""
+        table = self._open(schema)
+        if table is None:
+            return None
+        files = list(_entries(table, schema))
+        partitions = {tuple(file.partition.values()) for file in files}
+        rows = sum(file.rows for file in files)
+        return Standing(int(table.version()), len(partitions), len(files), rows)
+
     def version(self, schema: Table) -> int | None:
         """Return the newest version of the table, None before its first use."""
         table = self._open(schema)
@@ -447,6 +457,15 @@ class Lake:
         with (self._folder(schema) / "_commit.lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+class Standing(NamedTuple):
+    """What a version of a table holds: how many partitions, files and rows."""
+
+    version: int
+    partitions: int
+    files: int
+    rows: int
 
 
 class _File(NamedTuple):

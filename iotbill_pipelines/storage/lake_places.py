@@ -277,7 +277,7 @@ class ObjectStore:
                 if path.endswith(".json") and int(Path(path).stem) > after
             ]
             for batch in _batches(entries):
-                for content in self._files.cat(batch).values():
+                for content in self._files.cat_ranges(batch, 0, None, on_error="raise"):
                     yield content.decode("utf-8")
 
     @contextmanager
