@@ -300,6 +300,7 @@ class Lake:
         with self._lock(schema):
             if self._open(schema) is not None:
                 return
+            self._place.check_writers(schema.name)
             try:
                 with self._place.told():
                     DeltaTable.create(

@@ -63,6 +63,9 @@ class Place(Protocol):
     def open(self, table: str, version: int | None) -> DeltaTable | None:
         """Open a version of a table, by default the newest; None if there is no such table."""
 
+    def check_writers(self, table: str) -> None:
+        """Raise LakeError if two writers of a table could undo each other here."""
+
     def is_newest(self, table: str, held: DeltaTable) -> bool:
         """Is ``held``, brought up to date if that is cheap, the newest version of its table?"""
 
@@ -111,6 +114,9 @@ class Directory:
 
     def open(self, table: str, version: int | None) -> DeltaTable | None:
         return _opened(self, table, version) if self._log(table).is_dir() else None
+
+    def check_writers(self, table: str) -> None:
+        pass
 
     def is_newest(self, table: str, held: DeltaTable) -> bool:
         this, following = (self._log(table) / f"{held.version() + n:020}.json" for n in (0, 1))
@@ -205,6 +211,24 @@ class ObjectStore:
             found = _opened(self, table, version)
         self._answered = True
         return found
+
+    def check_writers(self, table: str) -> None:
+        if urlsplit(self._url).scheme != "s3":
+            return  # one provider's store each, which knows conditional puts; S3 is many services
+        with self.told():
+            probe = self._there(f"{table}/_probe-{uuid.uuid4().hex}")
+            try:
+                self._files.pipe_file(probe, b"first", mode="create")
+                self._files.pipe_file(probe, b"second", mode="create")
+            except FileExistsError:
+                return
+            finally:
+                self._files.rm_file(probe)
+        raise LakeError(
+            f"{self._url} writes over an object that was to be made only if there was none: two "
+            "commits at once would undo each other; use a store that knows conditional puts "
+            "(If-None-Match)"
+        )
 
     def is_newest(self, table: str, held: DeltaTable) -> bool:
         if self._has_entry(table, held.version() + 1):

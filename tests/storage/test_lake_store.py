@@ -126,6 +126,18 @@ def test_of_two_machines_one_follows_the_other(
     assert content(two, version=2) == [("2026-10", 1, 7), ("2026-11", 1, 5)]
 
 
+def test_a_store_without_conditional_puts_is_refused(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = machine()
+    files = lake._place._files  # type: ignore[attr-defined]
+    put = files.pipe_file
+    monkeypatch.setattr(files, "pipe_file", lambda path, data, **_: put(path, data))
+    with pytest.raises(LakeError, match="two commits at once would undo each other"):
+        replace(lake, "2026-10", 1, 1)
+    assert lake.version(TABLE) is None and not files.find(files._strip_protocol(lake.where))
+
+
 def test_two_machines_make_the_same_table(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
