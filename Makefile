@@ -30,23 +30,17 @@ $(SPARK)/.installed: $(VENV)/.installed requirements-spark.lock
 	  --editable .
 	touch $@
 
-# The tests are some ten thousands of small statements: glibc's malloc keeps their memory for the next
-# instead of giving it back. One worker more than cores, for some wait for processes and a server.
-TEST_MEMORY := glibc.malloc.tcache_count=2000:glibc.malloc.trim_threshold=1073741824
-TEST := GLIBC_TUNABLES=$(TEST_MEMORY):glibc.malloc.mmap_threshold=1073741824 \
-  $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
-
 demo: $(VENV)/.installed  ## land a sample month, close it, print the close report
 	$(BIN)/iotbill demo --month $(MONTH)
 
 test: $(VENV)/.installed  ## the whole test suite
-	$(TEST)
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test-spark: $(SPARK)/.installed  ## the cluster engine against the embedded one; needs Java 17
 	$(SPARK)/bin/python -m pytest tests/spark
 
 test-deep: $(VENV)/.installed  ## the same with five times the random tests; for a quiet hour
-	IOTBILL_TEST_DEPTH=5 $(TEST)
+	IOTBILL_TEST_DEPTH=5 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test-browser: $(VENV)/.installed  ## look at Dagster's pages with a headless chromium; skipped without one
 	IOTBILL_TEST_BROWSER=1 $(BIN)/python -m pytest -rs tests/shell/test_web_interface.py
