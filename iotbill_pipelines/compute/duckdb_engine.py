@@ -148,7 +148,22 @@ class DuckDbCompute:
 
     def fetch(self, select: str) -> pa.Table:
         statement = f'from "{select}"' if select.isidentifier() else select
-        return self.connection.execute(statement).to_arrow_table()
+        return self._run(statement).to_arrow_table()
+
+    def _run(self, statement: str) -> DuckDBPyConnection:
+        """Run a statement that may be run again: by one thread, where the memory is too little for
+        what all of them hold at a time."""
+        try:
+            return self.connection.execute(statement)
+        except duckdb.OutOfMemoryException:
+            threads = self.connection.execute("select current_setting('threads')").fetchall()[0][0]
+            if threads == 1:
+                raise
+            self.connection.execute("set threads = 1")
+            try:
+                return self.connection.execute(statement)
+            finally:
+                self.connection.execute(f"set threads = {threads}")
 
     def write(
         self,
@@ -172,7 +187,7 @@ class DuckDbCompute:
             target = directory
         else:
             target = str(Path(directory) / f"part-{uuid.uuid4().hex}.parquet")
-        copied = self.connection.execute(f"copy ({source}) to '{target}' ({options})").fetchall()
+        copied = self._run(f"copy ({source}) to '{target}' ({options})").fetchall()
         names = [column[0] for column in self.connection.description]
         written = [dict(zip(names, row, strict=True)) for row in copied]
         return [
@@ -200,7 +215,7 @@ class DuckDbCompute:
     def _create(self, kind: str, name: str, what: str) -> None:
         """Make a relation, in the place of any of its name; what it is made of may read that."""
         try:
-            self.connection.execute(f'create or replace {kind} "{name}" {what}')
+            self._run(f'create or replace {kind} "{name}" {what}')
         except duckdb.CatalogException as error:
             if "Existing object" not in str(error):
                 raise

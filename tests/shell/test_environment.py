@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import duckdb
 import pytest
 
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.shell.environment import MEMORY_VARIABLE, memory_limit
 from iotbill_pipelines.storage.lake import Lake
@@ -43,3 +45,19 @@ def test_what_does_not_fit_is_spilled_and_counts_the_same(tmp_path: Path) -> Non
         spilled = compute.fetch("select sum(size) as bytes from duckdb_temporary_files()")
     assert (row["d"], row["n"]) == (1_000_000, 500_000_500_000)
     assert spilled["bytes"][0].as_py() > 0
+
+
+def test_what_fits_no_number_of_threads_says_so_and_leaves_them_as_they_were() -> None:
+    with DuckDbCompute(memory_limit="20MB", threads=2) as compute:
+        compute.connection.execute("set temp_directory = ''")  # nowhere to spill
+        for _ in range(2):
+            with pytest.raises(duckdb.OutOfMemoryException):
+                compute.define(
+                    "many",
+                    "select md5(cast(r as varchar)) as x from range(5000000) t(r)",
+                    keep=True,
+                )
+        (row,) = compute.fetch("select current_setting('threads') as n").to_pylist()
+        assert row == {"n": 2}
+        compute.define("few", "select 1 as x", keep=True)
+        assert compute.fetch("few").num_rows == 1
