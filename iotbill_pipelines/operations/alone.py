@@ -310,18 +310,18 @@ def changed_offers(
 
     None where they differ in anything that is not of one offer: then it can reach anybody.
     """
-    changed: dict[str, list[dict[str, object]]] = {}
+    changed: dict[str, list[dict[str, Any]]] = {}
     for name in CATALOG:
         old, new = (
             {tuple(row.items()) for row in each[name].to_pylist()} for each in (before, after)
         )
         if old != new:
             changed[name] = [dict(row) for row in old ^ new]
-    prices: dict[object, object] = {}
-    owners: dict[object, set[object]] = {}
+    prices: dict[str, str] = {}
+    owners: dict[str, set[str]] = {}
     for each in (before, after):
-        prices |= zip_columns(each["price"], "price_id", "charge_id")
-        for charge, offer in zip_columns(each["charge"], "charge_id", "offer_id").items():
+        prices |= scope.by_key(each["price"], "price_id", "charge_id")
+        for charge, offer in scope.by_key(each["charge"], "charge_id", "offer_id").items():
             owners.setdefault(charge, set()).add(offer)
     offers: set[object] = set()
     for name, rows in changed.items():
@@ -342,7 +342,3 @@ def changed_offers(
     if None in offers or offers & overriding:
         return None  # overage of a share plan; prices that were agreed for others
     return {str(offer) for offer in offers}
-
-
-def zip_columns(table: pa.Table, key: str, value: str) -> dict[object, object]:
-    return dict(zip(table[key].to_pylist(), table[value].to_pylist(), strict=True))

@@ -128,7 +128,7 @@ def closure(
     ``told`` has the accounts and contracts. ``paid_for`` says what services accounts pay for, and
     who pays for one of them at the same level; None from it ends the search with None.
     """
-    tree = _Tree(_column(told["account"], "account_id", "parent_account_id"))
+    tree = _Tree(by_key(told["account"], "account_id", "parent_account_id"))
     shared_above = any(
         level != "account" for level in catalog["share_plan"]["share_level"].to_pylist()
     )
@@ -242,14 +242,15 @@ class _Tree:
         return found
 
 
-def _column(table: pa.Table, key: str, value: str) -> dict[str, str]:
+def by_key(table: pa.Table, key: str, value: str) -> dict[str, str]:
+    """One text column of a table by another."""
     return dict(zip(table[key].to_pylist(), table[value].to_pylist(), strict=True))
 
 
 def _of_parties(tables: dict[str, pa.Table], accounts: Collection[str]) -> dict[str, pa.Table]:
     """Narrow accounts and contracts to those of the scope, of whoever else pays for or owns its
     services, and all above them."""
-    tree = _Tree(_column(tables["account"], "account_id", "parent_account_id"))
+    tree = _Tree(by_key(tables["account"], "account_id", "parent_account_id"))
     parties = {
         *accounts,
         *tables["service_offer"]["payer_account_id"].unique().to_pylist(),
@@ -316,12 +317,17 @@ def rated_usage(
 def _stored(ws: Workspace, month: Month, scope: Scope) -> pa.Table:
     with ws.compute() as compute:
         ws.lake.scan(compute, RATED_USAGE, usage_month=str(month))
-        where = f"account_id in ({_listed(scope.accounts)})"
-        if scope.tables["first_use"].num_rows:  # use at any level makes a service active
-            where += f" or service_id in ({_listed(scope.services)})"
-        return compute.fetch(
-            f"select {RATED_USAGE.column_list} from rated_usage where {where}"
-        ).cast(RATED_USAGE.arrow_schema)
+        return _rated_of(compute, scope)
+
+
+def _rated_of(compute: Compute, scope: Scope) -> pa.Table:
+    """The rows of ``rated_usage`` that settling a scope reads."""
+    where = f"account_id in ({_listed(scope.accounts)})"
+    if scope.tables["first_use"].num_rows:  # use at any level makes a service active
+        where += f" or service_id in ({_listed(scope.services)})"
+    return compute.fetch(f"select {RATED_USAGE.column_list} from rated_usage where {where}").cast(
+        RATED_USAGE.arrow_schema
+    )
 
 
 def _rated_alike(ws: Workspace, month: Month, scope: Scope, detail: Mapping[str, object]) -> bool:
@@ -369,12 +375,7 @@ def _rated_again(
         load_tables(compute, scope.tables)
         compute.load(USAGE_RECORD.name, records)
         rate_month(compute, replace(policies, feed_policy=policies.feed_policy.slice(0, 0)))
-        of = f"account_id in ({_listed(scope.accounts)})"
-        if scope.tables["first_use"].num_rows:
-            of += f" or service_id in ({_listed(scope.services)})"
-        return compute.fetch(f"select {RATED_USAGE.column_list} from rated_usage where {of}").cast(
-            RATED_USAGE.arrow_schema
-        )
+        return _rated_of(compute, scope)
 
 
 _ONLY_MEDIATED = {
