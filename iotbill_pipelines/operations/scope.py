@@ -303,12 +303,13 @@ def rated_usage(
             or not mediation.as_recorded(ws, month, feeds, detail.get("mediation", {}))
         ):
             return None
-        stored = _stored(ws, month, scope)
         if _rated_alike(ws, month, scope, detail):
-            parts.append(stored)
+            parts.append(_stored(ws, month, scope))
             continue
         again = _rated_again(ws, month, scope, feeds)
-        if again is None or (same_records and _records(again) != _records(stored)):
+        if again is None or (
+            same_records and _records(again) != _records(_stored(ws, month, scope))
+        ):
             return None
         parts.append(again)
     return pa.concat_tables(parts)

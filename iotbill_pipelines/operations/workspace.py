@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-import pyarrow as pa
 import sqlalchemy as sa
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
@@ -123,8 +122,6 @@ class Workspace:
         """Return a fresh in-memory DuckDB; use it as a context manager. Spills into the home."""
         spill = self.home / "spill"
         spill.mkdir(exist_ok=True)
-        # Arrow keeps what it freed for itself: beside the engine's memory it would count twice
-        pa.default_memory_pool().release_unused()
         return DuckDbCompute(
             memory_limit=self.memory_limit, spill_dir=spill, expected_rows=expected_rows
         )

@@ -240,12 +240,11 @@ def paid_for(session: Session, known_at: datetime, accounts: Collection[str]) ->
     moment = literal(session.connection(), known_at)
     found = session.execute(
         sa.text(
-            "with known as materialized (select service_id, level, payer_account_id"
-            f"   from reference_service_offer where {_known(moment)}),"
-            " mine as (select distinct service_id, level from known"
-            "   where payer_account_id = any (:accounts))"
-            " select distinct service_id, payer_account_id from known join mine"
-            " using (service_id, level)"
+            "with mine as (select distinct service_id, level from reference_service_offer"
+            f"   where {_known(moment)} and payer_account_id = any (:accounts))"
+            " select distinct o.service_id, o.payer_account_id"
+            " from reference_service_offer as o join mine using (service_id, level)"
+            f" where {_known(moment)}"
         ),
         {"accounts": sorted(accounts)},
     ).all()

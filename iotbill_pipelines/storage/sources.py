@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import translate
+from operator import attrgetter
 from typing import IO, Any, NamedTuple, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
@@ -46,11 +47,6 @@ class RemoteObject(NamedTuple):
     size_bytes: int
     version: str
 
-    @property
-    def name(self) -> str:
-        """The base name."""
-        return self.path.rpartition("/")[2]
-
 
 @dataclass(frozen=True)
 class Listing:
@@ -73,24 +69,23 @@ class RemoteFolder:
 
         Raises SourceError if the folder cannot be listed, or lists more than its limit.
         """
-        with _told(self._source):
-            found = [*self._entries(self._root, 0)]
-        files: list[RemoteObject] = []
+        present: set[str] = set()
+        chosen: list[RemoteObject] = []
         refused: list[str] = []
-        for entry in found:
-            path = self._below(entry["name"])
-            if fault := _fault(path):
-                refused.append(f"{path!r}: {fault}")
-            elif entry["type"] == "file":
-                files.append(
-                    RemoteObject(path, int(entry["size"] or 0), self._names.version(entry))
-                )
-        chosen = [file for file in files if self._chosen(file.name)]
+        with _told(self._source):
+            for entry in self._entries(self._root, 0):
+                path = self._below(entry["name"])
+                if fault := _fault(path):
+                    refused.append(f"{path!r}: {fault}")
+                elif entry["type"] == "file":
+                    present.add(path)
+                    if self._chosen(path.rpartition("/")[2]):
+                        version = self._names.version(entry)
+                        chosen.append(RemoteObject(path, int(entry["size"] or 0), version))
         if self._source.marker is not None:
-            present = {file.path for file in files}
             chosen = [file for file in chosen if self._marker(file.path) in present]
         return Listing(
-            tuple(sorted(chosen)),
+            tuple(sorted(chosen, key=attrgetter("path"))),
             tuple(sorted(refused)[:MOST_REFUSED_TOLD]),
         )
 
@@ -294,19 +289,21 @@ class _Bounded:
         return block
 
 
-_LEADS_OUTSIDE = re.compile(r"(?:^|/)\.{0,2}(?:/|$)")
-_SUSPECT = re.compile(rf"[\x00-\x1f\x7f\ud800-\udfff]|{_LEADS_OUTSIDE.pattern}")
+_NAMES_NO_FILE = {"", ".", ".."}
+_NOT_TEXT, _CONTROL = re.compile("[\ud800-\udfff]"), re.compile(r"[\x00-\x1f\x7f]")
 
 
 def _fault(path: str) -> str | None:
     """Why a path below a source's folder cannot be a delivered file's."""
     if len(path) > MOST_NAME_CHARACTERS:
         return f"is longer than {MOST_NAME_CHARACTERS} characters"
-    if not _SUSPECT.search(path):
-        return None
-    if _LEADS_OUTSIDE.search(path):
+    if not _NAMES_NO_FILE.isdisjoint(path.split("/")):
         return "leads outside the folder"
-    return "is not UTF-8 text" if re.search("[\ud800-\udfff]", path) else "holds control characters"
+    if path.isprintable():
+        return None
+    if _NOT_TEXT.search(path):
+        return "is not UTF-8 text"
+    return "holds control characters" if _CONTROL.search(path) else None
 
 
 # ------------------------------------------------------------------------------- opening
