@@ -18,6 +18,9 @@ from duckdb import DuckDBPyConnection
 from iotbill_pipelines.engine.compute import WrittenFile
 from iotbill_pipelines.engine.schemas import Table
 
+# Arrow's own allocator keeps a hundred megabytes and more for itself, beside what DuckDB may use.
+pa.set_memory_pool(pa.system_memory_pool())
+
 PRELUDE = """
 create or replace macro wide(x) as cast(x as hugeint);
 create or replace macro floor_div(a, b) as
@@ -55,6 +58,7 @@ create or replace macro quarter_hour(t) as
   make_timestamp(epoch_us(t) // 900000000 * 900000000);
 create or replace macro days_later(d, n) as cast(d + cast(n as integer) as date);
 create or replace macro days_between(a, b) as cast(b - a as bigint);
+create or replace macro short_hash(x) as cast(hash(x) >> 1 as bigint);
 create or replace macro joined(texts, n, separator) as
   array_to_string(list_transform(list_sort(texts), lambda x: substr(x, n + 1)), separator);
 """
@@ -85,6 +89,9 @@ class DuckDbCompute:
     and threads cost more than the work, and a view is planned anew wherever it is read. Files are
     read at once too: a month of a small company is a hundred of them.
     """
+
+    # Half of what 750 MB hold: an aggregation that spills may need more than that at its end.
+    groups_at_once = 8_000_000
 
     def __init__(
         self,
@@ -172,8 +179,8 @@ class DuckDbCompute:
     def _give_back(self) -> None:
         """Let the machine have what earlier statements freed.
 
-        DuckDB's allocator and Arrow's keep for themselves what they freed, beside what the limit
-        lets DuckDB use. It lets go when it is told its limit again: a fifth of a millisecond.
+        DuckDB's allocator and the system's keep what they freed, beside what the limit lets DuckDB
+        use. DuckDB's lets go when it is told its limit again: a fifth of a millisecond.
         """
         if self._memory_limit is not None and not self._small:
             pa.default_memory_pool().release_unused()

@@ -11,6 +11,7 @@ import atexit
 import os
 import re
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -74,6 +75,7 @@ PRELUDE = {
     ),
     "days_later(d date, n int)": "date_add(d, n)",
     "days_between(a date, b date)": "cast(datediff(b, a) as bigint)",
+    "short_hash(x string)": "shiftrightunsigned(xxhash64(x), 1)",
     "joined(texts array<string>, n int, separator string)": (
         "array_join(transform(array_sort(texts), each -> substr(each, n + 1)), separator)"
     ),
@@ -120,6 +122,8 @@ class SparkCompute:
     once are kept there until the end. ``expected_rows`` is about how many rows the inputs hold.
     ``settings`` are Spark's own. Raises SparkError where pyspark or Java is missing.
     """
+
+    groups_at_once = sys.maxsize  # it splits them over its executors
 
     def __init__(
         self,

@@ -22,6 +22,8 @@ every implementation's prelude defines:
 ``quarter_hour(t)``    a timestamp cut to its quarter of an hour, for joining a local calendar
 ``days_later(d, n)``   the date n days after date d
 ``days_between(a, b)`` whole days from date a to date b
+``short_hash(x)``      a whole number from 0 to 2^63 - 1, the same for the same text; engines
+                       give others
 ``joined(texts, n, separator)``  a list's texts in ascending order, less the first n characters of
                        each, with the separator between
 """
@@ -48,7 +50,13 @@ class WrittenFile:
 
 
 class Compute(Protocol):
-    """Named relations and the statements over them."""
+    """Named relations and the statements over them.
+
+    ``groups_at_once`` is how many groups of one whole number an aggregation of it may have: more
+    than that are for several statements. What the machine's memory holds of them decides.
+    """
+
+    groups_at_once: int
 
     def load(self, name: str, table: pa.Table) -> None:
         """Make relation ``name`` hold the rows of an Arrow table."""

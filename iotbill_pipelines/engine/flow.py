@@ -46,11 +46,12 @@ def rate_month(
     if not nearby:
         compute.load("nearby_record", USAGE_RECORD.arrow_schema.empty_table())
     bounds = compute.fetch(
-        "select min(event_start) as first_event, max(event_start) as last_event from usage_record"
+        "select count(*) as records, min(event_start) as first_event,"
+        " max(event_start) as last_event from usage_record"
     )
     first: datetime | None = bounds["first_event"][0].as_py()
     last: datetime | None = bounds["last_event"][0].as_py()
-    mediate.mediate(compute, policies)
+    mediate.mediate(compute, policies, records=bounds["records"][0].as_py())
     contract.end_services(compute)
     guide.define_day_intervals(compute)
     guide.load_calendar(compute, first, last)

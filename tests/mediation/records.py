@@ -95,6 +95,7 @@ class Mediated:
         *,
         versions: dict[int, int] | None = None,
         newest: str | None = None,
+        groups_at_once: int = DuckDbCompute.groups_at_once,
     ) -> None:
         self.rows = numbered(rows)
         table = pa.Table.from_pylist(self.rows, schema=USAGE_RECORD.arrow_schema)
@@ -123,6 +124,7 @@ class Mediated:
         self.merged: list[Row] = []
         self.parts: list[Row] = []
         with DuckDbCompute(expected_rows=0) as compute:
+            compute.groups_at_once = groups_at_once
             compute.load("every_usage", table)
             for month in sorted({row["usage_month"] for row in self.rows}):
                 for name, test in (("usage_record", "="), ("other_usage", "<>")):
@@ -130,7 +132,7 @@ class Mediated:
                         name, f"select * from every_usage where usage_month {test} '{month}'"
                     )
                 flow.find_nearby(compute, given)
-                mediate.mediate(compute, given)
+                mediate.mediate(compute, given, records=len(self.rows))
                 for group, select in (
                     (self.usage, "unique_usage"),
                     (self.duplicates, "duplicate_record"),

@@ -286,3 +286,20 @@ def test_order_and_files_change_nothing_and_every_record_has_one_fate(
         results.append(got.comparable())
     assert results[0] == results[1]
     assert results[0][0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_keys_looked_for_in_parts_are_the_same(seed: int) -> None:
+    chance = Random(seed)
+    rows = spread(chance, messy(chance)) + [
+        record("2026-10-31T23:59:58", number, key=f"k{chance.randrange(9)}") for number in range(20)
+    ]
+    whole, in_parts = (
+        Mediated(rows, [sessions("sum")], newest="2026-11-04T00:00:00", groups_at_once=groups)
+        for groups in (10**6, 7)
+    )
+    in_parts.check_conservation()
+    assert len(rows) > 2 * 7
+    assert in_parts.duplicates
+    assert in_parts.conflicts
+    assert in_parts.comparable() == whole.comparable()

@@ -15,7 +15,7 @@ from iotbill_pipelines.shell.environment import MEMORY_VARIABLE, memory_limit
 from iotbill_pipelines.storage.lake import Lake
 
 
-@pytest.mark.parametrize(("told", "held"), [(None, "610.3 MiB"), ("512MB", "488.2 MiB")])
+@pytest.mark.parametrize(("told", "held"), [(None, "715.2 MiB"), ("512MB", "488.2 MiB")])
 def test_the_engine_uses_so_much_memory_and_then_spills_into_the_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str | None, held: str
 ) -> None:

@@ -41,6 +41,7 @@ _EXPRESSIONS = {
     "timed": "cast(since as string) || cast(day as string)",
     "cut": "substr(word, 2, 2) || lpad(cast(power as string), 4, '0')",
     "hashed": "md5(word || '|')",
+    "short": "short_hash(word) between 0 and 9223372036854775807",
     "joined_words": "concat_ws(' ', word, null, 'x')",
     "least_of": "least(small, divisor, null)",
 }

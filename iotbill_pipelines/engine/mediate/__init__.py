@@ -63,14 +63,15 @@ def find_nearby(compute: Compute, policies: Policies) -> None:
     compute.define("nearby_record", conform(statement("mediate", step), USAGE_RECORD), keep=True)
 
 
-def mediate(compute: Compute, policies: Policies = PLAIN) -> None:
+def mediate(compute: Compute, policies: Policies = PLAIN, *, records: int = 0) -> None:
     """Define ``repeated_record``, ``duplicate_record``, ``unique_usage`` and ``usage_part``.
 
+    ``records`` is about how many ``usage_record`` has: what is many is looked at in parts.
     ``unique_usage`` has the columns of ``usage_record``: what is left to rate. Conflicts stay in
     ``repeated_record`` with verdict ``conflict``, parts of incomplete sessions in
     ``incomplete_record``, parts that went into another record's event in ``merged_record``.
     """
-    compute.define("duplicate_key", statement("mediate", "duplicate_key"), keep=True)
+    _find_duplicate_keys(compute, records)
     compute.define("repeated_record", statement("mediate", "repeated_record"), keep=True)
     compute.define(
         "duplicate_record", conform(statement("mediate", "duplicate_record"), DUPLICATE_RECORD)
@@ -91,6 +92,23 @@ def mediate(compute: Compute, policies: Policies = PLAIN) -> None:
     compute.define(
         "unique_usage", conform(statement("mediate", "combined_usage"), USAGE_RECORD), keep=True
     )
+
+
+def _find_duplicate_keys(compute: Compute, records: int) -> None:
+    """Define ``duplicate_key``. Of many keys only those are grouped whose short hash comes more
+    than once, which is found part by part: a whole number takes a third of a key's memory."""
+    parts = -(-records // compute.groups_at_once)
+    if parts < 2:
+        compute.define("duplicate_key", statement("mediate", "duplicate_key"), keep=True)
+        return
+    found = []
+    for part in range(parts):
+        one = statement("mediate", "repeated_hash")
+        one = one.replace("part_count", str(parts)).replace("part_no", str(part))
+        found.append(f"repeated_hash_{part}")
+        compute.define(found[-1], one, keep=True)
+    compute.define("repeated_hash", " union all ".join(f"select * from {name}" for name in found))
+    compute.define("duplicate_key", statement("mediate", "duplicate_key_of_many"), keep=True)
 
 
 _ADDRESS = pa.schema([("file_key", pa.int64()), ("line_no", pa.int64())])
