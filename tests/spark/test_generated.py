@@ -1,4 +1,4 @@
-"""A generated month on the cluster and on the embedded engine: every row of every table the same."""
+"""A generated month on the cluster and on the embedded engine comes to the same, row for row."""
 
 from __future__ import annotations
 
