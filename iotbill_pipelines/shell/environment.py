@@ -12,7 +12,7 @@ CONFIGS_VARIABLE = "IOTBILL_CONFIGS"
 MEMORY_VARIABLE = "IOTBILL_MEMORY_LIMIT"
 
 DEFAULT_MEMORY_LIMIT = "750MB"
-"""With what a process needs beside it, below 1.5 GB."""
+"""With what a process needs beside it, below 1.5 GB for a month of 20 million records."""
 
 
 @dataclass(frozen=True)

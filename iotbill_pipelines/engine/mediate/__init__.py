@@ -98,17 +98,18 @@ def _find_duplicate_keys(compute: Compute, records: int) -> None:
     """Define ``duplicate_key``. Of many keys only those are grouped whose short hash comes more
     than once, which is found part by part: a whole number takes a third of a key's memory."""
     parts = -(-records // compute.groups_at_once)
-    if parts < 2:
-        compute.define("duplicate_key", statement("mediate", "duplicate_key"), keep=True)
-        return
-    found = []
-    for part in range(parts):
-        one = statement("mediate", "repeated_hash")
-        one = one.replace("part_count", str(parts)).replace("part_no", str(part))
-        found.append(f"repeated_hash_{part}")
-        compute.define(found[-1], one, keep=True)
-    compute.define("repeated_hash", " union all ".join(f"select * from {name}" for name in found))
-    compute.define("duplicate_key", statement("mediate", "duplicate_key_of_many"), keep=True)
+    is_suspect = "true"
+    if parts > 1:
+        step, hashes = statement("mediate", "repeated_hash"), []
+        for part in range(parts):
+            one = step.replace("part_count", str(parts)).replace("part_no", str(part))
+            compute.define(f"repeated_hash_{part}", one, keep=True)
+            hashes.append(f"select key_hash from repeated_hash_{part}")
+        is_suspect = f"short_hash(dedup_key) in ({' union all '.join(hashes)})"
+    looked_at = statement("mediate", "duplicate_key").replace(
+        "where is_suspect", f"where {is_suspect}"
+    )
+    compute.define("duplicate_key", looked_at, keep=True)
 
 
 _ADDRESS = pa.schema([("file_key", pa.int64()), ("line_no", pa.int64())])
