@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
-
 from iotbill_pipelines.config.documents import ConfigError
 from iotbill_pipelines.engine.roaming import AgreementError
 from iotbill_pipelines.engine.terms import TermsError
@@ -20,7 +18,7 @@ from iotbill_pipelines.storage.database import DatabaseError
 from iotbill_pipelines.storage.lake_places import LakeError
 from iotbill_pipelines.storage.landing import LandingError
 from iotbill_pipelines.storage.ledger import LedgerError
-from iotbill_pipelines.storage.machine import trouble
+from iotbill_pipelines.storage.machine import MachineError, trouble
 from iotbill_pipelines.storage.reference import ReferenceDataError
 from iotbill_pipelines.storage.sources import SourceError
 
@@ -34,6 +32,7 @@ _PLAIN = (
     LakeError,
     LandingError,
     LedgerError,
+    MachineError,
     PackageError,
     PeriodError,
     ReferenceDataError,
@@ -55,9 +54,6 @@ def sentence(error: Exception) -> str | None:
     """Return what to tell a user of an error, None if it is a defect of the program."""
     if isinstance(error, _PLAIN):
         return str(error)
-    if isinstance(error, sa.exc.OperationalError):
-        said = str(error.orig).strip().splitlines()[0] if error.orig else str(error)
-        return f"the database does not answer ({said}); check IOTBILL_DATABASE_URL and the server"
     if type(error) is ValueError:
         return str(error)
     if told := trouble(error):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -136,8 +135,7 @@ class DuckDbCompute:
             listed = ", ".join(f'"{column}" {type_}' for column, type_ in columns)
             self._create("table", name, f"({listed})")
             return
-        with self._registered(table) as source:
-            self._create("table", name, f"as select * from {source}")
+        self._create("table", name, "as select * from arrow_rows", table)
 
     def scan(self, schema: Table, files: Sequence[str], name: str | None = None) -> None:
         name = name or schema.name
@@ -160,9 +158,16 @@ class DuckDbCompute:
         statement = f'from "{select}"' if select.isidentifier() else select
         return self._run(statement).to_arrow_table()
 
-    def _run(self, statement: str) -> DuckDBPyConnection:
+    def _run(
+        self,
+        statement: str,
+        arrow_rows: pa.Table | None = None,  # noqa: ARG002 - DuckDB reads it
+    ) -> DuckDBPyConnection:
         """Run a statement that may be run again: by one thread, where the memory is too little for
-        what all of them hold at a time."""
+        what all of them hold at a time.
+
+        DuckDB finds ``arrow_rows`` by its name among the variables of the function that calls it.
+        """
         self._give_back()
         try:
             return self.connection.execute(statement)
@@ -224,24 +229,16 @@ class DuckDbCompute:
             if row["count"]
         ]
 
-    @contextmanager
-    def _registered(self, table: pa.Table) -> Iterator[str]:
-        name = f"arrow_{uuid.uuid4().hex}"
-        self.connection.register(name, table)
+    def _create(self, kind: str, name: str, what: str, arrow_rows: pa.Table | None = None) -> None:
+        """Make a relation, in the place of any of its name; what it is made of may read that, and
+        ``arrow_rows``."""
         try:
-            yield name
-        finally:
-            self.connection.unregister(name)
-
-    def _create(self, kind: str, name: str, what: str) -> None:
-        """Make a relation, in the place of any of its name; what it is made of may read that."""
-        try:
-            self._run(f'create or replace {kind} "{name}" {what}')
+            self._run(f'create or replace {kind} "{name}" {what}', arrow_rows)
         except duckdb.CatalogException as error:
             if "Existing object" not in str(error):
                 raise
             fresh = f"{name}_{uuid.uuid4().hex[:8]}"
-            self.connection.execute(f'create {kind} "{fresh}" {what}')
+            self._run(f'create {kind} "{fresh}" {what}', arrow_rows)
             self._drop(name)
             self.connection.execute(f'alter {kind} "{fresh}" rename to "{name}"')
 

@@ -13,6 +13,7 @@ from iotbill_pipelines.operations.close import CLOSE_STAGES, Stage, mart_descrip
 from iotbill_pipelines.shell import rendering
 from iotbill_pipelines.shell.partitions import accounting_months
 from iotbill_pipelines.shell.resources import WorkspaceResource
+from iotbill_pipelines.storage.machine import as_machine_error
 
 OWNERS = ["team:finance-operations"]
 CLOSE_JOB = "close_month"
@@ -66,7 +67,7 @@ def close_asset(stage: Stage) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, workspace: WorkspaceResource
     ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
         catalog = context.run.tags.get(CATALOG_TAG)
-        with workspace.open(context.run_id, actor_of(context), catalog) as ws:
+        with as_machine_error(), workspace.open(context.run_id, actor_of(context), catalog) as ws:
             result = run_stage(ws, Month.parse(context.partition_key), stage)
             policy = read_close_policy(ws.configs)
         yield dg.MaterializeResult(
