@@ -323,15 +323,7 @@ def month_table(made: MonthBenchmark) -> Table:
     """Return the measures as a table, each part with its own parts below it."""
     from rich.table import Table
 
-    from iotbill_pipelines.operations.benchmarks.month import (
-        CLOSE,
-        CORRECTED,
-        EVERY_STAGE,
-        FLOOR,
-        IN_DAGSTER,
-        ONE_ACCOUNT,
-        RECEIVE,
-    )
+    from iotbill_pipelines.operations.benchmarks.month import CORRECTIONS, EVERY_STAGE, IN_DAGSTER
 
     size = made.size
     table = Table(
@@ -341,10 +333,10 @@ def month_table(made: MonthBenchmark) -> Table:
     table.add_column("what")
     for name in ("seconds", "x floor", "rows/s", "peak memory", "CPU s"):
         table.add_column(name, justify="right")
-    floor = made.seconds(FLOOR) or 0.0
 
     def times_floor(seconds: float) -> str:
-        return f"{seconds / floor:.2f}" if floor else ""
+        times = made.floors(seconds)
+        return "" if times is None else f"{times:.2f}"
 
     for measure in made.measures:
         table.add_row(
@@ -357,21 +349,20 @@ def month_table(made: MonthBenchmark) -> Table:
         for label in ("retail usage", "carrier usage"):
             if label in measure.facts:
                 table.add_row(f"  {label} {measure.facts[label]}")
-    path = sum(made.seconds(name) or 0.0 for name in (RECEIVE, CLOSE))
+    path = made.path_seconds
     table.add_section()
     table.add_row(
         "[bold]raw files to journals", f"{path:.1f}", times_floor(path),
-        f"{int(size.rows / path):,}" if path else "",
+        f"{int(size.rows / path):,}" if path else "", _megabytes(made.peak_memory_bytes),
     )  # fmt: skip
-    for name in (ONE_ACCOUNT, CORRECTED):
-        took = made.seconds(name)
-        if took and path:
-            table.add_row(f"[bold]{name}: {100 * took / path:.1f} % of a full run")
-    plain, dagster = made.seconds(EVERY_STAGE), made.seconds(IN_DAGSTER)
-    if plain and dagster:
+    for name in CORRECTIONS:
+        share = made.share_of_path(name)
+        if share is not None:
+            table.add_row(f"[bold]{name}: {100 * share:.1f} % of a full run")
+    if made.dagster_ratio is not None:
+        more = (made.seconds(IN_DAGSTER) or 0.0) - (made.seconds(EVERY_STAGE) or 0.0)
         table.add_row(
-            f"[bold]a Dagster run is {dagster / plain:.2f} x the same without it, "
-            f"{dagster - plain:+.1f} s"
+            f"[bold]a Dagster run is {made.dagster_ratio:.2f} x the same without it, {more:+.1f} s"
         )
     return table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from iotbill_pipelines.compute.spark_engine import SparkError
 from iotbill_pipelines.config.documents import ConfigError
 from iotbill_pipelines.engine.roaming import AgreementError
 from iotbill_pipelines.engine.terms import TermsError
@@ -37,6 +38,7 @@ _PLAIN = (
     PeriodError,
     ReferenceDataError,
     SourceError,
+    SparkError,
     SuspenseError,
     TermsError,
     UnknownId,

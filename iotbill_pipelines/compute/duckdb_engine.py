@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from duckdb import DuckDBPyConnection
 
-from iotbill_pipelines.engine.compute import WrittenFile
+from iotbill_pipelines.engine.compute import WrittenFile, literal
 from iotbill_pipelines.engine.schemas import Table
 
 # Arrow's own allocator keeps a hundred megabytes and more for itself, beside what DuckDB may use.
@@ -213,7 +213,7 @@ class DuckDbCompute:
             target = directory
         else:
             target = str(Path(directory) / f"part-{uuid.uuid4().hex}.parquet")
-        copied = self._run(f"copy ({source}) to '{target}' ({options})").fetchall()
+        copied = self._run(f"copy ({source}) to {literal(target)} ({options})").fetchall()
         names = [column[0] for column in self.connection.description]
         written = [dict(zip(names, row, strict=True)) for row in copied]
         return [
@@ -300,7 +300,7 @@ def _small_file(path: str) -> pa.Table | None:
 
 def _read(schema: Table, paths: Sequence[str], lacking: Sequence[str]) -> str:
     """SQL that reads files as the table is declared now; columns they lack are null."""
-    listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    listed = ", ".join(map(literal, paths))
     columns = ", ".join(
         f"cast(null as {c.type}) as {c.name}" if c.name in lacking else c.name
         for c in schema.columns

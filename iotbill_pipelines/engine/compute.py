@@ -84,6 +84,11 @@ class Compute(Protocol):
         """Write a SELECT as Parquet files under ``directory``; nothing becomes visible by that."""
 
 
+def literal(text: str) -> str:
+    """Return a text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def conform(select: str, schema: Table) -> str:
     """Return SQL that gives exactly the schema's columns, in its order and types."""
     columns = ", ".join(f"cast({c.name} as {c.portable_type}) as {c.name}" for c in schema.columns)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.config.catalog import read_catalog
 from iotbill_pipelines.config.close import DraftReview, read_close_policy
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.money import of_minor, to_minor
 from iotbill_pipelines.engine.schemas import RECONCILIATION_LINE
 from iotbill_pipelines.engine.terms import CoreState
+from iotbill_pipelines.operations.catalogs import in_force
 from iotbill_pipelines.operations.stages import Finding
 from iotbill_pipelines.operations.workspace import Workspace
 
@@ -114,7 +114,7 @@ def compare_sim_counts(ws: Workspace, period: Month) -> tuple[dict[str, int], li
     Finding ``sim_counts`` (by configs/close.yaml): SIMs that a vendor bills and nobody pays for or
     knows, or that are charged without having been in use.
     """
-    catalog = read_catalog(ws.configs / "catalog").catalog
+    catalog = in_force(ws).catalog
     in_use = (CoreState.ACTIVE, CoreState.SUSPENDED)
     values = {
         "active": [state.state for state in catalog.states if state.core in in_use],

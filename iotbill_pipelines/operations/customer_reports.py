@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from iotbill_pipelines.config.catalog import read_catalog
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations.basis import keep, newest_rows, read
+from iotbill_pipelines.operations.catalogs import in_force
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.reach import tables_of
 from iotbill_pipelines.operations.workspace import Workspace
@@ -131,7 +131,7 @@ def _unit(kind: str | None, usage_class: str | None) -> str:
 def _documents(
     ws: Workspace, period: Month, names: Names, stood: Stood
 ) -> tuple[list[GroupDocument], str]:
-    catalog = read_catalog(ws.configs / "catalog").catalog
+    catalog = in_force(ws).catalog
     products = {p.id: p.name for p in catalog.products}
     classes = {p.id: p.usage_class for p in catalog.products}
     with ws.engine.connect() as connection:

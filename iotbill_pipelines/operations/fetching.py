@@ -110,7 +110,7 @@ def fetch(ws: Workspace, source: Source, secret: Secret) -> Fetched:
         def land_one(folder: RemoteFolder, file: RemoteObject) -> None:
             with folder.opened(file) as stream:
                 archived = landing.archive_stream(
-                    stream, ws.archive, lambda _size: folder.check_unchanged(file)
+                    stream.read, ws.archive, lambda _size: folder.check_unchanged(file)
                 )
             now = ws.clock()
             with Session(ws.engine) as session, session.begin():

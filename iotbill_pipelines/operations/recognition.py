@@ -14,7 +14,6 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.config.catalog import read_catalog
 from iotbill_pipelines.config.revenue import read_commissions, read_revenue
 from iotbill_pipelines.engine.calendars import Month, months_between
 from iotbill_pipelines.engine.commission import (
@@ -29,6 +28,7 @@ from iotbill_pipelines.engine.post.fx import conversion
 from iotbill_pipelines.engine.post.terms import LedgerTerms
 from iotbill_pipelines.engine.revenue import RevenueTerms, recognise
 from iotbill_pipelines.engine.terms import CoreState
+from iotbill_pipelines.operations.catalogs import in_force
 from iotbill_pipelines.operations.cut_off import PURPOSE
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import derived, payments
@@ -104,7 +104,7 @@ def _quota_uses(
     rules = [rule for rule in terms.deferrals if rule.quota is not None]
     if not rules:
         return {}
-    catalog = read_catalog(ws.configs / "catalog").catalog
+    catalog = in_force(ws).catalog
     classes = {product.id: product.usage_class for product in catalog.products}
     found: dict[tuple[str, str], dict[Month, int]] = {}
     for rule in rules:
@@ -226,7 +226,7 @@ def _with_cost(
 
 
 def _states(ws: Workspace, core: CoreState) -> list[str]:
-    catalog = read_catalog(ws.configs / "catalog").catalog
+    catalog = in_force(ws).catalog
     return [state.state for state in catalog.states if state.core == core]
 
 

@@ -16,11 +16,11 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from iotbill_pipelines.config.catalog import read_catalog
 from iotbill_pipelines.config.vendors import read_vendors
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.reconcile import CAUSES
 from iotbill_pipelines.operations.basis import keep, newest_rows
+from iotbill_pipelines.operations.catalogs import in_force
 from iotbill_pipelines.operations.customer_reports import Names
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.reach import tables_of
@@ -166,7 +166,7 @@ def _vendor_pages(
 
 
 def _customer_pages(ws: Workspace, period: Month, names: Names, stood: Stood) -> dict[str, Page]:
-    products = {p.id: p.name for p in read_catalog(ws.configs / "catalog").catalog.products}
+    products = {p.id: p.name for p in in_force(ws).catalog.products}
     values = {"period": str(period), "before": str(period - 1), **stood.newest_rows}
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     with ws.engine.connect() as connection:

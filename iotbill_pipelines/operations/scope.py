@@ -37,7 +37,7 @@ import pyarrow.parquet as pq
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.compute import Compute
+from iotbill_pipelines.engine.compute import Compute, literal
 from iotbill_pipelines.engine.contract.terms import Contract
 from iotbill_pipelines.engine.flow import CARRIED, rate_month
 from iotbill_pipelines.engine.schemas import (
@@ -392,7 +392,7 @@ def _records(rated: pa.Table) -> set[tuple[int, int]]:
 
 
 def _listed(values: Iterable[str]) -> str:
-    return ", ".join("'" + value.replace("'", "''") + "'" for value in sorted(values)) or "null"
+    return ", ".join(map(literal, sorted(values))) or "null"
 
 
 def load_tables(compute: Compute, tables: Mapping[str, pa.Table]) -> None:

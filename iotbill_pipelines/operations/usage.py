@@ -34,6 +34,8 @@ from iotbill_pipelines.storage.reference import Snapshot, load_snapshot
 
 STAGE = "rate_usage"
 
+_LARGE_RECORDS = 10_000_000
+
 
 def rate_usage(ws: Workspace, period: Month) -> StageResult:
     """Rate the UTC months around an accounting period, as far as they hold usage.
@@ -135,6 +137,8 @@ def _rate(
     fingerprints.forget(ws, STAGE, month)
     partition = {"usage_month": str(month)}
     records = ws.lake.rows(USAGE_RECORD, usage_month=str(month)) + context.nearby_rows
+    if records > _LARGE_RECORDS:
+        reach.tables_of.cache_clear()  # the engine needs what memory there is
     with ws.stage_compute(records + sum(snapshot.rows.values())) as compute:
         load_snapshot(compute, snapshot)
         ws.lake.scan(compute, USAGE_RECORD, usage_month=str(month))

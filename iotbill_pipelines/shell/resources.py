@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """A workspace by its folders; opened when a step, a tick or a check needs it.
 
-    ``database_url`` is empty for the embedded server of ``home``.
+    ``database_url`` is empty for the embedded server of ``home``, ``memory_limit`` for what the
+    environment says.
     """
 
     home: str
     configs: str
     database_url: str = ""
+    memory_limit: str = ""
 
     @classmethod
     def at(cls, location: Location) -> "WorkspaceResource":
@@ -53,7 +55,7 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.database_url or None,
             run_id=run_id,
             actor=actor,
-            memory_limit=memory_limit(),
+            memory_limit=self.memory_limit or memory_limit(),
             lake=configured_lake(home, configs, secret),
         )
         try:

@@ -95,35 +95,46 @@ def _files_inside(folder: Path) -> Iterator[Path]:
 def archive(path: Path, root: Path) -> Archived:
     """Copy a file into the archive below ``root`` unless it is there already.
 
-    Raises LandingError when the file changes while it is read, or is not a regular file.
+    Raises LandingError when the file cannot be read, changes while it is, or is not a regular
+    file; OSError when the archive cannot be written.
     """
     try:
-        with path.open("rb") as source:
-            before = os.fstat(source.fileno())
-            if not stat.S_ISREG(before.st_mode):
-                raise LandingError(f"{path} is not a regular file; copy it into a folder first")
-
-            def unchanged(size: int) -> None:
-                after = os.fstat(source.fileno())
-                if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or (
-                    size != after.st_size
-                ):
-                    raise LandingError(
-                        f"{path} changed while it was read; land it when it is complete"
-                    )
-
-            return archive_stream(source, root, unchanged)
+        source = path.open("rb")
     except OSError as error:
-        raise LandingError(f"{path} cannot be read: {error.strerror}") from error
+        raise _unreadable(path, error) from error
+    with source:
+        before = os.fstat(source.fileno())
+        if not stat.S_ISREG(before.st_mode):
+            raise LandingError(f"{path} is not a regular file; copy it into a folder first")
+
+        def read(size: int) -> bytes:
+            try:
+                return source.read(size)
+            except OSError as error:
+                raise _unreadable(path, error) from error
+
+        def unchanged(size: int) -> None:
+            after = os.fstat(source.fileno())
+            if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or (
+                size != after.st_size
+            ):
+                raise LandingError(f"{path} changed while it was read; land it when it is complete")
+
+        return archive_stream(read, root, unchanged)
+
+
+def _unreadable(path: Path, error: OSError) -> LandingError:
+    return LandingError(f"{path} cannot be read: {error.strerror}")
 
 
 def archive_stream(
-    source: IO[bytes], root: Path, check: Callable[[int], None] = lambda _size: None
+    read: Callable[[int], bytes], root: Path, check: Callable[[int], None] = lambda _size: None
 ) -> Archived:
     """Copy what a stream holds into the archive below ``root`` unless it is there already.
 
-    ``check`` is called with the size when everything is read and before anything is kept; what it
-    raises leaves the archive as it was.
+    ``read`` gives the next bytes, at most so many, none at the end. ``check`` is called with the
+    size when everything is read and before anything is kept; what it raises leaves the archive as
+    it was.
     """
     root.mkdir(parents=True, exist_ok=True)
     part = root / f".part-{uuid.uuid4().hex}"
@@ -132,7 +143,7 @@ def archive_stream(
     try:
         with part.open("xb") as target:
             with zstandard.ZstdCompressor(level=3).stream_writer(target, closefd=False) as out:
-                while block := source.read(BLOCK_BYTES):
+                while block := read(BLOCK_BYTES):
                     digest.update(block)
                     size += len(block)
                     out.write(block)

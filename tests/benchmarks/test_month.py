@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -12,7 +13,7 @@ from iotbill_pipelines.cli.main import app
 from iotbill_pipelines.operations.benchmarks import comparison, market, month
 from iotbill_pipelines.operations.close import run_stage, stage_named
 from iotbill_pipelines.operations.ingest import ingest, land
-from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.operations.workspace import Workspace, configured_lake
 from iotbill_pipelines.storage import reference
 from tests.conftest import ROOT
 
@@ -58,10 +59,22 @@ def test_the_table_sets_every_part_against_the_floor() -> None:
         month.Measure(month.RECEIVE, 3.0, 100, parts={"land": 1.0, "ingest": 2.0}),
         month.Measure(month.CLOSE, 4.0, 100),
     ]
-    table = month_table(month.MonthBenchmark(SIZE, 10**9, measures))
+    made = month.MonthBenchmark(SIZE, 10**9, measures)
+    table = month_table(made)
     cells = [list(column.cells) for column in table.columns]
     assert cells[0][-1] == "[bold]raw files to journals"
     assert [column[-1] for column in cells[1:4]] == ["7.0", "3.50", "2,857"]
+    path = made.as_json()["raw_files_to_journals"]
+    assert (path["seconds"], path["floors"], path["rows_per_second"]) == (7.0, 3.5, 2857)
+
+
+def test_a_benchmark_stays_out_of_the_company_s_lake(tmp_path: Path) -> None:
+    company = tmp_path / "company"
+    shutil.copytree(ROOT / "configs", company)
+    (company / "lake.yaml").write_text("url: s3://acme/lake\n")
+    configs = market.write_configs(company, tmp_path / "configs")
+    home = tmp_path / "home"
+    assert configured_lake(home, configs, lambda _: None).root == home / "lake"
 
 
 def test_its_commands_explain_themselves() -> None:

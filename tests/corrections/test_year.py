@@ -309,7 +309,8 @@ class Closing:
         (catalog / "offers.yaml").write_text("offers: []")
         (configs / "revenue.yaml").write_text(REVENUE)
         self.workspace = cast(
-            Workspace, SimpleNamespace(configs=configs, run_id="run", clock=lambda: NOW)
+            Workspace,
+            SimpleNamespace(configs=configs, catalog_digest=None, run_id="run", clock=lambda: NOW),
         )
         self.notes: dict[int, int] = {}
         self.rated: dict[Month, tuple[str, pa.Table]] = {}

@@ -308,7 +308,12 @@ def closing(books: Books, folder: Path) -> tuple[Workspace, Callable[[Month], Bo
     ws = cast(
         Workspace,
         SimpleNamespace(
-            configs=configs, run_id="run", clock=lambda: NOW, engine=books.engine, actor="ann"
+            configs=configs,
+            catalog_digest=None,
+            run_id="run",
+            clock=lambda: NOW,
+            engine=books.engine,
+            actor="ann",
         ),
     )
     terms = read_ledger(ROOT / "configs" / "ledger")

@@ -35,6 +35,7 @@ def books(postgres_url: str) -> Iterator[Books]:
 def workspace(books: Books, configs: Path, lake: Lake | None = None) -> Workspace:
     found = SimpleNamespace(
         configs=configs,
+        catalog_digest=None,
         engine=books.engine,
         clock=lambda: NOW,
         run_id="run",

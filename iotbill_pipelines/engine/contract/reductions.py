@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.compute import Compute
+from iotbill_pipelines.engine.compute import Compute, literal
 from iotbill_pipelines.engine.contract.coverage import Coverage
 from iotbill_pipelines.engine.contract.discounts import take_off
 from iotbill_pipelines.engine.contract.lifecycle import terms_of
@@ -85,12 +85,11 @@ def _invoices(
 ) -> Iterator[list[Row]]:
     """Yield an account's charges together that one invoice carries of one usage period."""
     listed = ", ".join(f"'{month}'" for month in months)
-    account = account_id.replace("'", "''")
     groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in compute.fetch(
         "select usage_period, billing_period, level, entity_id, account_id, service_id, charge_id,"
         " product_id, currency, amount_minor from desired_charge"
-        f" where account_id = '{account}' and level = '{level}'"
+        f" where account_id = {literal(account_id)} and level = '{level}'"
         f" and usage_period in ({listed}) and amount_minor <> 0"
     ).to_pylist():
         groups[row["usage_period"], row["billing_period"], row["currency"]].append(row)

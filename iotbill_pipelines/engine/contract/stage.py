@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.compute import Compute, conform
+from iotbill_pipelines.engine.compute import Compute, conform, literal
 from iotbill_pipelines.engine.contract.commitments import (
     CommitLine,
     CommitmentWindow,
@@ -733,8 +733,8 @@ def _unlike_status(
         "select count(distinct i.service_id) as services, min(i.service_id) as example"
         " from service_offer_interval as i"
         " join service_state_interval as t on t.service_id = i.service_id"
-        f" where i.account_id = {_quoted(contract.account_id)}"
-        + (f" and i.service_id = {_quoted(contract.service_id)}" if contract.service_id else "")
+        f" where i.account_id = {literal(contract.account_id)}"
+        + (f" and i.service_id = {literal(contract.service_id)}" if contract.service_id else "")
         + f" and t.from_date <= date '{ended}' and t.to_date > date '{ended}'"
         f" and i.to_date > date '{ended}' and t.core_state <> '{status.core_state.value}'"
         " and t.core_state <> 'cancelled'"
@@ -746,10 +746,6 @@ def _unlike_status(
             f"{services['services']} of its services are in another state then (for example "
             f"{services['example']}); send their states, or correct the contract",
         )  # fmt: skip
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _finding(period: Month, code: str, contract: Contract, rule: str) -> dict[str, object]:

@@ -23,6 +23,7 @@ from iotbill_pipelines.compute import spark_engine
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.compute.spark_engine import SparkCompute
 from iotbill_pipelines.engine import flow
+from iotbill_pipelines.engine.compute import literal
 from iotbill_pipelines.engine.schemas import RATED_USAGE, USAGE_RECORD
 from iotbill_pipelines.operations.benchmarks import in_own_process, market
 from iotbill_pipelines.operations.benchmarks.market import PERIOD, Size
@@ -201,7 +202,7 @@ def compare(name: str, one: Path, other: Path) -> Compared:
         connection.execute("set memory_limit = '1GB'")
         for side, folder in (("one", one), ("other", other)):
             if any(folder.glob("*.parquet")):
-                source = f"select * from read_parquet('{folder}/*.parquet')"
+                source = f"select * from read_parquet({literal(f'{folder}/*.parquet')})"
             else:
                 source = "select null as nothing where false"
             connection.execute(f"create view {side} as {source}")

@@ -63,8 +63,10 @@ def measure(
     """Receive and close a generated month with the lake in ``folder`` and where ``choice`` says.
 
     There it works below a name of its own, and leaves what it wrote. ``secrets`` are the values of
-    the environment variables that ``choice`` names.
+    the environment variables that ``choice`` names. Raises ValueError for a choice without a URL.
     """
+    if choice.url is None:
+        raise ValueError("the lake to compare with names no url; write one, as in s3://bucket/lake")
     files = market.write_usage(folder / "files", size)
     ours = market.write_configs(configs, folder / "configs")
     elsewhere = choice.model_copy(update={"url": f"{choice.url}/bench-{uuid.uuid4().hex[:12]}"})

@@ -20,6 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.compute import literal
 from iotbill_pipelines.engine.schemas import REFERENCE
 from iotbill_pipelines.operations.sample.fleet import luhn_digit
 
@@ -78,9 +79,12 @@ class Size:
 
 
 def write_configs(configs: Path, target: Path, special: str = SPECIAL) -> Path:
-    """Copy a configuration and add the market's offers, one with prices of your choice."""
+    """Copy a configuration and add the market's offers, one with prices of your choice.
+
+    The copy does not say where the company's lake is: made-up records must not get there.
+    """
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(configs, target)
+    shutil.copytree(configs, target, ignore=shutil.ignore_patterns("lake.yaml"))
     added = target / "catalog" / "benchmark.yaml"
     added.write_text(_CATALOG.replace("SPECIAL", special), "utf-8")
     return target
@@ -112,7 +116,7 @@ def write_usage(folder: Path, size: Size, rows_per_file: int = ROWS_PER_FILE) ->
             path = folder / f"bics_usage_{PERIOD}_{first // rows_per_file:04d}.csv"
             last = min(first + rows_per_file, size.rows)
             rows = _ROWS.format(first=first, last=last, seed=size.seed, sims=size.sims)
-            connection.execute(f"copy ({rows}) to '{path}' (format csv, header)")
+            connection.execute(f"copy ({rows}) to {literal(str(path))} (format csv, header)")
             written.append(path)
     return written
 

@@ -20,6 +20,7 @@ import duckdb
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from iotbill_pipelines.engine.compute import literal
 from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.operations.benchmarks import (
     comparison,
@@ -38,10 +39,15 @@ OpenLake = Callable[[Path], Lake]
 FLOOR = "floor: parse once, write Parquet once"
 RECEIVE = "receive: raw files to usage records"
 CLOSE = "close: usage records to journals"
-ONE_ACCOUNT = "one account rated again"
+ONE_ACCOUNT = "one account rated again: a price from another day"
+ONE_AMOUNT = "one account priced again: another amount"
 CORRECTED = "a price corrected for 1 % of the accounts"
 EVERY_STAGE = "every stage of a close again"
 IN_DAGSTER = "the same as a Dagster run"
+PANDAS = "the same job in pandas"
+PYTHON = "the same job in Python, row by row, with Decimal"
+CORRECTIONS = (ONE_AMOUNT, ONE_ACCOUNT, CORRECTED)
+_NOT_OURS = (FLOOR, PANDAS, PYTHON)
 ENGINE_STAGES = ("rate_usage", "settle_charges", "book_charges", "issue_invoices", "build_journals")
 
 
@@ -77,15 +83,57 @@ class MonthBenchmark:
         """The time of a part, None if it did not run."""
         return next((m.seconds for m in self.measures if m.name == name), None)
 
+    @property
+    def path_seconds(self) -> float:
+        """The time from raw files to journals."""
+        return sum(self.seconds(name) or 0.0 for name in (RECEIVE, CLOSE))
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The most that a part of the product held; the floor and the comparisons are none."""
+        return max(
+            (m.peak_memory_bytes for m in self.measures if m.name not in _NOT_OURS), default=0
+        )
+
+    def floors(self, seconds: float | None) -> float | None:
+        """How many times the floor's time that is."""
+        floor = self.seconds(FLOOR)
+        return seconds / floor if seconds is not None and floor else None
+
+    def share_of_path(self, name: str) -> float | None:
+        """What a part takes of a full run's time, None if either did not run."""
+        took = self.seconds(name)
+        return took / self.path_seconds if took is not None and self.path_seconds else None
+
+    @property
+    def dagster_ratio(self) -> float | None:
+        """How many times as long as without it a close takes as a Dagster run."""
+        plain, dagster = self.seconds(EVERY_STAGE), self.seconds(IN_DAGSTER)
+        return dagster / plain if plain and dagster is not None else None
+
     def as_json(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        """Everything that the table tells, as plain values."""
         return {
             "size": asdict(self.size),
             "raw_bytes": self.raw_bytes,
             "measures": [
-                {**asdict(measure), "rows_per_second": measure.rows_per_second}
+                {
+                    **asdict(measure),
+                    "rows_per_second": measure.rows_per_second,
+                    "floors": self.floors(measure.seconds),
+                }
                 for measure in self.measures
             ],
+            "raw_files_to_journals": {
+                "seconds": self.path_seconds,
+                "floors": self.floors(self.path_seconds),
+                "rows_per_second": int(self.size.rows / self.path_seconds)
+                if self.path_seconds
+                else None,
+                "peak_memory_bytes": self.peak_memory_bytes,
+            },
+            "shares_of_a_full_run": {name: self.share_of_path(name) for name in CORRECTIONS},
+            "dagster_ratio": self.dagster_ratio,
         }
 
 
@@ -134,14 +182,12 @@ def run(
         measure(EVERY_STAGE, partial(_every_stage, home, ours, memory_limit))
         measure(IN_DAGSTER, partial(_dagster, home, ours, memory_limit, close_in_dagster))
     account = market.account_id_of(0)
+    measure(ONE_AMOUNT, partial(_correct, home, changed, account, memory_limit))
     measure(ONE_ACCOUNT, partial(_correct, home, dated, account, memory_limit))
     measure(CORRECTED, partial(_correct, home, changed, None, memory_limit))
     measure("the next close", partial(close, home, changed, size.rows, memory_limit))
     if compare:
-        for name, work in (
-            ("the same job in pandas", comparison.in_pandas),
-            ("the same job in Python, row by row, with Decimal", comparison.row_by_row),
-        ):
+        for name, work in ((PANDAS, comparison.in_pandas), (PYTHON, comparison.row_by_row)):
             measure(name, partial(_compared, work, files, size))
     return benchmark
 
@@ -157,11 +203,12 @@ def _measured(work: Callable[[], Measure]) -> Measure:
 
 def _floor(files: list[Path], folder: Path) -> Measure:
     folder.mkdir(parents=True, exist_ok=True)
-    listed = ", ".join(f"'{path}'" for path in files)
+    listed = ", ".join(literal(str(path)) for path in files)
     started = time.perf_counter()
     with duckdb.connect(":memory:") as connection:
         (rows,) = connection.execute(
-            f"copy (from read_csv([{listed}], all_varchar = true)) to '{folder}/floor.parquet' "
+            f"copy (from read_csv([{listed}], all_varchar = true))"
+            f" to {literal(f'{folder}/floor.parquet')} "
             "(format parquet, compression zstd)"
         ).fetchone() or (0,)
     return Measure("floor", time.perf_counter() - started, rows)
