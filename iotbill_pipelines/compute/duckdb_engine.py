@@ -172,14 +172,16 @@ class DuckDbCompute:
         try:
             return self.connection.execute(statement)
         except duckdb.OutOfMemoryException:
-            threads = self.connection.execute("select current_setting('threads')").fetchall()[0][0]
-            if threads == 1:
-                raise
-            self.connection.execute("set threads = 1")
-            try:
-                return self.connection.execute(statement)
-            finally:
-                self.connection.execute(f"set threads = {threads}")
+            # set by another connection: this one holds the result of what it ran last
+            with self.connection.cursor() as other:
+                ((threads,),) = other.execute("select current_setting('threads')").fetchall()
+                if threads == 1:
+                    raise
+                other.execute("set threads = 1")
+                try:
+                    return self.connection.execute(statement)
+                finally:
+                    other.execute(f"set threads = {threads}")
 
     def _give_back(self) -> None:
         """Let the machine have what earlier statements freed.

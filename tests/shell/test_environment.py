@@ -48,6 +48,25 @@ def test_what_does_not_fit_is_spilled_and_counts_the_same(tmp_path: Path) -> Non
     assert spilled["bytes"][0].as_py() > 0
 
 
+def test_what_fits_one_thread_only_comes_to_the_same(tmp_path: Path) -> None:
+    """Every thread holds groups of its own: four need more than twice what one does."""
+    groups = "select md5(cast(r % 100000 as varchar)) as x, count(*) as n from many group by x"
+    with DuckDbCompute(memory_limit="25MB", threads=4) as compute:
+        compute.connection.execute("set temp_directory = ''")  # nowhere to spill
+        compute.define("many", "select r from range(400000) t(r)", keep=True)
+        total = f"select count(*) as groups, sum(n) as n from ({groups})"
+        with pytest.raises(duckdb.OutOfMemoryException):
+            compute.connection.execute(total).fetchall()
+        assert compute.fetch(total).to_pylist() == [{"groups": 100_000, "n": 400_000}]
+        files = compute.write(total, str(tmp_path))
+        compute.define("one", "select count(*) as n from many", keep=True)
+        (row,) = compute.fetch(
+            "select n, current_setting('threads') as threads from one"
+        ).to_pylist()
+    assert [(file.rows, Path(file.path).is_file()) for file in files] == [(1, True)]
+    assert row == {"n": 400_000, "threads": 4}
+
+
 def test_what_fits_no_number_of_threads_says_so_and_leaves_them_as_they_were() -> None:
     with DuckDbCompute(memory_limit="20MB", threads=2) as compute:
         compute.connection.execute("set temp_directory = ''")  # nowhere to spill
