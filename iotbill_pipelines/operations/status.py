@@ -136,8 +136,13 @@ select (select count(*) from journal where accounting_period = :period) as journ
     as read_of,
   (select count(*) from period where period = :period) as entities,
   (select count(*) from period where period = :period and state = 'closed') as closed,
-  (select count(*) from period_signature where period = :period and action = 'sign_off')
-    as signatures
+  (select count(*) from period_signature as s join period as p using (entity_id, period)
+   where s.period = :period and s.action = 'close'
+     -- the closing itself is counted after it was signed; who signed before a review saw another
+     and s.closings = case when p.state = 'closed' then p.closings - 1 else p.closings end
+     and not exists (select from period_event as e
+       where e.entity_id = s.entity_id and e.period = s.period and e.to_state = 'in_review'
+         and e.at > s.signed_at)) as signatures
 """
 
 
