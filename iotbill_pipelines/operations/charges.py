@@ -40,6 +40,7 @@ from iotbill_pipelines.engine.schemas import (
 )
 from iotbill_pipelines.operations import contracts, fingerprints, reach, usage
 from iotbill_pipelines.operations.knowledge import knowledge
+from iotbill_pipelines.operations.locks import advisory_lock
 from iotbill_pipelines.operations.opening import opening_lots
 from iotbill_pipelines.operations.runs import code_version
 from iotbill_pipelines.operations.stages import Finding, StageResult
@@ -92,15 +93,21 @@ def settle_charges(ws: Workspace, period: Month) -> StageResult:
 
 def settle_again(ws: Workspace, period: Month, snapshot: Snapshot) -> bool:
     """Rate and settle a usage period if its inputs changed since; return whether they had."""
-    known = fingerprints.recorded(ws, STAGE)
     months = usage_months(ws, period, snapshot)
     usage.rate_months(ws, usage.months_with_usage(ws, months), snapshot)
-    carried = carried_over(ws, period)
-    detail = _inputs(ws, period, snapshot, carried, known)
-    if known.get(period) == fingerprints.fingerprint(detail):
-        return False
-    _settle(ws, period, snapshot, detail, carried, next_is_settled=period + 1 in known)
-    return True
+    # The next period waits too: it reads the lots that this one leaves, and what this one charges
+    # in advance must not replace what the next was settled to meanwhile.
+    with (
+        advisory_lock(ws.engine, f"settle:{period}", wait=True),
+        advisory_lock(ws.engine, f"settle:{period + 1}", wait=True),
+    ):
+        known = fingerprints.recorded(ws, STAGE)
+        carried = carried_over(ws, period)
+        detail = _inputs(ws, period, snapshot, carried, known)
+        if known.get(period) == fingerprints.fingerprint(detail):
+            return False
+        _settle(ws, period, snapshot, detail, carried, next_is_settled=period + 1 in known)
+        return True
 
 
 def usage_months(ws: Workspace, period: Month, snapshot: Snapshot) -> list[Month]:

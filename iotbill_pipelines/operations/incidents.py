@@ -24,6 +24,7 @@ from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.operations import contracts
 from iotbill_pipelines.operations.corrections import proposal
 from iotbill_pipelines.operations.deliveries import Missing, missing_files
+from iotbill_pipelines.operations.gate_results import NEWEST_GATES
 from iotbill_pipelines.operations.renewals import account_histories
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import statements
@@ -97,12 +98,11 @@ with settled as (
 
 _GATES = (
     _OPEN_PERIODS
-    + """
-select distinct on (g.period, g.gate) g.period, g.gate, g.outcome, g.severity, g.figure, g.message,
-  g.what_to_do
-from gate_result as g
+    + f"""
+select g.period, g.gate, g.entity_id, g.outcome, g.severity, g.figure, g.message, g.what_to_do
+from ({NEWEST_GATES}) as g
 where g.period not in (select period from settled) and g.gate <> all(:elsewhere)
-order by g.period, g.gate, g.gate_result_id desc
+order by g.period, g.gate, g.entity_id
 """
 )
 
@@ -124,7 +124,8 @@ def _gates(connection: sa.Connection) -> Iterator[Incident]:
     for row in _rows(connection, _GATES, elsewhere=list(TOLD_ELSEWHERE)):
         if row["outcome"] == "failed" and row["severity"] != "info":
             yield Incident(
-                row["gate"], row["severity"], row["period"],
+                row["gate"], row["severity"],
+                " ".join(filter(None, (row["period"], row["entity_id"]))),
                 _short(f"{row['period']}: {row['message']}"), row["figure"] or "",
                 _short(row["what_to_do"] or ""),
                 _SHOWN_BY.get(row["gate"], "iotbill status {period}").format(period=row["period"]),

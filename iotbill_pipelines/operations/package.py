@@ -40,6 +40,7 @@ from iotbill_pipelines.operations import (
 from iotbill_pipelines.operations.basis import newest_rows, unpack_configs
 from iotbill_pipelines.operations.closed_with import ClosedWith, before_folder, closed_with
 from iotbill_pipelines.operations.documents_again import Check
+from iotbill_pipelines.operations.gate_results import NEWEST_GATES
 from iotbill_pipelines.operations.ingest import reread
 from iotbill_pipelines.operations.report import FIGURES_NAME, read_figures
 from iotbill_pipelines.operations.report_proof import (
@@ -54,7 +55,6 @@ from iotbill_pipelines.storage.lake import Lake
 from iotbill_pipelines.storage.models import (
     AuditLog,
     FeedFile,
-    GateResult,
     Period,
     PeriodSignature,
     Run,
@@ -384,24 +384,13 @@ def _entities(ws: Workspace, period: Month) -> dict[str, str]:
 
 
 def _gates(ws: Workspace, period: Month) -> list[dict[str, Any]]:
-    select = (
-        sa.select(GateResult)
-        .distinct(GateResult.gate)
-        .where(GateResult.period == str(period))
-        .order_by(GateResult.gate, GateResult.gate_result_id.desc())
+    statement = (
+        "select gate, entity_id as entity, outcome, severity, figure, waived_by, waive_reason"
+        f" from ({NEWEST_GATES}) as g where period = :period order by gate, entity_id"
     )
-    with Session(ws.engine) as session:
-        return [
-            {
-                "gate": gate.gate,
-                "outcome": gate.outcome,
-                "severity": gate.severity,
-                "figure": gate.figure,
-                "waived_by": gate.waived_by,
-                "waive_reason": gate.waive_reason,
-            }
-            for gate in session.scalars(select)
-        ]
+    with ws.engine.connect() as connection:
+        rows = connection.execute(sa.text(statement), {"period": str(period)}).mappings()
+        return [dict(row) for row in rows]
 
 
 def _signatures(ws: Workspace, period: Month) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ from iotbill_pipelines.operations.close import CLOSE_STAGES
 from iotbill_pipelines.operations.closed_with import keep_closed_with
 from iotbill_pipelines.operations.customer_reports import write_group_workbooks
 from iotbill_pipelines.operations.flux import flux
+from iotbill_pipelines.operations.gate_results import WORST_GATES
 from iotbill_pipelines.operations.report_pages import write_pages
 from iotbill_pipelines.operations.stages import StageResult
 from iotbill_pipelines.operations.workspace import Workspace
@@ -389,10 +390,9 @@ where j.accounting_period = :period
 group by j.external_id, j.journal_type, j.state, j.currency order by j.external_id
 """
 
-_GATES = """
-select distinct on (gate) gate, outcome, severity, figure, message, what_to_do, waived_by
-from gate_result where period = :period
-order by gate, gate_result_id desc
+_GATES = f"""
+select gate, outcome, severity, figure, message, what_to_do, waived_by
+from ({WORST_GATES}) as g where period = :period order by gate
 """
 
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from iotbill_pipelines.config.close import ClosePolicy, read_close_policy
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations.close import CHECKLIST
+from iotbill_pipelines.operations.gate_results import WORST_GATES
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.models import FeedFile, GateResult, Period, Run
 
@@ -30,7 +31,7 @@ class FileState:
 
 @dataclass(frozen=True)
 class GateState:
-    """The newest outcome of a gate of a month."""
+    """The newest outcome of a gate of a month; the worst of them where it is checked by entity."""
 
     gate: str
     outcome: str
@@ -120,10 +121,9 @@ select level, currency, sum(amount) as amount from booked_charge
 where accounting_period = :period group by level, currency order by level, currency
 """
 
-_GATES = """
-select distinct on (gate) gate, outcome, severity, figure, message, what_to_do, recorded_at,
-  waived_by, waive_reason
-from gate_result where period = :period order by gate, gate_result_id desc
+_GATES = f"""
+select gate, outcome, severity, figure, message, what_to_do, recorded_at, waived_by, waive_reason
+from ({WORST_GATES}) as g where period = :period order by gate
 """
 
 
@@ -136,8 +136,13 @@ select (select count(*) from journal where accounting_period = :period) as journ
     as read_of,
   (select count(*) from period where period = :period) as entities,
   (select count(*) from period where period = :period and state = 'closed') as closed,
-  (select count(*) from period_signature where period = :period and action = 'sign_off')
-    as signatures
+  (select count(*) from period_signature as s join period as p using (entity_id, period)
+   where s.period = :period and s.action = 'close'
+     -- the closing itself is counted after it was signed; who signed before a review saw another
+     and s.closings = case when p.state = 'closed' then p.closings - 1 else p.closings end
+     and not exists (select from period_event as e
+       where e.entity_id = s.entity_id and e.period = s.period and e.to_state = 'in_review'
+         and e.at > s.signed_at)) as signatures
 """
 
 

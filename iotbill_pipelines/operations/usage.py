@@ -26,6 +26,7 @@ from iotbill_pipelines.engine.schemas import (
 )
 from iotbill_pipelines.operations import fingerprints, mediation, reach
 from iotbill_pipelines.operations.knowledge import knowledge
+from iotbill_pipelines.operations.locks import advisory_lock
 from iotbill_pipelines.operations.runs import code_version
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
@@ -89,16 +90,22 @@ def months_with_usage(ws: Workspace, wanted: Iterable[Month] | None = None) -> l
 
 def rate_months(ws: Workspace, months: Iterable[Month], snapshot: Snapshot) -> list[Month]:
     """Rate those of the months whose inputs changed since they were rated; return them."""
-    known = fingerprints.recorded(ws, STAGE)
     feeds = mediation.read_feeds(ws)
-    done = []
-    for month in months:
+    return [month for month in months if _rate_if_changed(ws, month, snapshot, feeds)]
+
+
+def _rate_if_changed(
+    ws: Workspace, month: Month, snapshot: Snapshot, feeds: mediation.Feeds
+) -> bool:
+    # Closes of other months, retries and corrections rate it too. Of two at once, one's rated usage
+    # would stand beside the other's suspense, and what neither holds would not be missed.
+    with advisory_lock(ws.engine, f"rate:{month}", wait=True):
         context = mediation.month_context(ws, month, feeds)
         detail = _inputs(ws, month, snapshot, context)
-        if known.get(month) != fingerprints.fingerprint(detail):
-            _rate(ws, month, snapshot, context, detail)
-            done.append(month)
-    return done
+        if fingerprints.recorded(ws, STAGE).get(month) == fingerprints.fingerprint(detail):
+            return False
+        _rate(ws, month, snapshot, context, detail)
+        return True
 
 
 def details(ws: Workspace) -> dict[Month, dict[str, Any]]:

@@ -24,6 +24,7 @@ from iotbill_pipelines.operations.alerts import (
     send_test,
 )
 from iotbill_pipelines.operations.close import CLOSE_STAGES
+from iotbill_pipelines.operations.status import status as status_of
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger, statements
 from tests.alerts.servers import Hook, Mailbox, mail_server, web_server
@@ -61,13 +62,19 @@ class Company:
         )  # fmt: skip
 
     def gate(
-        self, gate: str, severity: str, outcome: str = "failed", period: str = "2026-10"
+        self,
+        gate: str,
+        severity: str,
+        outcome: str = "failed",
+        period: str = "2026-10",
+        entity: str | None = None,
     ) -> None:
         self.sql(
             "insert into gate_result (period, gate, outcome, severity, figure, message, what_to_do,"
-            " recorded_at) values (:period, :gate, :outcome, :severity, '3 records',"
-            " 'x.csv: in 5, out 2', 'ingest again', :at)",
+            " recorded_at, entity_id) values (:period, :gate, :outcome, :severity, '3 records',"
+            " 'x.csv: in 5, out 2', 'ingest again', :at, :entity)",
             period=period, gate=gate, outcome=outcome, severity=severity, at=self.times[-1],
+            entity=entity,
         )  # fmt: skip
 
     def send(self) -> list[Sent]:
@@ -301,6 +308,24 @@ def test_closed_books_and_waived_gates_alarm_nobody(company: Company) -> None:
     )
     assert list_alerts(company.ws) == []
     assert len(list_alerts(company.ws, cleared=True)) == 1
+
+
+def test_a_gate_of_each_entity_fails_until_it_passes_for_that_entity(company: Company) -> None:
+    for entity in ("DE01", "NL01"):
+        company.sql("insert into legal_entity values (:entity, 'Ours', 'EUR')", entity=entity)
+
+    def standing() -> tuple[list[str], str]:
+        (month,) = status_of(company.ws, Month(2026, 10)).months
+        (told,) = [gate.outcome for gate in month.gates if gate.gate == "gl_balances"]
+        (listed,) = [one.outcome for one in month.checklist if one.gate == "gl_balances"]
+        assert told == listed
+        return [one.subject for one in list_alerts(company.ws)], told
+
+    company.gate("gl_balances", "block", entity="DE01")
+    company.gate("gl_balances", "info", "passed", entity="NL01")
+    assert standing() == (["2026-10 DE01"], "failed")
+    company.gate("gl_balances", "info", "passed", entity="DE01")
+    assert standing() == ([], "passed")
 
 
 def test_a_run_that_broke_is_an_incident_until_one_succeeds(company: Company) -> None:

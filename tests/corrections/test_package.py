@@ -54,6 +54,19 @@ def plain_pages() -> Iterator[None]:
         yield
 
 
+def read_balances(ws: Workspace) -> None:
+    """The general ledgers of two entities, of which only the one that was read last agrees."""
+    insert = (
+        "insert into gate_result (entity_id, period, gate, outcome, severity, message, recorded_at)"
+        " values (:entity, '2026-10', 'gl_balances', :outcome, :severity, 'as read', now())"
+    )
+    with ws.engine.begin() as connection:
+        connection.execute(sa.text("insert into legal_entity values ('DE01', 'Unsere', 'EUR')"))
+        for entity, outcome, severity in (("DE01", "failed", "block"), ("NL01", "passed", "info")):
+            values = {"entity": entity, "outcome": outcome, "severity": severity}
+            connection.execute(sa.text(insert), values)
+
+
 def comes_later(ws: Workspace, folder: Path) -> None:
     """What comes between a close and its signature is of the next close: usage, configuration, and
     the month settled again with it."""
@@ -82,6 +95,7 @@ def packaged(booked: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Pat
     # the ledger whose journals are vouchers: it keeps the rules of Dynamics 365 for a whole month
     dynamics = ROOT / "configs" / "examples" / "d365_fo" / "ledger.yaml"
     shutil.copy(dynamics, booked.configs / "ledger" / "ledger.yaml")
+    read_balances(booked)
     for stage in (
         *(check_feeds, issue_invoices, reconcile_vendors, build_journals),
         *(export_journals, write_report),
@@ -121,6 +135,14 @@ def test_a_package_computed_again_is_the_same_byte_for_byte(
     assert len(manifest["input_files"]) > 50
     assert {row["reason"] for row in manifest["control_totals"]["booked"]} == {"initial"}
     assert (packaged / "documents" / "close_report.html").is_file()
+    balances = [gate for gate in manifest["gates"] if gate["gate"] == "gl_balances"]
+    assert [(gate["entity"], gate["outcome"]) for gate in balances] == [
+        ("DE01", "failed"),
+        ("NL01", "passed"),
+    ]
+    figures = json.loads((packaged / package.FIGURES).read_text())
+    (told,) = [gate for gate in figures["gates"] if gate["gate"] == "gl_balances"]
+    assert told["outcome"] == "failed"
     assert (packaged / "charges" / "2026-10.csv").stat().st_size > 10_000
 
 

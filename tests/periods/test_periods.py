@@ -20,6 +20,7 @@ from iotbill_pipelines.operations import periods, tie_out
 from iotbill_pipelines.operations.calendar import cut_off
 from iotbill_pipelines.operations.close import CLOSE_STAGES
 from iotbill_pipelines.operations.periods import Moved, PeriodError
+from iotbill_pipelines.operations.status import status
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
 from iotbill_pipelines.storage.lake import Lake
@@ -337,6 +338,11 @@ def test_without_people_everybody_may_and_two_still_sign(
     assert periods.reopen(bea, OCTOBER, reason="no")[0].to_state == "reopened"
 
 
+def signed_for(ws: Workspace) -> str:
+    (month,) = status(ws, OCTOBER).months
+    return next(one.figure for one in month.checklist if one.gate == "sign_off")
+
+
 def test_two_people_sign_off_where_it_is_asked_for(
     books: Books, workspace: Callable[..., Workspace], tmp_path: Path
 ) -> None:
@@ -352,6 +358,7 @@ def test_two_people_sign_off_where_it_is_asked_for(
     assert first == Moved("NL01", "2026-10", "in_review", "in_review", 1, 2)
     (held,) = periods.standing(lead, OCTOBER)
     assert [signature.actor for signature in held.signatures] == ["controller"]
+    assert signed_for(lead) == "0 of 1 entities closed, 1 signatures"
     with pytest.raises(PeriodError, match="controller signed off NL01 2026-10 already"):
         periods.sign_off(controller, OCTOBER, reason="again")
 
@@ -362,6 +369,7 @@ def test_two_people_sign_off_where_it_is_asked_for(
     for actor, state in (("controller", "in_review"), ("cfo", "closed")):
         (moved,) = periods.sign_off(workspace(actor, later), OCTOBER, reason="checked")
         assert moved.to_state == state
+    assert signed_for(lead) == "1 of 1 entities closed, 2 signatures"
     assert cfo and [s.actor for s in periods.standing(lead, OCTOBER)[0].signatures][-1] == "cfo"
 
 
