@@ -88,9 +88,9 @@ def finish(ws: Workspace, status: str, detail: dict[str, Any] | None) -> None:
 
 
 @contextmanager
-def stage_lock(ws: Workspace, period: Month) -> Iterator[None]:
-    """Let one stage of a month run at a time, whoever started it; others wait."""
-    with advisory_lock(ws.engine, f"stage:{period}", wait=True):
+def stage_lock(ws: Workspace, *periods: Month) -> Iterator[None]:
+    """Let one stage of the months run at a time, whoever started it; others wait."""
+    with advisory_lock(ws.engine, *(f"stage:{period}" for period in periods), wait=True):
         yield
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -468,9 +467,7 @@ def retry(ws: Workspace, month: Month | None = None) -> Retried:
     snapshot = knowledge(ws, None, "suspense_retry")
     wanted = [month] if month else suspended_months(ws)
     before = _addresses(ws, wanted)
-    with ExitStack() as locks:
-        for period in sorted({p for m in wanted for p in usage.around(m)}):
-            locks.enter_context(runs.stage_lock(ws, period))
+    with runs.stage_lock(ws, *(p for m in wanted for p in usage.around(m))):
         try:
             rated = usage.rate_months(ws, usage.months_with_usage(ws, wanted), snapshot)
         except Exception as error:
