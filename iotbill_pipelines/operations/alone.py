@@ -81,8 +81,12 @@ class Known:
 
 
 def correct_alone(ws: Workspace, order: Order) -> ledger.BookingResult | None:
-    """Book the differences of an order for its accounts; None, and nothing done, where only the
-    whole month can tell. See :mod:`operations.scope` for why the accounts found are enough."""
+    """Book the differences of an order for its accounts, under a run that is registered.
+
+    None, and nothing booked, where only the whole month can tell; contracts that are taken over, a
+    catalog and a snapshot are kept then all the same. See :mod:`operations.scope` for why the
+    accounts found are enough.
+    """
     held = standing(ws).get(order.period)
     with Session(ws.engine) as session, session.begin():
         known = _known(ws, session, order, held)
