@@ -61,7 +61,6 @@ class Order:
     accounting: Month
     months: Sequence[Month]
     settled: Sequence[Month]
-    kind: str
     cause: str
     account: str | None
     units: Callable[[DuckDbCompute], pa.Table] | None
@@ -82,10 +81,13 @@ class Known:
 
 
 def correct_alone(ws: Workspace, order: Order) -> ledger.BookingResult | None:
-    """Book the differences of an order for its accounts; None, and nothing done, where only the
-    whole month can tell. See :mod:`operations.scope` for why the accounts found are enough."""
+    """Book the differences of an order for its accounts, under a run that is registered.
+
+    None, and nothing booked, where only the whole month can tell; contracts that are taken over, a
+    catalog and a snapshot are kept then all the same. See :mod:`operations.scope` for why the
+    accounts found are enough.
+    """
     held = standing(ws).get(order.period)
-    runs.start(ws, order.kind, order.accounting)
     with Session(ws.engine) as session, session.begin():
         known = _known(ws, session, order, held)
         if known is None:

@@ -363,13 +363,8 @@ def run_stage(ws: Workspace, period: Month, stage: Stage) -> StageResult:
     """
     from iotbill_pipelines.operations import runs, waivers
 
-    runs.start(ws, "close", period)
-    with runs.stage_lock(ws, period):
-        try:
-            result = stage.operation(ws, period)
-        except Exception as error:
-            runs.finish(ws, "failed", {"stage": stage.name, "error": str(error)})
-            raise
+    with runs.step(ws, "close", period, stage=stage.name), runs.stage_lock(ws, period):
+        result = stage.operation(ws, period)
         result = waivers.apply_waivers(result, stage, waivers.waivers_of(ws, period, stage))
         runs.record_gates(ws, period, stage, result)
     if result.blocking:

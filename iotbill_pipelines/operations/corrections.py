@@ -926,14 +926,14 @@ def correct_period(
     scope = correction_scope(usage_period, settled)
     chosen = None if selection.everything else partial(_selected, scope, selection)
     order = Order(
-        usage_period, accounting, scope, settled, KIND, _cause(usage_period, selection),
+        usage_period, accounting, scope, settled, _cause(usage_period, selection),
         selection.account, chosen,
     )  # fmt: skip
-    with runs.stage_lock(ws, accounting):
+    with runs.whole(ws, KIND, accounting) as told, runs.stage_lock(ws, accounting):
         result = correct_alone(ws, order) if selection.feed is None else None
         if result is None:
             result = _correct_whole(ws, order)
-    runs.finish(ws, "succeeded", {"usage_period": str(usage_period), "rows": result.count})
+        told.update(usage_period=str(usage_period), rows=result.count)
     return StageResult(
         rows={"rows booked": result.count},
         amounts=[
@@ -946,7 +946,7 @@ def correct_period(
 
 def _correct_whole(ws: Workspace, order: Order) -> ledger.BookingResult:
     """Rate and settle the whole period again in the lake, and book the chosen differences."""
-    snapshot = knowledge(ws, order.accounting, KIND)
+    snapshot = knowledge(ws)
     charges.settle_again(ws, order.period, snapshot)
     with ws.compute() as compute, Session(ws.engine) as session, session.begin():
         compute.scan(POOL_PART, ws.lake.files(POOL_PART, usage_period=str(order.period)))

@@ -117,15 +117,8 @@ class Stood:
 
 def check_quality(ws: Workspace, period: Month) -> StageResult:
     """Check the feed-days of a UTC month outside of a close, as a run of its own."""
-    runs.start(ws, "quality", period)
-    with runs.stage_lock(ws, period):
-        try:
-            result = check_feeds(ws, period)
-        except Exception as error:
-            runs.finish(ws, "failed", {"stage": STAGE, "error": str(error)})
-            raise
-    runs.finish(ws, "succeeded", None)
-    return result
+    with runs.whole(ws, "quality", period, stage=STAGE), runs.stage_lock(ws, period):
+        return check_feeds(ws, period)
 
 
 def check_feeds(ws: Workspace, period: Month) -> StageResult:

@@ -18,15 +18,16 @@ from iotbill_pipelines.storage.reference import (
 )
 
 
-def knowledge(ws: Workspace, period: Month | None, kind: str = "close") -> Snapshot:
+def knowledge(ws: Workspace, period: Month | None = None) -> Snapshot:
     """Return the snapshot of the workspace's run; its first stage takes it, later ones reuse it.
 
     So that a file which lands while a close runs cannot make two stages see different owners or
-    prices. ``kind`` says what the run is for; one that is not a close has no period. Raises
+    prices. A stage of a close gives its ``period``: called by itself, it registers the run. Raises
     ConfigError for a catalog or contracts that do not hold together, LookupError for a version that
     was never kept.
     """
-    runs.start(ws, kind, period)
+    if period is not None:
+        runs.start(ws, "close", period)
     with Session(ws.engine) as session, session.begin():
         run = session.get_one(Run, ws.run_id)
         known = (run.detail or {}).get("snapshot_id")

@@ -88,9 +88,36 @@ def finish(ws: Workspace, status: str, detail: dict[str, Any] | None) -> None:
 
 
 @contextmanager
-def stage_lock(ws: Workspace, period: Month) -> Iterator[None]:
-    """Let one stage of a month run at a time, whoever started it; others wait."""
-    with advisory_lock(ws.engine, f"stage:{period}", wait=True):
+def step(ws: Workspace, kind: str, period: Month | None, **told: str) -> Iterator[None]:
+    """Do a part of the workspace's run, which is registered if it is not yet.
+
+    An error closes the run's record as ``failed``, with ``told`` and what the error says, and is
+    raised again; otherwise the run goes on.
+    """
+    start(ws, kind, period)
+    try:
+        yield
+    except Exception as error:
+        finish(ws, "failed", told | {"error": str(error) or type(error).__name__})
+        raise
+
+
+@contextmanager
+def whole(ws: Workspace, kind: str, period: Month | None, **told: str) -> Iterator[dict[str, Any]]:
+    """Do all of the workspace's run: as :func:`step`, and ``succeeded`` at its end.
+
+    Yields a dictionary for what the run then says about itself.
+    """
+    detail: dict[str, Any] = {}
+    with step(ws, kind, period, **told):
+        yield detail
+    finish(ws, "succeeded", detail)
+
+
+@contextmanager
+def stage_lock(ws: Workspace, *periods: Month) -> Iterator[None]:
+    """Let one stage of the months run at a time, whoever started it; others wait."""
+    with advisory_lock(ws.engine, *(f"stage:{period}" for period in periods), wait=True):
         yield
 
 

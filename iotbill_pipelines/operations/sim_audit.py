@@ -14,6 +14,7 @@ from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import CARRIER_SIM, DESIRED_CHARGE, SUSPENDED_RECORD
 from iotbill_pipelines.engine.terms import CoreState, TermsError
+from iotbill_pipelines.operations import runs
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.reconciliation import current_invoices
 from iotbill_pipelines.operations.workspace import Workspace
@@ -56,9 +57,8 @@ def audit(ws: Workspace, period: Month) -> list[SimFinding]:
 
     Raises TermsError where a feed of carriers' SIMs gives a core state that there is not.
     """
-    snapshot = knowledge(ws, None, "sim_audit")
-    with ws.compute() as compute:
-        load_snapshot(compute, snapshot)
+    with runs.whole(ws, "sim_audit", None), ws.compute() as compute:
+        load_snapshot(compute, knowledge(ws))
         ws.lake.scan(compute, DESIRED_CHARGE, usage_period=str(period))
         ws.lake.scan(compute, SUSPENDED_RECORD, usage_month=str(period))
         current_invoices(ws, compute)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -40,6 +39,9 @@ from iotbill_pipelines.storage.models import (
     SuspenseWaiverWithdrawal,
 )
 from iotbill_pipelines.storage.reference import Snapshot, load_snapshot, open_snapshot
+
+RETRY = "suspense_retry"
+"""Kind of the runs that rate suspended months again."""
 
 WHAT_TO_DO = {
     "no_owner": "add the identifier to the inventory with the date it is valid from, land the "
@@ -464,27 +466,23 @@ def retry(ws: Workspace, month: Month | None = None) -> Retried:
     Months whose inputs have not changed are left alone. What is fixed is charged by the next close
     of its period, or as a correction in the open one.
     """
-    token = knowledge_token(ws)
-    snapshot = knowledge(ws, None, "suspense_retry")
-    wanted = [month] if month else suspended_months(ws)
-    before = _addresses(ws, wanted)
-    with ExitStack() as locks:
-        for period in sorted({p for m in wanted for p in usage.around(m)}):
-            locks.enter_context(runs.stage_lock(ws, period))
-        try:
+    with runs.whole(ws, RETRY, None) as told:
+        token = knowledge_token(ws)
+        snapshot = knowledge(ws)
+        wanted = [month] if month else suspended_months(ws)
+        before = _addresses(ws, wanted)
+        with runs.stage_lock(ws, *(p for m in wanted for p in usage.around(m))):
             rated = usage.rate_months(ws, usage.months_with_usage(ws, wanted), snapshot)
-        except Exception as error:
-            runs.finish(ws, "failed", {"error": str(error)})
-            raise
-    after = _addresses(ws, wanted)
-    result = Retried(
-        [str(m) for m in rated],
-        _counted(reason for address, reason in before.items() if address not in after),
-        _counted(after[address] for address in after if address in before),
-        _counted(after[address] for address in after if address not in before),
-    )
-    told = {"months": result.months, "fixed": result.fixed, "still": result.still}
-    runs.finish(ws, "succeeded", told | ({} if month else {"knowledge": token}))
+        after = _addresses(ws, wanted)
+        result = Retried(
+            [str(m) for m in rated],
+            _counted(reason for address, reason in before.items() if address not in after),
+            _counted(after[address] for address in after if address in before),
+            _counted(after[address] for address in after if address not in before),
+        )
+        told.update(months=result.months, fixed=result.fixed, still=result.still)
+        if month is None:
+            told.update(knowledge=token)
     return result
 
 
@@ -498,7 +496,7 @@ def retry_due(ws: Workspace) -> str | None:
         return None
     select = (
         sa.select(Run.run_id, Run.detail)
-        .where(Run.kind == "suspense_retry", Run.status == "succeeded")
+        .where(Run.kind == RETRY, Run.status == "succeeded")
         .where(Run.detail.has_key("knowledge"))
         .order_by(Run.finished_at.desc())
         .limit(1)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.schemas import NEARBY_RECORD, RATED_USAGE, REFERENCE
+from iotbill_pipelines.engine.schemas import NEARBY_RECORD, RATED_USAGE, REFERENCE, SUSPENDED_RECORD
 from iotbill_pipelines.operations import suspense, usage
 from iotbill_pipelines.operations.close import run_stage, stage_named
 from iotbill_pipelines.operations.ingest import ingest, land
@@ -326,3 +326,19 @@ def test_the_sensor_asks_once_for_each_change_of_what_is_known(ws: Workspace) ->
         back = tick()
         assert isinstance(back, dg.RunRequest) and back.run_key != asked.run_key
     suspense.retry(ws.for_run(f"retry-{uuid.uuid4()}"))
+
+
+def test_any_number_of_suspended_months_is_retried(ws: Workspace) -> None:
+    """More of them than the pool has connections."""
+    months = [str(OCTOBER - number) for number in range(2, 20)]
+    with ws.compute() as compute:
+        ws.lake.scan(compute, SUSPENDED_RECORD, usage_month=str(OCTOBER))
+        compute.define(
+            "spread",
+            "select s.* replace (m.usage_month as usage_month)"
+            " from (select * from suspended_record limit 1) as s,"
+            f" (select unnest({months}) as usage_month) as m",
+        )
+        ws.lake.replace_each(SUSPENDED_RECORD, compute, "spread", "usage_month", months)
+    assert len(suspense.suspended_months(ws)) > len(months)
+    assert sum(suspense.retry(ws).still.values()) > 0
