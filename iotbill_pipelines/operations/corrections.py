@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.config.tax import read_tax
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.contract.terms import Contract
 from iotbill_pipelines.engine.flow import CARRIED, rate_month
 from iotbill_pipelines.engine.mediate import Policies
@@ -633,7 +633,7 @@ def correction_scope(period: Month, settled: Sequence[Month]) -> list[Month]:
 
 def _steps(
     ws: Workspace,
-    compute: DuckDbCompute,
+    compute: Compute,
     period: Month,
     causes: Sequence[Cause],
     present: _Knowledge,
@@ -688,7 +688,7 @@ def _steps(
 
 def _price_alone(
     ws: Workspace,
-    compute: DuckDbCompute,
+    compute: Compute,
     period: Month,
     scope: Scope,
     months: Sequence[Month],
@@ -715,7 +715,7 @@ def _known_files(ws: Workspace, months: Iterable[Month]) -> dict[Month, list[str
 
 def price(
     ws: Workspace,
-    compute: DuckDbCompute,
+    compute: Compute,
     period: Month,
     tables: Mapping[str, pa.Table],
     months: Sequence[Month],
@@ -754,7 +754,7 @@ def price(
     before.settle(compute, period)
 
 
-def _define_changes(compute: DuckDbCompute, scope: Sequence[Month], steps: int) -> None:
+def _define_changes(compute: Compute, scope: Sequence[Month], steps: int) -> None:
     """Define ``unit_change``: units of the scope whose last step differs from what is booked."""
     listed = ", ".join(f"'{month}'" for month in scope)
     unit = ", ".join(_UNIT)
@@ -778,7 +778,7 @@ def _define_changes(compute: DuckDbCompute, scope: Sequence[Month], steps: int) 
     )
 
 
-def _define_selected(compute: DuckDbCompute, selection: Selection) -> None:
+def _define_selected(compute: Compute, selection: Selection) -> None:
     """Define ``selected_unit`` of ``unit_change``; sharers of a pool go together."""
     where = ["true"]
     if selection.account is not None:
@@ -980,7 +980,7 @@ def _cause(usage_period: Month, selection: Selection) -> str:
     return f"correction of {usage_period}" + (f" ({', '.join(named)})" if named else "")
 
 
-def _selected(scope: Sequence[Month], selection: Selection, compute: DuckDbCompute) -> pa.Table:
+def _selected(scope: Sequence[Month], selection: Selection, compute: Compute) -> pa.Table:
     """The selected units, from the relations ``booked_charge`` and ``desired_charge``."""
     unit = ", ".join(_UNIT)
     for number, name in enumerate(("booked_charge", "desired_charge")):
