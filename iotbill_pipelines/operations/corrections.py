@@ -2,9 +2,9 @@
 
 Late usage, a corrected rate, a changed contract, a moved SIM and a re-sent file are one mechanism:
 desired minus booked, posted in the open period with the original usage period on the line
-(RULEBOOK §11). :func:`touched_periods` tells from recorded inputs which usage periods can differ;
-:func:`plan` prices those in memory and says who changes by how much and why; :func:`correct_period`
-books one of them. A second run finds no difference.
+(RULEBOOK §11). :func:`plan` tells from recorded inputs which usage periods can differ,
+prices those in memory and says who changes by how much and why; :func:`correct_period` books one of
+them. A second run finds no difference.
 """
 
 from __future__ import annotations
@@ -221,19 +221,6 @@ def _present(ws: Workspace) -> _Knowledge:
     )
 
 
-def touched_periods(
-    ws: Workspace, since: Month | None = None, *, causes: Iterable[Cause] = CAUSES
-) -> list[Touched]:
-    """Return the settled usage periods, from ``since`` on, whose inputs changed since they settled.
-
-    Tells from what is recorded; nothing is priced. A change that cannot reach a period does not
-    touch it (:mod:`operations.reach`). Raises ConfigError for a catalog that does not hold
-    together.
-    """
-    settled = [m for m in sorted(settled_details(ws)) if since is None or m >= since]
-    return _touched(ws, settled, _present(ws), set(causes))
-
-
 def beyond_look_back(ws: Workspace, period: Month) -> list[Touched]:
     """Return what changed of usage periods that a close of ``period`` no longer corrects."""
     settled = [m for m in sorted(settled_details(ws)) if m < period]
@@ -244,6 +231,11 @@ def beyond_look_back(ws: Workspace, period: Month) -> list[Touched]:
 def _touched(
     ws: Workspace, periods: Sequence[Month], present: _Knowledge, wanted: set[Cause]
 ) -> list[Touched]:
+    """Return which of the settled usage periods have inputs that changed since they settled.
+
+    Tells from what is recorded; nothing is priced. A change that cannot reach a period does not
+    touch it (:mod:`operations.reach`).
+    """
     settled, rated = settled_details(ws), usage.details(ws)
     fingerprinted = fingerprints.recorded(ws, charges.STAGE)
     waiting, ledger_stands = unbooked(ws), standing(ws)

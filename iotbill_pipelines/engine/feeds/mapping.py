@@ -39,12 +39,6 @@ _KINDS: Mapping[str, Kind] = {
     "DATE": "date", RATE: "decimal",
 }  # fmt: skip
 
-OUTCOME_COLUMNS = (
-    "file_key", "line_no", "outcome", "reason_code", "fault_field", "fault_value",
-    "fault_message", "measured_quantity", "raw_text", "member",
-)  # fmt: skip
-"""Columns of the compiled relation besides the target's."""
-
 
 @dataclass(frozen=True)
 class CompiledFeed:
