@@ -36,11 +36,11 @@ demo: $(VENV)/.installed  ## land a sample month, close it, print the close repo
 test: $(VENV)/.installed  ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
+test-deep: $(VENV)/.installed  ## the whole suite with five times the random tests; for a quiet hour
+	IOTBILL_TEST_DEPTH=5 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
 test-spark: $(SPARK)/.installed  ## the cluster engine against the embedded one; needs Java 17
 	$(SPARK)/bin/python -m pytest tests/spark
-
-test-deep: $(VENV)/.installed  ## the same with five times the random tests; for a quiet hour
-	IOTBILL_TEST_DEPTH=5 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test-browser: $(VENV)/.installed  ## look at Dagster's pages with a headless chromium; skipped without one
 	IOTBILL_TEST_BROWSER=1 $(BIN)/python -m pytest -rs tests/shell/test_web_interface.py

@@ -122,7 +122,7 @@ app.add_typer(feed_app, name="feed")
 
 @dataclass(frozen=True)
 class Settings:
-    """What every command is told: where the workspace is, and whether to answer in JSON."""
+    """What every command is told: where the workspace is, and who is asking."""
 
     location: Location
     actor: str
@@ -198,7 +198,7 @@ def init(
 def sample(
     month: Annotated[str, typer.Option(help="Month of the usage.")] = "2026-10",
     services: Annotated[
-        int, typer.Option(min=40, help="SIMs sold; 500 give 45,000 records.")
+        int, typer.Option(min=40, help="SIMs sold; 500 give some 52,000 usage records.")
     ] = 500,
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder to write; files in it are replaced.")] = Path(

@@ -44,7 +44,7 @@ def up(settings: Settings, host: str, port: int) -> int:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "dagster", "dev"),
-                *("--module-name", "iotbill_pipelines.definitions"),
+                *_code_location(),
                 *("--host", host, "--port", str(port)),
                 *("--log-level", "warning", "--code-server-log-level", "warning"),
             ],
@@ -61,6 +61,14 @@ def up(settings: Settings, host: str, port: int) -> int:
             return EXIT_OK
         finally:
             signal.signal(signal.SIGTERM, previous)
+
+
+def _code_location() -> tuple[str, str]:
+    """Name the workspace.yaml beside the program; an installed program has none."""
+    file = Path(__file__).resolve().parents[2] / "workspace.yaml"
+    if file.is_file():
+        return "--workspace", str(file)
+    return "--module-name", "iotbill_pipelines.definitions"
 
 
 def _wait_until_served(process: subprocess.Popen[bytes], host: str, port: int, home: Path) -> None:

@@ -237,14 +237,6 @@ def _strict_30(start: date, end: date) -> int:
     return max(0, months * 30 + day_to - min(start.day, 30) + 1)
 
 
-def fraction_of_period(
-    start: date, end: date, period_start: date, period_end: date, basis: ProrationBasis
-) -> Fraction:
-    """Return :func:`prorate` as a fraction."""
-    days, whole = prorate(start, end, period_start, period_end, basis)
-    return Fraction(days, whole)
-
-
 def local_quarters(
     zone: str, first: datetime, last: datetime
 ) -> Iterable[tuple[datetime, date, int]]:

@@ -79,14 +79,6 @@ def parse(text: str, attributes: Mapping[str, Kind]) -> Condition:
     return _Parser(text, attributes).whole()
 
 
-def to_sql(text: str, attributes: Mapping[str, Kind]) -> str:
-    """Return a condition as SQL over the columns of ``usage_record``, true or false, never null.
-
-    Raises ConditionError.
-    """
-    return _expression(parse(text, attributes), attributes).sql(dialect="duckdb")
-
-
 def trait_sql(conditions: Sequence[str], attributes: Mapping[str, Kind]) -> str:
     """Return SQL for one text of a record: character n is 1 where condition n holds, else 0."""
     if not conditions:

@@ -23,10 +23,10 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.config.catalog import CatalogSource
 from iotbill_pipelines.config.contracts import read_contract_book
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.schemas import (
     ALLOWANCE_LOT,
     CATALOG,
@@ -63,7 +63,7 @@ class Order:
     settled: Sequence[Month]
     cause: str
     account: str | None
-    units: Callable[[DuckDbCompute], pa.Table] | None
+    units: Callable[[Compute], pa.Table] | None
 
     @property
     def everything(self) -> bool:
@@ -115,7 +115,7 @@ def correct_alone(ws: Workspace, order: Order) -> ledger.BookingResult | None:
 def _book(
     ws: Workspace,
     session: Session,
-    compute: DuckDbCompute,
+    compute: Compute,
     order: Order,
     known: Known,
     snapshot: Snapshot,

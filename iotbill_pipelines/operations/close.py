@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from iotbill_pipelines.engine.calendars import Month
     from iotbill_pipelines.operations.workspace import Workspace
 
-OWNER = "finance-operations@example.com"
-"""Team that owns the close's assets, shown in Dagster; not a mailbox of ours."""
-
 DBT_PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
 
 

@@ -2,9 +2,9 @@
 
 Late usage, a corrected rate, a changed contract, a moved SIM and a re-sent file are one mechanism:
 desired minus booked, posted in the open period with the original usage period on the line
-(RULEBOOK §11). :func:`touched_periods` tells from recorded inputs which usage periods can differ;
-:func:`plan` prices those in memory and says who changes by how much and why; :func:`correct_period`
-books one of them. A second run finds no difference.
+(RULEBOOK §11). :func:`plan` tells from recorded inputs which usage periods can differ,
+prices those in memory and says who changes by how much and why; :func:`correct_period` books one of
+them. A second run finds no difference.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.config.tax import read_tax
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.contract.terms import Contract
 from iotbill_pipelines.engine.flow import CARRIED, rate_month
 from iotbill_pipelines.engine.mediate import Policies
@@ -221,19 +221,6 @@ def _present(ws: Workspace) -> _Knowledge:
     )
 
 
-def touched_periods(
-    ws: Workspace, since: Month | None = None, *, causes: Iterable[Cause] = CAUSES
-) -> list[Touched]:
-    """Return the settled usage periods, from ``since`` on, whose inputs changed since they settled.
-
-    Tells from what is recorded; nothing is priced. A change that cannot reach a period does not
-    touch it (:mod:`operations.reach`). Raises ConfigError for a catalog that does not hold
-    together.
-    """
-    settled = [m for m in sorted(settled_details(ws)) if since is None or m >= since]
-    return _touched(ws, settled, _present(ws), set(causes))
-
-
 def beyond_look_back(ws: Workspace, period: Month) -> list[Touched]:
     """Return what changed of usage periods that a close of ``period`` no longer corrects."""
     settled = [m for m in sorted(settled_details(ws)) if m < period]
@@ -244,6 +231,11 @@ def beyond_look_back(ws: Workspace, period: Month) -> list[Touched]:
 def _touched(
     ws: Workspace, periods: Sequence[Month], present: _Knowledge, wanted: set[Cause]
 ) -> list[Touched]:
+    """Return which of the settled usage periods have inputs that changed since they settled.
+
+    Tells from what is recorded; nothing is priced. A change that cannot reach a period does not
+    touch it (:mod:`operations.reach`).
+    """
     settled, rated = settled_details(ws), usage.details(ws)
     fingerprinted = fingerprints.recorded(ws, charges.STAGE)
     waiting, ledger_stands = unbooked(ws), standing(ws)
@@ -633,7 +625,7 @@ def correction_scope(period: Month, settled: Sequence[Month]) -> list[Month]:
 
 def _steps(
     ws: Workspace,
-    compute: DuckDbCompute,
+    compute: Compute,
     period: Month,
     causes: Sequence[Cause],
     present: _Knowledge,
@@ -688,7 +680,7 @@ def _steps(
 
 def _price_alone(
     ws: Workspace,
-    compute: DuckDbCompute,
+    compute: Compute,
     period: Month,
     scope: Scope,
     months: Sequence[Month],
@@ -715,7 +707,7 @@ def _known_files(ws: Workspace, months: Iterable[Month]) -> dict[Month, list[str
 
 def price(
     ws: Workspace,
-    compute: DuckDbCompute,
+    compute: Compute,
     period: Month,
     tables: Mapping[str, pa.Table],
     months: Sequence[Month],
@@ -754,7 +746,7 @@ def price(
     before.settle(compute, period)
 
 
-def _define_changes(compute: DuckDbCompute, scope: Sequence[Month], steps: int) -> None:
+def _define_changes(compute: Compute, scope: Sequence[Month], steps: int) -> None:
     """Define ``unit_change``: units of the scope whose last step differs from what is booked."""
     listed = ", ".join(f"'{month}'" for month in scope)
     unit = ", ".join(_UNIT)
@@ -778,7 +770,7 @@ def _define_changes(compute: DuckDbCompute, scope: Sequence[Month], steps: int) 
     )
 
 
-def _define_selected(compute: DuckDbCompute, selection: Selection) -> None:
+def _define_selected(compute: Compute, selection: Selection) -> None:
     """Define ``selected_unit`` of ``unit_change``; sharers of a pool go together."""
     where = ["true"]
     if selection.account is not None:
@@ -980,7 +972,7 @@ def _cause(usage_period: Month, selection: Selection) -> str:
     return f"correction of {usage_period}" + (f" ({', '.join(named)})" if named else "")
 
 
-def _selected(scope: Sequence[Month], selection: Selection, compute: DuckDbCompute) -> pa.Table:
+def _selected(scope: Sequence[Month], selection: Selection, compute: Compute) -> pa.Table:
     """The selected units, from the relations ``booked_charge`` and ``desired_charge``."""
     unit = ", ".join(_UNIT)
     for number, name in enumerate(("booked_charge", "desired_charge")):

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.config.ledger import read_ledger
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
 from iotbill_pipelines.operations import charges, fingerprints
 from iotbill_pipelines.operations.workspace import Workspace
@@ -28,7 +28,7 @@ STAGE = "book_charges"
 def book_differences(
     ws: Workspace,
     session: Session,
-    compute: DuckDbCompute,
+    compute: Compute,
     accounting_period: Month,
     scope: Sequence[Month],
     snapshot: Snapshot,
@@ -66,7 +66,7 @@ def book_differences(
 def _book(
     ws: Workspace,
     session: Session,
-    compute: DuckDbCompute,
+    compute: Compute,
     accounting_period: Month,
     scope: Sequence[Month],
     snapshot: Snapshot,
@@ -141,7 +141,7 @@ def standing(ws: Workspace) -> dict[Month, Standing]:
 def book_alone(
     ws: Workspace,
     session: Session,
-    compute: DuckDbCompute,
+    compute: Compute,
     accounting_period: Month,
     scope: Sequence[Month],
     snapshot: Snapshot,
@@ -186,7 +186,7 @@ def unbooked(ws: Workspace) -> set[Month]:
     }
 
 
-def _with_differences(compute: DuckDbCompute) -> set[str]:
+def _with_differences(compute: Compute) -> set[str]:
     found = compute.fetch(
         f"select distinct usage_period from ({_SIGNED}) as signed"
         f" group by {', '.join(_UNIT)} having sum(minor) <> 0 or sum(quantity) <> 0"

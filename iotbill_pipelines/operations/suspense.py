@@ -20,8 +20,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.flow import estimate_suspense
 from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import RATED_USAGE, SUSPENDED_RECORD
@@ -254,7 +254,7 @@ def _rows(ws: Workspace, wanted: Wanted) -> int:
     )
 
 
-def _select(ws: Workspace, compute: DuckDbCompute, wanted: Wanted, where: str = "true") -> None:
+def _select(ws: Workspace, compute: Compute, wanted: Wanted, where: str = "true") -> None:
     """Define ``chosen_suspense``: the records meant, with landing, age and waiver."""
     months = [wanted.month] if wanted.month else suspended_months(ws)
     scope = {str(month) for month in months}
@@ -366,7 +366,7 @@ def _snapshot(ws: Workspace, months: Sequence[Month]) -> Snapshot | None:
         return open_snapshot(session, ws.home, detail["snapshot"]) if detail else None
 
 
-def _estimates(compute: DuckDbCompute) -> list[dict[str, Any]]:
+def _estimates(compute: Compute) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = compute.fetch(
         "select * from suspense_estimate"
         " order by usage_month, reason_code, feed_id, usage_class, account_id, basis"
@@ -374,7 +374,7 @@ def _estimates(compute: DuckDbCompute) -> list[dict[str, Any]]:
     return rows
 
 
-def _groups(ws: Workspace, compute: DuckDbCompute) -> list[SuspenseGroup]:
+def _groups(ws: Workspace, compute: Compute) -> list[SuspenseGroup]:
     counted = compute.fetch(
         "select c.usage_month, c.reason_code, c.feed_id, c.usage_class, o.account_id,"
         " count(*) as records, count(c.waived_by) as waived, max(c.age_days) as oldest_days"

@@ -16,10 +16,10 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.compute.readers import SourceFile, read_files
 from iotbill_pipelines.config.feeds import load_feeds
 from iotbill_pipelines.engine.calendars import Month, months_between
+from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.engine.schemas import (
     CHARGE_COMPONENT,
@@ -340,7 +340,7 @@ where r.pooled or not w.only_pooled
 """
 
 
-def parts_of(compute: DuckDbCompute, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def parts_of(compute: Compute, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the parts of the events among ``records`` from relation ``usage_part``, in order.
 
     Records need ``file_key`` and ``line_no``; an event that is one record whole has no parts.

@@ -21,9 +21,9 @@ import pyarrow as pa
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.config.catalog import CatalogSource, canonical_json, read_catalog
 from iotbill_pipelines.engine.calendars import Month, months_between
+from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.cycles import USED, first_day
 from iotbill_pipelines.engine.flow import rate_month, settle_period
 from iotbill_pipelines.engine.mediate import Policies
@@ -175,7 +175,7 @@ def _usage_of(month: Month) -> str:
 
 def _priced(
     ws: Workspace,
-    compute: DuckDbCompute,
+    compute: Compute,
     months: Sequence[_Usage],
     catalog: Mapping[str, pa.Table],
     since: date,

@@ -103,11 +103,6 @@ def stop(home: Path) -> bool:
         return _Server(home).stop()
 
 
-def is_running(home: Path) -> bool:
-    """Whether ``home``'s embedded server answers."""
-    return _Server(home.resolve()).answers()
-
-
 def connect(url: str, *, pool_size: int = 5) -> sa.Engine:
     """Return an engine; the URL's driver is psycopg2 whatever it says or leaves out.
 
@@ -139,12 +134,6 @@ def psycopg2_url(url: str) -> URL:
 def dagster_url(url: str) -> str:
     """Return the URL under which Dagster keeps runs and events: same database, own schema."""
     parsed = psycopg2_url(url).update_query_dict({"options": f"-csearch_path={DAGSTER_SCHEMA}"})
-    return parsed.render_as_string(hide_password=False)
-
-
-def libpq_dsn(url: str) -> str:
-    """Return the URL without SQLAlchemy's driver name, as DuckDB's and dbt's libpq read it."""
-    parsed = psycopg2_url(url).set(drivername="postgresql")
     return parsed.render_as_string(hide_password=False)
 
 

@@ -14,13 +14,13 @@ from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.chart import BarChart, Reference
 from openpyxl.chart.label import DataLabelList
-from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
+from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.worksheet.properties import PageSetupProperties
 
 from iotbill_pipelines.engine.money import minor_digits
 from iotbill_pipelines.storage.documents import Cell, ColumnFormat, safe_text
 
-INK, PALE, RULE = "1F3A5F", "E9EEF5", "B8C4D6"
+INK, PALE = "1F3A5F", "E9EEF5"
 FACE = "Calibri"
 TITLE = Font(name=FACE, bold=True, size=16, color=INK)
 SUBTITLE = Font(name=FACE, size=11, color="555555")
@@ -30,7 +30,6 @@ BOLD = Font(name=FACE, bold=True)
 HEADER = Font(name=FACE, bold=True, color="FFFFFF")
 HEADER_FILL = PatternFill("solid", start_color=INK)
 TOTAL_FILL = PatternFill("solid", start_color=PALE)
-THIN = Border(bottom=Side(style="thin", color=RULE))
 RIGHT = Alignment(horizontal="right", vertical="top", indent=1)
 LEFT = Alignment(horizontal="left", vertical="top", indent=1)
 WRAP = Alignment(horizontal="left", vertical="top", wrap_text=True, indent=1)

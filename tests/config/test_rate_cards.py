@@ -14,7 +14,7 @@ from iotbill_pipelines.cli.main import app
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.config.catalog import read_catalog
 from iotbill_pipelines.config.documents import ConfigError
-from iotbill_pipelines.engine.conditions import to_sql
+from iotbill_pipelines.engine.conditions import trait_sql
 from iotbill_pipelines.operations.rate_cards import import_cards
 from tests.feeds.harness import feed
 
@@ -119,7 +119,7 @@ def test_the_longest_prefix_decides_whatever_the_order(tmp_path: Path, folder: P
         card = put(tmp_path, "".join(order))
         import_cards(folder, [card], feed(CARD), CHARGES, NOW, valid_from=date(2027, 1, 1))
         first = "".join(
-            f" when {to_sql(when, {}) if when else 'true'} then '{rate}'"
+            f" when {trait_sql([when], {}) if when else '1'} = '1' then '{rate}'"
             for _, when, rate in prices(folder, "plain")
         )
         listed = ", ".join(f"('{number}')" for number in numbers)

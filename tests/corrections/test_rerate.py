@@ -28,7 +28,6 @@ from iotbill_pipelines.operations.corrections import (
     correct_period,
     plan,
     proposal,
-    touched_periods,
 )
 from iotbill_pipelines.operations.incidents import Incident, find_incidents
 from iotbill_pipelines.operations.ingest import ingest, land
@@ -86,7 +85,6 @@ def find_incidents_of(ws: Workspace) -> list[Incident]:
 
 
 def test_nothing_changed_touches_nothing(booked: Workspace) -> None:
-    assert touched_periods(booked) == []
     found = plan(booked, PERIOD)
     assert (found.examined, found.touched, found.corrections, found.pairs) == (
         [str(PERIOD)],
@@ -111,7 +109,7 @@ def test_a_sim_sold_later_and_a_price_of_later_touch_no_earlier_month(booked: Wo
         ):
             rows = pa.Table.from_pylist([row], schema=REFERENCE[name].arrow_schema)
             reference.load(session, name, rows, booked.clock(), "test")
-    assert touched_periods(booked) == []
+    assert plan(booked, PERIOD).touched == []
     change(
         booked,
         "retail.yaml",
@@ -119,9 +117,9 @@ def test_a_sim_sold_later_and_a_price_of_later_touch_no_earlier_month(booked: Wo
         "valid_from: 2026-10-16, valid_to: 2027-02-01}\n"
         "          - {rate: 0.051, zone: eu, valid_from: 2027-02-01, id: payg_2027}",
     )
-    named = [t for t in touched_periods(booked) if t.causes != ("catalog",)]
-    assert named == []
-    assert plan(booked, PERIOD).corrections == []
+    found = plan(booked, PERIOD)
+    assert [t for t in found.touched if t.causes != ("catalog",)] == []
+    assert found.corrections == []
 
 
 def test_a_corrected_rate_is_shown_then_booked_for_one_account_then_for_all(

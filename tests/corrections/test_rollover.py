@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from iotbill_pipelines.cli.main import app
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.schemas import REFERENCE
-from iotbill_pipelines.operations.corrections import Effect, correct_period, plan, touched_periods
+from iotbill_pipelines.operations.corrections import Effect, correct_period, plan
 from iotbill_pipelines.operations.ingest import ingest, land
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.shell.instance import open_instance
@@ -148,7 +148,7 @@ def test_late_usage_that_takes_what_was_left_over_bills_the_month_after(
     for month in (AUGUST, SEPTEMBER):
         close(replace(ws, run_id=f"close {month}"), month)
     assert overage(ws) == [("2026-09", "2026-09", 20)]
-    assert touched_periods(ws) == []
+    assert plan(ws, AUGUST).touched == []
 
     used("2026-08-20", "1")
     found = plan(ws, AUGUST)
@@ -172,7 +172,7 @@ def test_late_usage_that_takes_what_was_left_over_bills_the_month_after(
         assert backfill.tags["iotbill/actor"] == "controller"
         runs = instance.get_runs(dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill.backfill_id}))
     assert sorted(run.tags["dagster/partition"] for run in runs) == ["2026-08", "2026-09"]
-    assert touched_periods(ws) == []
+    assert plan(ws, AUGUST).touched == []
     again = rerate(ws, capsys)
     assert (again["backfill"], again["rows_booked"]) == (None, 0)
 
@@ -233,4 +233,4 @@ def test_a_plan_follows_a_correction_into_the_commitment_of_a_later_month(
     assert [sum(amount for *_, amount in amounts) for amounts in booked] == [
         Decimal("0.70"), Decimal("-0.70")
     ]  # fmt: skip
-    assert touched_periods(ws) == []
+    assert plan(ws, AUGUST).touched == []

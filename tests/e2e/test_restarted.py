@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
@@ -58,15 +59,18 @@ def company(received: Company, server: Path, tmp_path: Path) -> Company:
     url = database.embedded_url(server, {"fsync": "off", "full_page_writes": "off"})
     binaries = database.binaries()
     dumped = subprocess.run(
-        [binaries / "pg_dump", database.libpq_dsn(received.database_url)],
-        check=True,
-        capture_output=True,
+        [binaries / "pg_dump", _libpq(received.database_url)], check=True, capture_output=True
     )
-    loading = [binaries / "psql", "-q", "-v", "ON_ERROR_STOP=1", database.libpq_dsn(url)]
+    loading = [binaries / "psql", "-q", "-v", "ON_ERROR_STOP=1", _libpq(url)]
     subprocess.run(loading, input=dumped.stdout, check=True, capture_output=True)
     home = tmp_path / "company"
     subprocess.run(["cp", "-a", str(received.home), str(home)], check=True)
     return Company(home, url)
+
+
+def _libpq(url: str) -> str:
+    """The URL as PostgreSQL's own programs read it: without SQLAlchemy's driver."""
+    return sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def close(company: Company, server: Path, point: str) -> tuple[int, str]:

@@ -17,7 +17,6 @@ from iotbill_pipelines.engine.calendars import (
     Month,
     ProrationBasis,
     clamp_day,
-    fraction_of_period,
     local_quarters,
     months_between,
     prorate,
@@ -33,7 +32,7 @@ def day(text: str) -> date:
 
 def amount(price: str, start: str, end: str, month: str, basis: ProrationBasis = ACTUAL) -> str:
     period = Month.parse(month)
-    share = fraction_of_period(day(start), day(end), period.start, period.end, basis)
+    share = Fraction(*prorate(day(start), day(end), period.start, period.end, basis))
     return str(round_money(Fraction(price) * share, "EUR"))
 
 
@@ -124,7 +123,7 @@ def test_days_of_segments_add_up(start: date, first: int, second: int) -> None:
     end = middle + timedelta(days=second)
 
     def share(a: date, b: date) -> Fraction:
-        return fraction_of_period(a, b, period.start, period.end, ACTUAL)
+        return Fraction(*prorate(a, b, period.start, period.end, ACTUAL))
 
     assert share(start, middle) + share(middle, end) == share(start, end)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from iotbill_pipelines.config.documents import parse_yaml
+from iotbill_pipelines.config.documents import read_yaml
 from iotbill_pipelines.config.feeds import parse_feed
-from iotbill_pipelines.operations.feed_tools.linting import lint_text
+from iotbill_pipelines.operations.feed_tools.linting import lint
 from iotbill_pipelines.operations.feed_tools.scaffolding import Scaffold, scaffold
 from iotbill_pipelines.operations.feed_tools.shapes import UnknownShapeError
 from tests.decoders.test_roaming import charge, gprs, transfer_batch
@@ -26,9 +26,10 @@ def made(tmp_path: Path, name: str, data: bytes, target: str = "usage_record") -
     path = tmp_path / name
     path.write_bytes(data)
     result = scaffold(path, NOW, target=target)
-    spec = parse_feed(parse_yaml(result.text, Path("configs/feeds/x.yaml")))
-    assert spec.target == target
-    assert not [n for n in lint_text(result.text, Path("x.yaml")) if n.severity == "error"]
+    feed = tmp_path / "x.yaml"
+    feed.write_text(result.text)
+    assert parse_feed(read_yaml(feed)).target == target
+    assert not lint([feed]).errors
     return result
 
 

@@ -15,9 +15,9 @@ from iotbill_pipelines.engine.calendars import (
     Month,
     ProrationBasis,
     clamp_day,
-    fraction_of_period,
     months_between,
     months_elapsed,
+    prorate,
 )
 from iotbill_pipelines.engine.money import round_half_up
 from iotbill_pipelines.engine.terms import Charge, Price, Terms, Tier
@@ -547,7 +547,7 @@ def proration(case: Case) -> list[Check]:
     days = case["usage"]["days"]
     assert case["definition"]["denominator"] == month.days
     start = month.end - timedelta(days=days)
-    share = fraction_of_period(start, month.end, month.start, month.end, ProrationBasis.ACTUAL)
+    share = Fraction(*prorate(start, month.end, month.start, month.end, ProrationBasis.ACTUAL))
     return [Check("factor", D(case["expected"]["factor"]), round_half_up(share, 4))]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 
 import dagster as dg
 import pytest
+from dagster._core.workspace.load_target import ModuleTarget, WorkspaceFileTarget
 
 from iotbill_pipelines.config.close import ClosePolicy
 from iotbill_pipelines.operations.close import CLOSE_STAGES
@@ -14,6 +16,7 @@ from iotbill_pipelines.shell.assembly import build_definitions
 from iotbill_pipelines.shell.closing import CLOSE_JOB
 from iotbill_pipelines.shell.partitions import accounting_months, received_days
 from iotbill_pipelines.shell.resources import WorkspaceResource
+from tests.conftest import ROOT
 
 HEAVY = ("pandas", "great_expectations", "dbt", "duckdb", "deltalake", "openpyxl", "pandera")
 
@@ -25,6 +28,14 @@ def definitions() -> dg.Definitions:
 
 def test_the_code_location_is_valid(definitions: dg.Definitions) -> None:
     dg.Definitions.validate_loadable(definitions)
+
+
+def test_the_workspace_file_is_our_code_location() -> None:
+    (location,) = WorkspaceFileTarget([str(ROOT / "workspace.yaml")]).create_origins()
+    (installed,) = ModuleTarget("iotbill_pipelines.definitions", None, None, None).create_origins()
+    assert location.location_name == installed.location_name
+    module = import_module(location.loadable_target_origin.module_name)
+    assert isinstance(module.defs, dg.Definitions)
 
 
 def test_every_stage_is_an_asset_in_the_same_order(definitions: dg.Definitions) -> None:

@@ -9,11 +9,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +32,7 @@ from iotbill_pipelines.shell.assembly import build_definitions
 from iotbill_pipelines.shell.closing import CLOSE_JOB
 from iotbill_pipelines.shell.resources import WorkspaceResource
 from tests.conftest import ROOT
+from tests.shell.servers import free_port, wait_for
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -47,8 +45,6 @@ pytestmark = [
         reason="starts a web server and a browser, half a minute: `make test-browser` does",
     ),
 ]
-
-PATIENCE_SECONDS = 120
 
 
 def _played(stage: Stage) -> StageResult:
@@ -107,9 +103,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\nnux: {enabled: false}\n")
     with dg.DagsterInstance.from_config(str(home)) as instance:
         run_id = _close(instance)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "dagster_webserver"),
@@ -128,7 +122,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     )
     try:
         address = f"http://127.0.0.1:{port}"
-        _wait_for(f"{address}/server_info", process)
+        wait_for(f"{address}/server_info", process)
         yield Served(address, run_id, folder / "profile")
     finally:
         process.terminate()
@@ -153,18 +147,6 @@ def _close(instance: dg.DagsterInstance) -> str:
         done = job.execute_in_process(instance=instance, partition_key="2026-10")
     assert done.success
     return done.run_id
-
-
-def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the web server stopped"
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail(f"{url} does not answer")
 
 
 def test_the_graph_tells_the_flow_by_groups_in_order(served: Served) -> None:

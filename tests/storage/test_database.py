@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -39,6 +40,12 @@ def home() -> Iterator[Path]:
     shutil.rmtree(top)
 
 
+def is_running(home: Path) -> bool:
+    """Whether the process that the folder names as its server is there."""
+    lock = home / "pg" / "postmaster.pid"
+    return lock.exists() and psutil.pid_exists(int(lock.read_text().split()[0]))
+
+
 def test_a_deep_folder_starts_serves_stops_and_starts_again(home: Path) -> None:
     url = database.embedded_url(home)
     assert url.startswith("postgresql+psycopg2://")
@@ -46,10 +53,10 @@ def test_a_deep_folder_starts_serves_stops_and_starts_again(home: Path) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("create table kept (n int)"))
     assert database.embedded_url(home) == url
-    assert database.is_running(home)
+    assert is_running(home)
     engine.dispose()
     assert database.release(home)
-    assert not database.is_running(home)
+    assert not is_running(home)
     with database.connect(database.embedded_url(home)).connect() as connection:
         assert connection.execute(sa.text("select count(*) from kept")).scalar() == 0
         # the order of text does not depend on the machine's locales
@@ -85,9 +92,9 @@ def test_processes_that_start_at_once_share_a_server_and_the_last_one_stops_it(
     assert said == ["0", "0", "0"]
     starters[0].kill()  # dies without saying goodbye
     starters[1].communicate("\n", timeout=30)
-    assert database.is_running(home)
+    assert is_running(home)
     starters[2].communicate("\n", timeout=30)
-    assert not database.is_running(home)
+    assert not is_running(home)
     starters[0].communicate()
 
 
@@ -114,13 +121,12 @@ def test_an_interrupted_first_start_leaves_nothing_in_the_way(home: Path) -> Non
     (home / "pg.new").mkdir(parents=True)
     (home / "pg.new" / "PG_VERSION").write_text("18")
     database.embedded_url(home)
-    assert database.is_running(home)
+    assert is_running(home)
 
 
 def test_urls_name_the_driver_and_other_databases_are_refused() -> None:
     engine = database.connect("postgresql://someone:secret@example.test:5433/books")
     assert engine.url.drivername == "postgresql+psycopg2"
-    assert database.libpq_dsn(str(engine.url)).startswith("postgresql://someone")
     with pytest.raises(database.DatabaseError, match=r"'sqlite'; only postgresql"):
         database.connect("sqlite:///x.db")
     with pytest.raises(database.DatabaseError, match="cannot be read"):

@@ -6,7 +6,7 @@ the first broken rule with field and value, and the target's columns.
 
 Rules are tried in this order: what the reader found (column count, encoding, JSON), the filter,
 the fields in the order of the feed with their steps, required fields, ranges
-(:mod:`engine.validate.rules`).
+(:mod:`engine.feeds.ranges`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sqlglot import exp
 from iotbill_pipelines.engine.feeds import sql
 from iotbill_pipelines.engine.feeds.functions import IMPLICIT, Context, Function, lookup
 from iotbill_pipelines.engine.feeds.plan import Fault, Kind, Plan, Value
+from iotbill_pipelines.engine.feeds.ranges import add_ranges
 from iotbill_pipelines.engine.feeds.spec import (
     FILE_NAME,
     MEMBER,
@@ -37,12 +38,6 @@ _KINDS: Mapping[str, Kind] = {
     "VARCHAR": "text", "BIGINT": "integer", "INTEGER": "integer", "TIMESTAMP": "timestamp",
     "DATE": "date", RATE: "decimal",
 }  # fmt: skip
-
-OUTCOME_COLUMNS = (
-    "file_key", "line_no", "outcome", "reason_code", "fault_field", "fault_value",
-    "fault_message", "measured_quantity", "raw_text", "member",
-)  # fmt: skip
-"""Columns of the compiled relation besides the target's."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ class _Compiler:
             name: self._field(("attributes", name), field, None)
             for name, field in spec.attributes.items()
         }
-        self._ranges()
+        add_ranges(self.plan, self.spec, self.targets, self.sources, self.received_at)
         return CompiledFeed(
             spec,
             sql.render(self._final(ignored, attributes)),
@@ -285,12 +280,7 @@ class _Compiler:
             ignored.append((self.plan.add(tree, inputs, "boolean"), f"filter:{rule.reason}"))
         return ignored
 
-    # ------------------------------------------------------------ ranges and result
-
-    def _ranges(self) -> None:
-        from iotbill_pipelines.engine.validate.rules import add_ranges  # noqa: PLC0415 - a cycle
-
-        add_ranges(self.plan, self.spec, self.targets, self.sources, self.received_at)
+    # ------------------------------------------------------------ result
 
     def _final(
         self, ignored: Sequence[tuple[Value, str]], attributes: Mapping[str, Value]

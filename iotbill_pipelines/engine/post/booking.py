@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.compute import Compute, conform
-from iotbill_pipelines.engine.schemas import BOOKED_CHARGE, BOOKING
+from iotbill_pipelines.engine.schemas import BOOKING
 from iotbill_pipelines.engine.statements import statement
 
 
@@ -45,8 +45,3 @@ def booking(
     )
     compute.define("booking_difference", statement("post", "booking_difference"), keep=True)
     compute.define("booking", conform(statement("post", "booking"), BOOKING), keep=True)
-
-
-def no_booked_charges() -> pa.Table:
-    """Return an empty ``booked_charge`` relation, for a first booking."""
-    return BOOKED_CHARGE.arrow_schema.empty_table()

@@ -79,7 +79,6 @@ class BundleSchedule:
     """A bundle's revenue: at delivery, then month by month until the contract balance is zero."""
 
     allocation: Allocation
-    billed_at_delivery: Decimal
     revenue_at_delivery: Decimal
     contract_asset_at_delivery: Decimal
     months: tuple[BundleMonth, ...]
@@ -134,4 +133,4 @@ def recognise_bundle(bundle: Bundle) -> BundleSchedule:
         unwind = bundle.monthly - revenue
         balance -= unwind
         months.append(BundleMonth(number, bundle.monthly, revenue, unwind, balance))
-    return BundleSchedule(allocation, bundle.upfront, at_delivery, asset, tuple(months))
+    return BundleSchedule(allocation, at_delivery, asset, tuple(months))

@@ -40,10 +40,6 @@ class Schedule:
         reached = [part.cumulative for part in self.months if part.month <= month]
         return reached[-1] if reached else Decimal(0)
 
-    def recognised_in(self, month: Month) -> Decimal:
-        """Return what ``month`` recognises, 0 outside the schedule."""
-        return next((part.amount for part in self.months if part.month == month), Decimal(0))
-
 
 def cumulative_schedule(
     amount: Decimal,

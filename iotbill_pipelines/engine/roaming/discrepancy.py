@@ -15,7 +15,6 @@ from fractions import Fraction
 
 from iotbill_pipelines.engine.money import round_half_up
 from iotbill_pipelines.engine.roaming.agreement import (
-    Bearer,
     Direction,
     UsageLine,
     bearer_of,
@@ -25,7 +24,6 @@ from iotbill_pipelines.engine.roaming.settlement import Settlement
 
 _PERCENT_PLACES = 12
 _OTHER: dict[Direction, Direction] = {"inbound": "outbound", "outbound": "inbound"}
-BEARERS: tuple[Bearer, ...] = ("MOC", "MTC", "SMS", "Data", "Access")
 
 
 def percent_delta(own: Decimal, partner: Decimal) -> Decimal:

@@ -1,1 +1,1 @@
-"""Validation: range rules as SQL, and the profile of a feed-day."""
+"""Validation: the profile of a feed-day."""

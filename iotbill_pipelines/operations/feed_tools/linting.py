@@ -42,7 +42,6 @@ from iotbill_pipelines.config.documents import (
     Document,
     KeyPath,
     format_key,
-    parse_yaml,
     read_yaml,
 )
 from iotbill_pipelines.config.feeds import parse_feed
@@ -552,13 +551,3 @@ def _accepted(feeds: Sequence[_Feed], notes: Sequence[Note]) -> tuple[list[Note]
                 )
             )  # fmt: skip
     return kept, accepted
-
-
-def lint_text(text: str, path: Path) -> list[Note]:
-    """Check feed YAML that is not written yet, for itself; ``path`` is only named."""
-    try:
-        document = parse_yaml(text, path)
-    except ConfigError as error:
-        return _errors(error)
-    found = list(_all_errors(document))
-    return found or list(_risks(_Feed(parse_feed(document), document)))

@@ -121,7 +121,7 @@ def write_sample(out: Path, month: Month, services: int, seed: int) -> SampleSum
     """Write the landing folder of a month; ``out`` is created, files in it are replaced.
 
     ``services`` is the number of SIMs sold (at least 40, so that every story is told); two or
-    more further services come from SIMs that change hands. 500 give about 45,000 records.
+    more further services come from SIMs that change hands. 500 give some 52,000 usage records.
 
     Raises ValueError for fewer than 40 services.
     """
