@@ -243,8 +243,9 @@ def tick(
     from iotbill_pipelines.cli.console import err, out
     from iotbill_pipelines.operations.benchmarks.tick import measure
 
+    location = context.obj.location
     with _folder(folder) as target, err.status(f"writing {files:,} files ..."):
-        made = measure(context.obj.location.configs, target, files)
+        made = measure(location.configs, target, files, location.database_url)
     table = Table(title=f"A look at {files:,} known files")
     table.add_column("what")
     for column in ("seconds", "of its own CPU"):
