@@ -39,7 +39,7 @@ test: $(VENV)/.installed  ## the whole test suite
 test-spark: $(SPARK)/.installed  ## the cluster engine against the embedded one; needs Java 17
 	$(SPARK)/bin/python -m pytest tests/spark
 
-test-deep: $(VENV)/.installed  ## the same with five times the random tests; for a quiet hour
+test-deep: $(VENV)/.installed  ## the same, a soak and five times the random tests; for a quiet hour
 	IOTBILL_TEST_DEPTH=5 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test-browser: $(VENV)/.installed  ## look at Dagster's pages with a headless chromium; skipped without one
