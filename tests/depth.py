@@ -1,6 +1,7 @@
 """How much random testing a run does: ``IOTBILL_TEST_DEPTH`` times the usual.
 
-``make test`` does the usual, ``make test-deep`` five times that.
+``make test`` does the usual, ``make test-deep`` five times that and what takes too long for every
+run.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 
 _DEPTH = int(os.environ.get("IOTBILL_TEST_DEPTH", "1"))
+DEEP = _DEPTH > 1
 
 
 def seeds(first: int, usual: int) -> range:

@@ -243,8 +243,9 @@ def tick(
     from iotbill_pipelines.cli.console import err, out
     from iotbill_pipelines.operations.benchmarks.tick import measure
 
+    location = context.obj.location
     with _folder(folder) as target, err.status(f"writing {files:,} files ..."):
-        made = measure(context.obj.location.configs, target, files)
+        made = measure(location.configs, target, files, location.database_url)
     table = Table(title=f"A look at {files:,} known files")
     table.add_column("what")
     for column in ("seconds", "of its own CPU"):
@@ -271,9 +272,9 @@ def soak(
 ) -> None:
     """Receive files run after run while the month is closed again and again, and look for leaks.
 
-    The receiving process lives on like Dagster's daemon and decides by the sensor on the landing
-    folder; the closing one is another process. Exit code 1 if memory, open files or connections
-    grew.
+    The receiving process lives on like Dagster's daemon, looks by every sensor there is and does
+    what they ask for; the closing one is another process. Exit code 1 if memory, open files or
+    connections grew.
 
     Example: `iotbill bench soak --runs 200`
     """
@@ -288,7 +289,8 @@ def soak(
             location.configs, target, runs, location.database_url,
             lambda text: status.update(f"{text} ..."),
         )  # fmt: skip
-    title = f"{made.files:,} files received by {runs:,} runs, beside {len(made.closing)} closes"
+    asked = ", ".join(f"{count:,} of {job}" for job, count in made.runs.items())
+    title = f"{made.files:,} files; runs: {asked}; beside {len(made.closing)} closes"
     table = Table(title=title)
     table.add_column("process")
     for name in ("runs", "seconds", "memory", "open files", "connections"):

@@ -1,13 +1,17 @@
 """Many runs in processes that live on: what they hold at the end and did not at the beginning.
 
-One process is the sensors': it looks at the landing folder, receives what came, and again, as
-Dagster's daemon does. Another one closes the month again and again meanwhile. Both are asked for
-their memory, open files and database connections after every tenth of the runs.
+One process is the sensors': it looks by all of them, one after the other, does what they ask for,
+and again, as Dagster's daemon does. Half of the files come into the landing folder, half to a
+configured source; a customer's name changes now and then, so that suspense is retried; incidents
+are looked for, and nobody is told. Another process closes the month again and again meanwhile. Both
+are asked for their memory, open files and database connections, the first one after every tenth of
+its runs.
 """
 
 import multiprocessing
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,19 +19,22 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import psutil  # type: ignore[import-untyped]
+import pyarrow as pa
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from iotbill_pipelines.config.close import read_close_policy
-from iotbill_pipelines.operations.benchmarks import market
+from iotbill_pipelines.config.sources import load_sources
+from iotbill_pipelines.operations.benchmarks import check_empty, market
 from iotbill_pipelines.operations.benchmarks.month import prepare
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.shell.assembly import build_definitions
 from iotbill_pipelines.shell.environment import memory_limit
 from iotbill_pipelines.shell.execution import execute_close
 from iotbill_pipelines.shell.instance import open_instance
-from iotbill_pipelines.shell.receiving import RECEIVE_JOB, new_files
+from iotbill_pipelines.shell.receiving import RECEIVE_JOB
 from iotbill_pipelines.shell.resources import WorkspaceResource
-from iotbill_pipelines.storage import database
+from iotbill_pipelines.storage import database, reference
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -52,11 +59,13 @@ class Held:
 class Soak:
     """What was held along the way, and what was left in the database and the lake.
 
-    ``rows_received`` must be those of the files; ``events`` are entries of Dagster's event log.
+    ``runs`` are those that sensors asked for, by their job; ``rows_received`` must be those of the
+    files; ``events`` are entries of Dagster's event log.
     """
 
     receiving: list[Held]
     closing: list[Held]
+    runs: dict[str, int]
     files: int
     rows_received: int
     rows_booked_twice: int
@@ -87,21 +96,26 @@ class Soak:
 def soak(
     configs: Path, folder: Path, runs: int, database_url: str | None, tell: Callable[[str], None]
 ) -> Soak:
-    """Receive ``runs`` files, one a run, while the month is closed again and again.
+    """Receive files by ``runs`` runs while the month is closed again and again.
 
     Writes into ``folder``, anew; ``database_url`` names an empty database instead of the embedded
-    server. Raises RuntimeError if a run fails or what was received is not what was sent.
+    server. Raises RuntimeError if a run fails or what was received is not what was sent, and
+    WorkspaceError for a database that is in use.
     """
     home, ours = folder / "home", folder / "configs"
     if database_url is None:
         database.stop(home)
+    else:
+        check_empty(database_url)
     shutil.rmtree(home, ignore_errors=True)
     market.write_configs(configs, ours)
+    outbox = write_source(ours, folder / "outbox")
     # a run can take several files that settled meanwhile
     size = market.Size(rows=(runs * 3 // 2 + 30) * ROWS_PER_FILE, sims=1_000, accounts=200)
     files = market.write_usage(folder / "files", size, ROWS_PER_FILE)
     tell("taking over 1,000 SIMs")
     prepare(home, ours, size, database_url)
+    customer = market.reference_tables(size)["account"].slice(0, 1)
     ws = Workspace.open(home, ours, database_url, actor="close.lead", memory_limit=memory_limit())
     context = multiprocessing.get_context("spawn")
     done = context.Event()
@@ -109,13 +123,14 @@ def soak(
     closer = context.Process(target=_close, args=(home, ours, ws.database_url, done, answers))
     closer.start()
     try:
-        receiving = _receive(ws, files, runs, tell)
+        daemon = Daemon(ws, outbox, customer)
+        daemon.receive(files, runs, tell)
         done.set()
         closing = answers.get(timeout=1800)
         closer.join(timeout=60)
         if isinstance(closing, str):
             raise RuntimeError(f"a close failed: {closing}")
-        return _left(ws, receiving, closing)
+        return _left(ws, daemon, closing)
     finally:
         done.set()
         if closer.is_alive():
@@ -125,59 +140,102 @@ def soak(
             database.release(home)
 
 
-def _receive(
-    ws: Workspace, files: list[Path], runs: int, tell: Callable[[str], None]
-) -> list[Held]:
-    """Let files come, look, and do what the sensor asks for, until there were so many runs."""
-    resource = WorkspaceResource(
-        home=str(ws.home), configs=str(ws.configs), database_url=ws.database_url
+def write_source(configs: Path, outbox: Path) -> Path:
+    """Make ``outbox``, an empty folder, a configured source; return it."""
+    shutil.rmtree(outbox, ignore_errors=True)
+    outbox.mkdir(parents=True)
+    (configs / "sources").mkdir()
+    (configs / "sources" / "outbox.yaml").write_text(
+        f"id: outbox\nurl: {outbox.as_uri()}\nsettle_seconds: 0\n", "utf-8"
     )
-    definitions = build_definitions(resource, read_close_policy(ws.configs), "CRITICAL")
-    job = definitions.resolve_job_def(RECEIVE_JOB)
-    looks: list[Held] = []
-    started = time.monotonic()
-    cursor: str | None = None
-    coming = list(files)
-    done = 0
-    with open_instance(ws) as instance:
-        while coming or _waiting(ws):
-            if coming and done < runs:
-                file = coming.pop(0)
-                shutil.copyfile(file, ws.landing / file.name)
-            elif coming:
-                coming.clear()  # enough runs; what arrived is still received
-            with dg.build_sensor_context(
-                instance=instance, cursor=cursor, resources={"workspace": resource}
-            ) as context:
-                found = new_files(context)
-            if not isinstance(found, dg.SensorResult) or not found.run_requests:
-                time.sleep(2)  # files that were written just now are left alone
-                continue
-            cursor = found.cursor
-            for request in found.run_requests:
-                result = job.execute_in_process(
-                    instance=instance,
-                    partition_key=request.partition_key,
-                    # A logger that the run does not name gives way to Dagster's own.
-                    run_config={**request.run_config, "loggers": {"console": {}}},
-                    tags=dict(request.tags),
-                )
-                if not result.success:
-                    raise RuntimeError(f"run {result.run_id} failed")
-                done += 1
-                if done % max(1, runs // LOOKS) == 0:
-                    looks.append(_held(ws, done, started))
-                    tell(f"{done} of {runs} runs")
-    return looks
+    return outbox
 
 
-def _waiting(ws: Workspace) -> bool:
-    """Is there a file in the landing folder that was not received?"""
-    with ws.engine.connect() as connection:
-        known = connection.scalar(
-            sa.text("select count(*) from feed_file where state = 'ingested'")
+class Daemon:
+    """Looks by the sensors and runs what they ask for, in this process.
+
+    ``sent`` counts the files that came, ``runs`` what was run by job; ``looks`` tell what was held.
+    """
+
+    def __init__(self, ws: Workspace, outbox: Path, customer: pa.Table) -> None:
+        self.sent = 0
+        self.runs: Counter[str] = Counter()
+        self.looks: list[Held] = []
+        self._ws = ws
+        self._outbox = outbox
+        self._customer = customer
+        self._resource = WorkspaceResource(
+            home=str(ws.home), configs=str(ws.configs), database_url=ws.database_url
         )
-    return sum(1 for _ in ws.landing.glob("*.csv")) > int(known or 0)
+        self._definitions = build_definitions(
+            self._resource,
+            read_close_policy(ws.configs),
+            "CRITICAL",
+            load_sources(ws.configs).values(),
+        )
+        self._cursors: dict[str, str | None] = {}
+
+    def receive(self, files: list[Path], runs: int, tell: Callable[[str], None]) -> None:
+        """Let files come and look, until all came or so many runs received some, and none waits."""
+        sensors = self._definitions.get_repository_def().sensor_defs
+        started = time.monotonic()
+        coming = list(files)
+        every = max(1, runs // LOOKS)
+        with open_instance(self._ws) as instance:
+            while (more := bool(coming) and self.runs[RECEIVE_JOB] < runs) or self._waiting():
+                if more:
+                    file = coming.pop(0)
+                    to = self._outbox if self.sent % 2 else self._ws.landing
+                    shutil.copyfile(file, to / file.name)
+                    self.sent += 1
+                before = self.runs[RECEIVE_JOB]
+                if not sum(self._tick(instance, sensor) for sensor in sensors):
+                    time.sleep(1)  # files that were written just now are left alone
+                received = self.runs[RECEIVE_JOB]
+                if received // every > before // every:
+                    self.looks.append(_held(self._ws, received, started))
+                    self._rename(received)
+                    tell(f"{received} of {runs} runs")
+
+    def _tick(self, instance: dg.DagsterInstance, sensor: dg.SensorDefinition) -> int:
+        """Evaluate a sensor and run what it asks for; return how many runs those were."""
+        with dg.build_sensor_context(
+            instance,
+            self._cursors.get(sensor.name),
+            sensor_name=sensor.name,
+            resources={"workspace": self._resource},
+            definitions=self._definitions,
+        ) as context:
+            found = sensor.evaluate_tick(context)
+        self._cursors[sensor.name] = found.cursor
+        for request in found.run_requests or ():
+            name = request.job_name or sensor.job.name
+            result = self._definitions.resolve_job_def(name).execute_in_process(
+                instance=instance,
+                partition_key=request.partition_key,
+                # A logger that the run does not name gives way to Dagster's own.
+                run_config={**request.run_config, "loggers": {"console": {}}},
+                tags=dict(request.tags),
+            )
+            if not result.success:
+                raise RuntimeError(f"run {result.run_id} of {name} failed")
+            self.runs[name] += 1
+        return len(found.run_requests or ())
+
+    def _waiting(self) -> bool:
+        """Was a file sent that is not received?"""
+        with self._ws.engine.connect() as connection:
+            known = connection.scalar(
+                sa.text("select count(*) from feed_file where state = 'ingested'")
+            )
+        return self.sent > int(known or 0)
+
+    def _rename(self, number: int) -> None:
+        """Change what is known, as a file of reference data does: suspense is due a retry."""
+        place = self._customer.schema.get_field_index("name")
+        renamed = self._customer.set_column(place, "name", pa.array([f"Customer {number}"]))
+        with Session(self._ws.engine) as session, session.begin():
+            reference.load(session, "account", renamed, self._ws.clock(), "benchmark")
 
 
 def _close(
@@ -235,16 +293,23 @@ _EVENTS = (
 )
 
 
-def _left(ws: Workspace, receiving: list[Held], closing: list[Held]) -> Soak:
-    files = sum(1 for _ in ws.landing.glob("*.csv"))
+def _left(ws: Workspace, daemon: Daemon, closing: list[Held]) -> Soak:
     with ws.engine.connect() as connection:
         received = connection.scalar(
             sa.text("select coalesce(sum(records_in), 0)::bigint from feed_file")
         )
         twice = connection.scalar(sa.text(_TWICE))
         events = connection.execute(sa.text(_EVENTS)).one()
-    if received != files * ROWS_PER_FILE:
-        raise RuntimeError(f"{files * ROWS_PER_FILE} rows were sent, {received} received")
+    sent = daemon.sent * ROWS_PER_FILE
+    if received != sent:
+        raise RuntimeError(f"{sent} rows were sent, {received} received")
     return Soak(
-        receiving, closing, files, int(received), int(twice or 0), events.events, events.bytes
+        receiving=daemon.looks,
+        closing=closing,
+        runs=dict(daemon.runs),
+        files=daemon.sent,
+        rows_received=int(received),
+        rows_booked_twice=int(twice or 0),
+        events=events.events,
+        event_bytes=events.bytes,
     )

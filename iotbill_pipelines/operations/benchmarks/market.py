@@ -68,6 +68,9 @@ offers:
 """
 
 
+_OUTWARD = ("alerts.yaml", "lake.yaml", "sources")
+
+
 @dataclass(frozen=True)
 class Size:
     """How much business: raw rows, SIMs and customer accounts, and the seed of the chances."""
@@ -81,10 +84,12 @@ class Size:
 def write_configs(configs: Path, target: Path, special: str = SPECIAL) -> Path:
     """Copy a configuration and add the market's offers, one with prices of your choice.
 
-    The copy does not say where the company's lake is: made-up records must not get there.
+    What leads to other places than the benchmark's stays behind: sources, the lake, whom to tell.
     """
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(configs, target, ignore=shutil.ignore_patterns("lake.yaml"))
+    shutil.copytree(
+        configs, target, ignore=lambda at, _names: _OUTWARD if Path(at) == configs else ()
+    )
     added = target / "catalog" / "benchmark.yaml"
     added.write_text(_CATALOG.replace("SPECIAL", special), "utf-8")
     return target

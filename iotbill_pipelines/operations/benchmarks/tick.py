@@ -19,7 +19,11 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from iotbill_pipelines.config.sources import Source
-from iotbill_pipelines.operations.benchmarks import in_own_process, peak_memory_bytes
+from iotbill_pipelines.operations.benchmarks import (
+    check_empty,
+    in_own_process,
+    peak_memory_bytes,
+)
 from iotbill_pipelines.operations.fetching import look
 from iotbill_pipelines.operations.watching import Memory, waiting
 from iotbill_pipelines.operations.workspace import Workspace
@@ -59,16 +63,25 @@ class Ticks:
     peak_memory_bytes: int
 
 
-def measure(configs: Path, folder: Path, files: int = 100_000) -> Ticks:
-    """Write ``files`` known files below ``folder`` and look at them, in a process of its own."""
+def measure(
+    configs: Path, folder: Path, files: int = 100_000, database_url: str | None = None
+) -> Ticks:
+    """Write ``files`` known files below ``folder`` and look at them, in a process of its own.
+
+    ``database_url`` names an empty database instead of the embedded server; WorkspaceError is
+    raised for one that is in use.
+    """
     home = folder / "home"
-    database.stop(home)
+    if database_url is None:
+        database.stop(home)
+    else:
+        check_empty(database_url)
     shutil.rmtree(home, ignore_errors=True)
-    return in_own_process(_run, configs, home, files)
+    return in_own_process(_run, configs, home, files, database_url)
 
 
-def _run(configs: Path, home: Path, files: int) -> Ticks:
-    ws = Workspace.open(home, configs, migrate=True)
+def _run(configs: Path, home: Path, files: int, database_url: str | None) -> Ticks:
+    ws = Workspace.open(home, configs, database_url, migrate=True)
     try:
         write_known_files(ws, files)
         # files that were written just now are left alone
