@@ -12,7 +12,6 @@ from rich.markup import escape
 from iotbill_pipelines.cli import console
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations.stages import StageResult
-from iotbill_pipelines.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     from iotbill_pipelines.cli.main import Settings
@@ -68,27 +67,28 @@ def land(settings: Settings, paths: list[Path], *, as_json: bool) -> None:
             console.out.print(f"[yellow] warn[/] {escape(file.problem)}")
 
 
-def ingest(settings: Settings, day: str | None, *, as_json: bool) -> None:
-    """Ingest landed files and say what became of their records."""
+def ingest(
+    settings: Settings, day: str | None, named: list[str], *, again: bool, as_json: bool
+) -> None:
+    """Ingest landed files, or files once more, and say what became of their records."""
+    from iotbill_pipelines.operations.ingest import ingest as ingest_files
+    from iotbill_pipelines.operations.ingest_again import Again
+
+    if named and not again:
+        raise ValueError("--file names files to read again; add --again")
     with console.opened(settings) as ws:
-        result = ingest_day(ws, day)
+        result = ingest_files(ws, _day(day), Again(tuple(named)) if again else None)
     if as_json:
         console.print_json(result)
     else:
         print_ingested(result)
 
 
-def ingest_day(ws: Workspace, day: str | None) -> StageResult:
-    """Ingest everything that waits, or one day's files. Raises ValueError for a bad date."""
-    from iotbill_pipelines.operations.ingest import ingest as ingest_files
-
-    if day is None:
-        return ingest_files(ws)
+def _day(text: str | None) -> date | None:
     try:
-        received_day = date.fromisoformat(day)
+        return date.fromisoformat(text) if text else None
     except ValueError:
-        raise ValueError(f"{day!r} is not a day; write it as YYYY-MM-DD") from None
-    return ingest_files(ws, received_day)
+        raise ValueError(f"{text!r} is not a day; write it as YYYY-MM-DD") from None
 
 
 def print_ingested(result: StageResult) -> None:

@@ -278,17 +278,29 @@ def ingest(
         str | None,
         typer.Option(help="Only files received on this UTC day.", metavar="YYYY-MM-DD"),
     ] = None,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Also files that are quarantined, by the feeds as they are."),
+    ] = False,
+    named: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--file", metavar="NAME|KEY", help="With --again: only this file, whatever its state."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Read landed files: accepted records, rejected ones with reasons, invoices, reference data.
 
-    A file that cannot be used is quarantined with its reason and stops no other.
+    A file that cannot be used is quarantined with its reason and stops no other. When its feed is
+    corrected, --again reads it; --file reads a file again that was ingested, too. What a file gives
+    takes the place of all that it gave before, so nothing is counted twice.
 
-    Example: `iotbill ingest`
+    Example: `iotbill ingest --again --file emnify_20261031.ndjson`
     """
     from iotbill_pipelines.cli import files
 
-    files.ingest(context.obj, day, as_json=json)
+    files.ingest(context.obj, day, named or [], again=again, as_json=json)
 
 
 @close_app.command("month", hidden=True)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from iotbill_pipelines.config.documents import ConfigError, Problem
-from iotbill_pipelines.config.workbook_cells import cell_text, is_imprecise
+from iotbill_pipelines.config.workbook_cells import cell_text, is_imprecise, safe_text
 
 _PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})( 00:00:00)?")
@@ -168,6 +168,12 @@ class _Wrong(ValueError):
 
 
 def _text(text: str) -> str:
+    # written as a file for people it would change, and no longer be the name that was priced
+    if safe_text(text) != text:
+        raise _Wrong(
+            f"{text!r} is text that a spreadsheet would run, or holds control characters; begin "
+            "it with a letter or a digit and keep to characters that print"
+        )
     return text
 
 
@@ -366,7 +372,10 @@ def _listed(value: Any) -> list[dict[str, Any]]:
 def _zones(networks: _Networks, sheet: Sheet, merged: Merged) -> None:
     _columns(sheet, _ZONE_COLUMNS, ("zone",), merged.problems)
     for cells in sheet.rows:
+        before = len(merged.problems)
         row = _Row(cells, _ZONE_COLUMNS, merged.problems)
+        if len(merged.problems) > before:
+            continue
         if "zone_set" not in row.values or "zone" not in row.values:
             row.wrong("zone" if "zone_set" in row.values else "zone_set", "is empty; fill it in")
             continue
@@ -456,11 +465,12 @@ def _rates(
         row = _Row(cells, _RATE_COLUMNS, merged.problems)
         target = charges.get(row.values.get("charge", ""))
         if target is None:
-            row.wrong(
-                "charge",
-                f"no offer or share plan has the charge {cells['charge'].text!r}; "
-                "describe it in a YAML file first",
-            )
+            if "charge" in row.values or not cells["charge"].text:
+                row.wrong(
+                    "charge",
+                    f"no offer or share plan has the charge {cells['charge'].text!r}; "
+                    "describe it in a YAML file first",
+                )
             continue
         _of_charge(row, target)
         network = _network(row)
@@ -595,16 +605,14 @@ def _unpriced_networks(networks: _Networks, charges: Mapping[str, _Target], merg
 # ---------------------------------------------------------------------------------- writing
 
 
-def as_csv(sheet: Sheet) -> str:
-    """Return a sheet as the CSV file that a catalog keeps: columns of ours, one spelling."""
+def kept_table(sheet: Sheet) -> tuple[list[str], list[list[str]]]:
+    """Return columns and rows of the table that a catalog keeps of a sheet: those of ours, in one
+    spelling. Remarks are as they came: who writes them disarms them."""
     known = _RATE_COLUMNS if sheet.holds == "rates" else _ZONE_COLUMNS
     columns = [name for name in sheet.columns if name in known or name in _REMARKS]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    for cells in sheet.rows:
-        writer.writerow([_spelling(name, cells[name].text, known) for name in columns])
-    return out.getvalue()
+    return columns, [
+        [_spelling(name, cells[name].text, known) for name in columns] for cells in sheet.rows
+    ]
 
 
 def _spelling(name: str, text: str, known: Mapping[str, Callable[[str], Any]]) -> str:

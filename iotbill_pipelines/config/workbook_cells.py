@@ -1,4 +1,4 @@
-"""The exact text of a cell of a workbook.
+"""Text of cells: the exact text of one that is read, and text that is safe in one that is written.
 
 A cell of numbers holds a binary fraction; what its author wrote has at most 15 significant
 digits, and that is what is given: 5994165.0 is ``5994165``, 0.30000000000000004 is ``0.3``. Longer
@@ -7,12 +7,29 @@ identifiers were damaged by Excel when they were typed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
 _EXACT_BELOW = 10**15
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_PLAIN_NUMBER = re.compile(r"[+-]?[0-9][0-9 ]*(\.[0-9]+)?")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
+
+
+def safe_text(text: str) -> str:
+    """Return text that no spreadsheet evaluates.
+
+    A leading formula character, also behind blanks, gets an apostrophe before it, unless the whole
+    text is a plain number such as a phone number. Control characters become U+FFFD.
+    """
+    text = _CONTROL.sub("\ufffd", text)
+    start = text.lstrip(" \u00a0\u200b\ufeff")
+    if start.startswith(_FORMULA_STARTS) and not _PLAIN_NUMBER.fullmatch(start.strip()):
+        return "'" + text
+    return text
 
 
 def is_imprecise(cell: object) -> bool:

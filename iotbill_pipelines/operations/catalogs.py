@@ -19,10 +19,10 @@ import sqlalchemy as sa
 
 from iotbill_pipelines.config.catalog import CatalogSource, catalog_of_json, read_catalog
 from iotbill_pipelines.config.documents import read_yaml
-from iotbill_pipelines.config.rate_tables import as_csv, read_sheets
+from iotbill_pipelines.config.rate_tables import kept_table, read_sheets
 from iotbill_pipelines.engine.terms import Catalog, Charge, Offer, Participant, Price
 from iotbill_pipelines.operations.workspace import Workspace
-from iotbill_pipelines.storage.documents import write_bytes
+from iotbill_pipelines.storage.documents import write_bytes, write_csv
 from iotbill_pipelines.storage.models import CatalogVersion, Run, Snapshot
 
 TABLES = "tables"
@@ -98,8 +98,9 @@ def import_tables(folder: Path, files: Sequence[Path], *, write: bool = True) ->
     """Take rate tables (XLSX, CSV) over into a catalog folder, as CSV files that its YAML names.
 
     Every cell is typed and the whole catalog is checked with the new tables in it before anything
-    is written; importing a file of the same name again replaces what it brought. ``write`` False
-    only checks. Raises ConfigError with file, sheet and cell of everything that is wrong.
+    is written; importing a file of the same name again replaces what it brought. Remarks that a
+    spreadsheet would run are kept disarmed. ``write`` False only checks. Raises ConfigError with
+    file, sheet and cell of everything that is wrong.
     """
     found = [(file, sheet) for file in files for sheet in read_sheets(file)]
     names = {
@@ -110,7 +111,7 @@ def import_tables(folder: Path, files: Sequence[Path], *, write: bool = True) ->
     written = []
     if write:
         for name, sheet in names.items():
-            write_bytes(folder / name, as_csv(sheet).encode())
+            write_csv(folder / name, *kept_table(sheet), newline="\n")
             written.append(folder / name)
         named = _named_tables(folder)
         for file in files:

@@ -21,7 +21,7 @@ from iotbill_pipelines.config.documents import ConfigError
 from iotbill_pipelines.config.sources import load_sources
 from iotbill_pipelines.engine.contract import renewal_pipeline
 from iotbill_pipelines.engine.money import minor_digits
-from iotbill_pipelines.operations import contracts
+from iotbill_pipelines.operations import contracts, ingest_again
 from iotbill_pipelines.operations.corrections import proposal
 from iotbill_pipelines.operations.deliveries import Missing, missing_files
 from iotbill_pipelines.operations.gate_results import NEWEST_GATES
@@ -167,14 +167,14 @@ def _files(connection: sa.Connection) -> Iterator[Incident]:
             yield Incident(
                 "file_quarantined", "warn", f"{name} ({row['file_key']})",
                 _short(f"{name} could not be used: {row['error']}"), f"{row['size_bytes']} bytes",
-                "correct the file or the feed, then land the new file or ingest this one again",
-                f"iotbill ingest --day {row['received_day']}", row["feed_id"],
+                "correct the feed and read the file again, or land a corrected file",
+                ingest_again.command(row["file_key"]), row["feed_id"],
             )  # fmt: skip
         else:
             yield Incident(
                 "file_unrecognised", "warn", f"{name} ({row['file_key']})",
                 f"{name} is claimed by no feed", f"{row['size_bytes']} bytes",
-                "add its name pattern to a feed under configs/feeds",
+                "add its name pattern to a feed under configs/feeds, then ingest",
                 f"iotbill ingest --day {row['received_day']}",
             )  # fmt: skip
 

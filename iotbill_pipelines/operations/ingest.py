@@ -18,7 +18,7 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-from sqlalchemy import or_, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.compute.companions import Statement, names_of
@@ -39,6 +39,7 @@ from iotbill_pipelines.engine.schemas import (
 )
 from iotbill_pipelines.operations import contracts
 from iotbill_pipelines.operations.data_quality import check_table
+from iotbill_pipelines.operations.ingest_again import Again, Chosen, command, let_wait, unclaimed
 from iotbill_pipelines.operations.locks import advisory_lock
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
@@ -55,8 +56,8 @@ _SUMS = ("accepted", "ignored", "rejected")
 class Landed:
     """What became of a file: its key, feed and state; ``new`` is false if it was known already.
 
-    ``problem`` says why a file was not landed or not recognised; ``file_key`` is None then if it
-    could not be read at all.
+    ``problem`` says why a file was not landed, not recognised or is not read; ``file_key`` is None
+    then if it could not be read at all.
     """
 
     path: Path
@@ -123,52 +124,51 @@ def register(
     if feed_id is not None and feeds[feed_id].is_companion(name):
         new |= statements.landed(session, feed_id, name, row.file_key, now)
     told = problem if row.state == "unrecognised" else None
+    if row.state == "quarantined" and not new:
+        told = (
+            f"{name} has landed before and is quarantined; when its feed is corrected, "
+            f"`{command(row.file_key)}` reads it again"
+        )
     return Landed(path, row.file_key, row.feed_id, row.state, new, told)
 
 
 def _feed_of(name: str, feeds: Mapping[str, FeedSpec]) -> tuple[str | None, str | None]:
     """The feed that reads a file of this name, or why there is none."""
     matching = feeds_of(name, feeds.values())
-    return (matching[0].id, None) if len(matching) == 1 else (None, _unrecognised(name, matching))
+    return (matching[0].id, None) if len(matching) == 1 else (None, unclaimed(name, matching))
 
 
-def _unrecognised(name: str, matching: Sequence[FeedSpec]) -> str:
-    if not matching:
-        return f"{name} matches no feed's files; add a pattern to a feed under configs/feeds"
-    ids = ", ".join(spec.id for spec in matching)
-    return f"{name} matches several feeds ({ids}); make their patterns tell it apart"
-
-
-def ingest(ws: Workspace, received_day: date | None = None) -> StageResult:
+def ingest(
+    ws: Workspace, received_day: date | None = None, again: Again | None = None
+) -> StageResult:
     """Ingest every file in state ``landed`` (of one day, if given); return counts and findings.
 
-    Files that no feed recognised before are tried again with the feeds of now. A full disk or used
-    up memory is no file's fault: the error is raised, and the files wait for the next run.
+    Files that no feed recognised before are tried again with the feeds of now; with ``again`` so
+    are those that are quarantined, or only the files that it names. A full disk or used up memory
+    is no file's fault: the error is raised, and the files wait for the next run. Raises ValueError
+    for a file to read again that cannot be told.
     """
     feeds = load_feeds(ws.configs / "feeds")
     with advisory_lock(ws.engine, "ingest", wait=True):
         _recognise(ws, feeds)
+        chosen = let_wait(ws, feeds, again, received_day) if again else Chosen([], [])
+        within: list[ColumnElement[bool]] = []
+        if again and again.named:
+            within.append(FeedFile.file_key.in_(chosen.keys))
+        elif received_day is not None:
+            within.append(FeedFile.received_day == received_day)
         read = [
             found for spec in feeds.values() if spec.companion
             for found in _read_companions(ws, spec, spec.companion)
         ]  # fmt: skip
-        rows, alone = _with_statements(ws, _waiting(ws, received_day, feeds), feeds)
+        rows, alone = _with_statements(ws, _waiting(ws, within, feeds), feeds)
         # a feed that does not compile is told with its line, before anything of it is stored
         load_feeds(ws.configs / "feeds", {row.feed_id or "" for row in rows})
         results = [result for _, result in read]
         for spec, batch in _batches(rows, feeds):
             results += _ingest_batch(ws, spec, batch)
-    return _summary(ws, [*(row for row, _ in read), *rows], results, received_day, alone)
-
-
-def reingest(ws: Workspace, file_keys: Sequence[int]) -> None:
-    """Let the next :func:`ingest` read files again, after their feed or its limits changed."""
-    with Session(ws.engine) as session, session.begin():
-        session.execute(
-            update(FeedFile)
-            .where(FeedFile.file_key.in_(file_keys), FeedFile.feed_id.is_not(None))
-            .values(state="landed", error=None)
-        )
+    told = _told_files(ws, results, alone, within)
+    return _summary([*(row for row, _ in read), *rows], results, [*told, *chosen.findings])
 
 
 def ingest_files(
@@ -310,15 +310,14 @@ def _recognise(ws: Workspace, feeds: dict[str, FeedSpec]) -> None:
 
 
 def _waiting(
-    ws: Workspace, received_day: date | None, feeds: Mapping[str, FeedSpec]
+    ws: Workspace, within: Sequence[ColumnElement[bool]], feeds: Mapping[str, FeedSpec]
 ) -> list[FeedFile]:
-    """Files to ingest: of the day, and of feeds whose files may have waited for another since."""
+    """Files to ingest: those asked for, and of feeds whose files may have waited for another
+    since."""
     wanted = select(FeedFile).where(FeedFile.state == "landed")
-    if received_day is not None:
+    if within:
         paired = [spec.id for spec in feeds.values() if spec.companion]
-        wanted = wanted.where(
-            or_(FeedFile.received_day == received_day, FeedFile.feed_id.in_(paired))
-        )
+        wanted = wanted.where(or_(and_(*within), FeedFile.feed_id.in_(paired)))
     with Session(ws.engine, expire_on_commit=False) as session:
         return list(
             session.execute(
@@ -436,9 +435,20 @@ def _ingest_batch(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> l
             f"unreadable: {batch[0].original_name} could not be ingested ({said})",
             nothing, dict(nothing), (),
         )  # fmt: skip
+        _take_out(ws, spec, batch[0])
         with Session(ws.engine) as session, session.begin():
             _store_state(session, failed, ws.clock())
         return [failed]
+
+
+def _take_out(ws: Workspace, spec: FeedSpec, row: FeedFile) -> None:
+    """Leave nothing in the lake of a file that could be ingested once and cannot be now."""
+    key = str(row.file_key)
+    for schema in (spec.table, REJECTED_RECORD):
+        if schema.name not in REFERENCE and ws.lake.names(schema, file_key=key):
+            with ws.compute() as compute:
+                compute.load("nothing", schema.arrow_schema.empty_table())
+                ws.lake.replace_each(schema, compute, "nothing", "file_key", [key], note=ws.run_id)
 
 
 def reread(ws: Workspace, rows: Sequence[FeedFile]) -> None:
@@ -557,19 +567,17 @@ def _store_state(session: Session, result: FileResult, now: datetime) -> None:
 # ---------------------------------------------------------------- what is told
 
 
-def _summary(
+def _told_files(
     ws: Workspace,
-    rows: Sequence[FeedFile],
     results: Sequence[FileResult],
-    received_day: date | None,
     alone: Sequence[FeedFile],
-) -> StageResult:
-    names = {row.file_key: row.original_name for row in rows}
-    feed_of = {row.file_key: row.feed_id or "" for row in rows}
+    within: Sequence[ColumnElement[bool]],
+) -> list[Finding]:
+    """What is told of files that were not read, or not as a whole."""
     findings = [
         Finding(
             "file_quarantined", "warn", result.error or "", f"{result.records_in} records",
-            "correct the file or the feed, then land the new file or ingest this one again",
+            f"correct the feed and run `{command(result.file_key)}`, or land a corrected file",
         )
         for result in results if result.state == "quarantined"
     ]  # fmt: skip
@@ -582,19 +590,25 @@ def _summary(
         for row in alone
     ]  # fmt: skip
     with Session(ws.engine) as session:
-        wanted = select(FeedFile.original_name).where(FeedFile.state == "unrecognised")
-        if received_day is not None:
-            wanted = wanted.where(FeedFile.received_day == received_day)
+        wanted = select(FeedFile.original_name).where(FeedFile.state == "unrecognised", *within)
         for name in session.execute(wanted.order_by(FeedFile.original_name)).scalars():
             findings.append(
                 Finding(
                     "file_unrecognised",
                     "warn",
-                    _unrecognised(name, ()),
+                    unclaimed(name, ()),
                     "1 file",
-                    "add a pattern to a feed, or remove the file",
+                    "`iotbill ingest` reads it once one feed claims it",
                 )
             )
+    return findings
+
+
+def _summary(
+    rows: Sequence[FeedFile], results: Sequence[FileResult], findings: list[Finding]
+) -> StageResult:
+    names = {row.file_key: row.original_name for row in rows}
+    feed_of = {row.file_key: row.feed_id or "" for row in rows}
     totals = {outcome: sum(r.records[outcome] for r in results) for outcome in _SUMS}
     by_feed: dict[str, list[FileResult]] = {}
     for result in results:

@@ -116,7 +116,7 @@ def rate_table(
             wanted.append(row | {"valid_from": row["valid_from"] or valid_from})
     _refuse(problems)
     made = list(_rows(wanted, charges, card))
-    out = io.StringIO()
+    out = io.StringIO()  # nobody opens it: the import reads it at once, as exact as it is here
     writer = csv.writer(out, lineterminator="\n")
     used = [name for name in COLUMNS if any(row.get(name) is not None for _, row in made)]
     writer.writerow(used)

@@ -24,7 +24,7 @@ from iotbill_pipelines.engine.schemas import (
     USAGE_PART,
     USAGE_RECORD,
 )
-from iotbill_pipelines.operations import fingerprints, mediation, reach
+from iotbill_pipelines.operations import fingerprints, ingest_again, mediation, reach
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.locks import advisory_lock
 from iotbill_pipelines.operations.runs import code_version
@@ -269,6 +269,7 @@ def check_conservation(ws: Workspace, months: Collection[Month]) -> list[Finding
     names = {row["file_key"]: row["original_name"] for row in accepted}
     findings = [
         _unbalanced(
+            row["file_key"],
             row["original_name"],
             "in",
             (row["records_in"], row["quantity_in"]),
@@ -286,6 +287,7 @@ def check_conservation(ws: Workspace, months: Collection[Month]) -> list[Finding
         if in_lake != (row["kept"], row["quantity_kept"]):
             findings.append(
                 _unbalanced(
+                    row["file_key"],
                     row["original_name"],
                     "accepted",
                     (row["kept"], row["quantity_kept"]),
@@ -301,6 +303,7 @@ def check_conservation(ws: Workspace, months: Collection[Month]) -> list[Finding
         if before != after:
             findings.append(
                 _unbalanced(
+                    key[0],
                     f"{names.get(key[0], key[0])}, month {key[1]}",
                     "accepted",
                     before,
@@ -328,7 +331,12 @@ def _stored(ws: Workspace, months: Iterable[str]) -> dict[tuple[int, str], tuple
 
 
 def _unbalanced(
-    subject: str, left: str, lefts: tuple[Any, Any], right: str, rights: tuple[Any, Any]
+    file_key: int,
+    subject: str,
+    left: str,
+    lefts: tuple[Any, Any],
+    right: str,
+    rights: tuple[Any, Any],
 ) -> Finding:
     return Finding(
         code="conservation",
@@ -338,8 +346,8 @@ def _unbalanced(
             f"records (quantity {rights[1]})"
         ),
         figure=f"{(lefts[0] or 0) - (rights[0] or 0)} records",
-        what_to_do="run `iotbill ingest` again for the file's day, then close again; if it stays, "
-        "the file's parts in the lake and its row in feed_file disagree: do not book",
+        what_to_do=f"run `{ingest_again.command(file_key)}`, then close again; if it stays, the "
+        "file's parts in the lake and its row in feed_file disagree: do not book",
     )
 
 
@@ -413,14 +421,14 @@ def _tell_late(ws: Workspace, months: list[Month]) -> list[Finding]:
 
 def _check_files(ws: Workspace, policy: ClosePolicy) -> list[Finding]:
     select = (
-        sa.select(FeedFile.state, FeedFile.original_name, FeedFile.error)
+        sa.select(FeedFile.state, FeedFile.original_name, FeedFile.error, FeedFile.file_key)
         .where(FeedFile.state != "ingested")
         .order_by(FeedFile.state, FeedFile.original_name)
     )
     with ws.engine.connect() as connection:
         files = connection.execute(select).all()
     findings = []
-    for state, name, error in files:
+    for state, name, error, file_key in files:
         if state == "landed":
             findings.append(
                 Finding(
@@ -439,7 +447,8 @@ def _check_files(ws: Workspace, policy: ClosePolicy) -> list[Finding]:
                     policy.files.quarantined,
                     f"{name} is quarantined: {error}",
                     "1 file",
-                    "have the carrier send the file again and land it",
+                    f"correct the feed and run `{ingest_again.command(file_key)}`, or have the "
+                    "carrier send a correct file and land it; then close again",
                 )
             )
         else:
@@ -449,7 +458,8 @@ def _check_files(ws: Workspace, policy: ClosePolicy) -> list[Finding]:
                     policy.files.unrecognised,
                     f"{name} is claimed by no feed",
                     "1 file",
-                    "add its name pattern to a feed in configs/feeds, or ignore it",
+                    "add its name pattern to a feed in configs/feeds and run `iotbill ingest`, or "
+                    "ignore it",
                 )
             )
     return findings

@@ -29,14 +29,12 @@ from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.properties import PageSetupProperties
 
+from iotbill_pipelines.config.workbook_cells import safe_text
 from iotbill_pipelines.engine.money import minor_digits
 
 Cell = str | int | Decimal | date | datetime | bool | None
 """What a document may hold. Binary fractions are refused: money and quantities are exact."""
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-_PLAIN_NUMBER = re.compile(r"[+-]?[0-9][0-9 ]*(\.[0-9]+)?")
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 _CELL_LIMIT = 32767
 _ROW_LIMIT = 1_048_000
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -92,19 +90,6 @@ class Sheet:
     totals: bool = False
     notes: Sequence[str] = field(default_factory=tuple)
     for_people: bool = True
-
-
-def safe_text(text: str) -> str:
-    """Return text that no spreadsheet evaluates.
-
-    A leading formula character, also behind blanks, gets an apostrophe before it, unless the whole
-    text is a plain number such as a phone number. Control characters become U+FFFD.
-    """
-    text = _CONTROL.sub("\ufffd", text)
-    start = text.lstrip(" \u00a0\u200b\ufeff")
-    if start.startswith(_FORMULA_STARTS) and not _PLAIN_NUMBER.fullmatch(start.strip()):
-        return "'" + text
-    return text
 
 
 def safe_name(name: str) -> str:

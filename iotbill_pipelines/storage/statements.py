@@ -34,6 +34,50 @@ def landed(session: Session, feed_id: str, name: str, file_key: int, now: dateti
     return True
 
 
+def replaced(session: Session, feed_id: str, name: str, file_key: int) -> bool:
+    """Return whether another content took the place of a companion file under its name."""
+    select = sa.select(FileStatement.file_key).where(
+        FileStatement.feed_id == feed_id,
+        FileStatement.companion == name,
+        FileStatement.file_key != file_key,
+    )
+    return session.scalar(select.limit(1)) is not None
+
+
+def file_keys(session: Session, name: str) -> list[int]:
+    """Return the keys of the companion files that landed under a name."""
+    select = sa.select(FileStatement.file_key).where(
+        FileStatement.companion == name, FileStatement.data_file == ""
+    )
+    return list(session.scalars(select))
+
+
+def stated_by(session: Session, feed_id: str, names: Sequence[str]) -> list[int]:
+    """Return the keys of the companion files that speak of a data file, which has these names."""
+    select = sa.select(FileStatement.file_key).where(
+        FileStatement.feed_id == feed_id, FileStatement.data_file.in_(names)
+    )
+    return sorted(set(session.scalars(select)))
+
+
+def read_again(session: Session, feed_id: str, file_key: int) -> None:
+    """Let a companion file be read once more; until then its statements hold."""
+    session.execute(
+        sa.update(FileStatement)
+        .where(
+            FileStatement.feed_id == feed_id,
+            FileStatement.file_key == file_key,
+            FileStatement.data_file == "",
+        )
+        .values(read_at=None)
+    )
+
+
+def forget(session: Session, file_key: int) -> None:
+    """Take back that a file is a companion, and what it stated."""
+    session.execute(sa.delete(FileStatement).where(FileStatement.file_key == file_key))
+
+
 def names(session: Session) -> set[str]:
     """Return the names of all companion files that landed."""
     select = sa.select(FileStatement.companion).where(FileStatement.data_file == "")
@@ -63,16 +107,22 @@ def read(
     found: Sequence[Statement],
     now: datetime,
 ) -> None:
-    """Keep what a companion states, and let the data files that it means be looked at (again)."""
+    """Keep what a companion states, in the place of what it stated when it was read before.
+
+    The data files of which it says something new are looked at (again).
+    """
+    mine = (FileStatement.feed_id == feed_id, FileStatement.companion == companion)
     session.execute(
-        sa.update(FileStatement)
-        .where(
-            FileStatement.feed_id == feed_id,
-            FileStatement.companion == companion,
-            FileStatement.data_file == "",
-        )
-        .values(read_at=now)
+        sa.update(FileStatement).where(*mine, FileStatement.data_file == "").values(read_at=now)
     )
+    stated = (*mine, FileStatement.data_file != "")
+    before = {
+        row.data_file: row.stated
+        for row in session.execute(
+            sa.select(FileStatement.data_file, FileStatement.stated).where(*stated)
+        )
+    }
+    session.execute(sa.delete(FileStatement).where(*stated))
     for statement in found:
         session.execute(
             insert(FileStatement).values(
@@ -85,6 +135,8 @@ def read(
                 stated=dict(statement.stated),
             )
         )
+        if before.get(statement.about) == dict(statement.stated):
+            continue
         own = sa.select(FileStatement.file_key).where(FileStatement.feed_id == feed_id)
         session.execute(
             sa.update(FeedFile)

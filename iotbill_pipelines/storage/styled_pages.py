@@ -17,8 +17,9 @@ from openpyxl.chart.label import DataLabelList
 from openpyxl.styles import Alignment, Font, PatternFill
 from openpyxl.worksheet.properties import PageSetupProperties
 
+from iotbill_pipelines.config.workbook_cells import safe_text
 from iotbill_pipelines.engine.money import minor_digits
-from iotbill_pipelines.storage.documents import Cell, ColumnFormat, safe_text
+from iotbill_pipelines.storage.documents import Cell, ColumnFormat
 
 INK, PALE = "1F3A5F", "E9EEF5"
 FACE = "Calibri"

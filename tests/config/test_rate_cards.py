@@ -84,6 +84,16 @@ def put(tmp_path: Path, lines: str) -> Path:
 CHARGES = {"voice": "plain", "data": "d"}
 
 
+def test_the_name_of_a_card_is_no_formula_in_what_is_kept(tmp_path: Path, folder: Path) -> None:
+    card = tmp_path / "=1+1.csv"
+    card.write_text(f"{HEAD}network,262-01,data,0.01,USD,2027-01-01\n")
+    import_cards(folder, [card], feed(CARD), CHARGES, NOW)
+    assert (folder / "tables/1-1.csv").read_text().endswith(",'=1+1.csv line 2\n")
+    card.write_text(f"{HEAD}zone,=1+1,data,0.01,USD,2027-01-01\n")
+    with pytest.raises(ConfigError, match=r"=1\+1.csv:2: '=1\+1' is text that a spreadsheet would"):
+        import_cards(folder, [card], feed(CARD), CHARGES, NOW)
+
+
 def test_networks_countries_and_prefixes_become_prices(tmp_path: Path, folder: Path) -> None:
     card = put(
         tmp_path,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
 import openpyxl
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from iotbill_pipelines.cli.main import app
 from iotbill_pipelines.config.catalog import read_catalog
 from iotbill_pipelines.config.documents import ConfigError
 from iotbill_pipelines.engine.terms import compile_catalog
@@ -253,6 +257,70 @@ def test_an_import_is_kept_as_csv_and_replaced_by_the_next(tmp_path: Path) -> No
     again = catalogs.import_tables(folder, [workbook(file, {"EU": rows})])
     assert [path.name for path in again.written] == ["rates-2026-eu.csv"]
     assert read_catalog(folder).digest == again.digest != done.digest
+
+
+FORMULAS = ('=HYPERLINK("http://x")', "=cmd|'/c calc'!A1", "@SUM(1)", "-2+3", "  =1+1\n")
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_remarks_that_a_spreadsheet_would_run_are_kept_disarmed(tmp_path: Path, kind: str) -> None:
+    folder, file = tmp_path / "catalog", tmp_path / f"rates.{kind}"
+    folder.mkdir()
+    (folder / "catalog.yaml").write_text(BASE)
+    head = ["charge", "zone", "valid_from", "valid_to", "rate", "at_zero", "country", "comment"]
+    months = [f"2026-{month:02d}-01" for month in range(1, len(FORMULAS) + 2)]
+    rows = [
+        ["d", "eu", start, end, "-0.5", "yes", remark, f"+31 {remark}"]
+        for start, end, remark in zip(months, months[1:], FORMULAS, strict=False)
+    ]
+    if kind == "xlsx":
+        book = openpyxl.Workbook()
+        for number, row in enumerate([head, *rows], 1):
+            for column, text in enumerate(row, 1):
+                book.active.cell(number, column, text).data_type = "s"
+        book.save(file)
+    else:
+        with file.open("w", newline="") as out:
+            csv.writer(out).writerows([head, *rows])
+
+    def take_over(table: Path) -> Result:
+        arguments = ["catalog", "import", str(table), "--into", str(folder)]
+        return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+    first = take_over(file)
+    assert first.exit_code == 0, first.output
+    (kept,) = (folder / "tables").iterdir()
+    with kept.open(newline="") as text:
+        found = list(csv.DictReader(text))
+    assert [row["country"] for row in found] == [f"'{remark.strip()}" for remark in FORMULAS]
+    assert all(row["comment"].startswith("'+31 ") for row in found)
+    assert [(row["rate"], row["at_zero"]) for row in found] == [("-0.5", "true")] * len(found)
+    assert read_catalog(folder).digest in first.output
+    before = kept.read_bytes()
+    again = take_over(kept.rename(tmp_path / kept.name))
+    assert again.exit_code == 0, again.output
+    assert kept.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "cell"),
+    [
+        ("charge,zone,valid_from,rate", "d,=cmd|x,2026-01-01,1", "B2"),
+        ("charge,id,valid_from,rate", "d,@SUM(1),2026-01-01,1", "B2"),
+        ("charge,region,valid_from,rate", "d,+A1,2026-01-01,1", "B2"),
+        ("charge,zone,valid_from,rate", "-d,eu,2026-01-01,1", "A2"),
+        ("charge,zone,valid_from,rate", "d,e\x01u,2026-01-01,1", "B2"),
+        ("zone_set,zone,mcc", "world,=1+1,440", "B2"),
+        ("zone_set,zone,mcc", "=1+1,asia,440", "A2"),
+    ],
+)
+def test_what_decides_on_a_price_is_no_formula(
+    tmp_path: Path, head: str, row: str, cell: str
+) -> None:
+    """Disarmed it would be another name than the one that was priced."""
+    (told,) = problems(catalog(tmp_path, f"{head}\n{row}\n"))
+    assert told.startswith(f"rates.csv:2: {cell}: ")
+    assert "is text that a spreadsheet would run, or holds control characters; begin it" in told
 
 
 def test_a_big_table_loads_in_seconds(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.schemas import REJECTED_RECORD, USAGE_RECORD, VENDOR_INVOICE_LINE
-from iotbill_pipelines.operations.ingest import ingest, land, reingest
+from iotbill_pipelines.operations.ingest import ingest, land
+from iotbill_pipelines.operations.ingest_again import Again
 from iotbill_pipelines.operations.sample import write_sample
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import landing
@@ -141,8 +142,8 @@ def test_a_corrected_feed_reads_a_file_again_and_replaces_what_it_gave(ws, inbox
     ingest(ws)
     assert (files(ws)["demo_1.csv"].kept, len(rows(ws, USAGE_RECORD))) == (1, 1)
     spec.write_text(spec.read_text().replace("data: 10}", "data: 100}"))
-    reingest(ws, [landed.file_key])
-    ingest(ws)
+    assert ingest(ws, again=Again()).rows["files"] == 0  # it is not quarantined
+    ingest(ws, again=Again((str(landed.file_key),)))
     file = files(ws)["demo_1.csv"]
     assert (file.kept, file.rejected, file.attempts) == (2, 0, 2)
     assert (len(rows(ws, USAGE_RECORD)), rows(ws, REJECTED_RECORD)) == (2, [])

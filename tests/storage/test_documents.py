@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iotbill_pipelines.config.workbook_cells import safe_text
 from iotbill_pipelines.storage.documents import (
     ColumnFormat,
     DocumentError,
     Sheet,
     safe_name,
-    safe_text,
     write_bytes,
     write_csv,
     write_workbook,
