@@ -18,8 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.compute.feed_files import ingest_files, local_file
 from iotbill_pipelines.config.scenarios import (
+    NOTHING_DELIVERED,
+    Delivered,
     ExpectedCharge,
+    ExpectedFile,
     ExpectedPool,
     Scenario,
     ScenarioTables,
@@ -30,7 +34,7 @@ from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.mediate import PLAIN
 from iotbill_pipelines.engine.money import minor_digits, round_half_up
-from iotbill_pipelines.engine.schemas import TABLES
+from iotbill_pipelines.engine.schemas import REJECTED_RECORD, TABLES, USAGE_RECORD
 
 _RATED = ("rated_usage", "duplicate_record", "suspended_record", "usage_outcome")
 _SETTLED = (
@@ -107,10 +111,38 @@ def run_scenario(path: Path, engine: Engine | None = None) -> ScenarioReport:
     """
     started = time.perf_counter()
     scenario = read_scenario(path)
-    results = run_tables(scenario.tables(), scenario.months, engine)
+    results = run_tables(scenario.tables(ingested(scenario)), scenario.months, engine)
     lines = compare(scenario, results)
     seconds = time.perf_counter() - started
     return ScenarioReport(path, scenario.scenario, scenario.source, lines, seconds)
+
+
+def ingested(scenario: Scenario) -> Delivered:
+    """Read the files of a scenario's ``usage_files`` as ingestion does; nothing is stored.
+
+    Raises ConfigError for a feed or a file that cannot be used, with the scenario's line.
+    """
+    deliveries = scenario.deliveries()
+    if not deliveries:
+        return NOTHING_DELIVERED
+    usage, rejected = [], []
+    with DuckDbCompute() as compute:
+        for each in deliveries:
+            try:
+                files = [
+                    local_file(each.spec, key, path, each.received_at)
+                    for key, path in each.files.items()
+                ]
+            except ValueError as error:
+                raise scenario.error((*each.key, "files"), str(error)) from None
+            ingest_files(compute, each.spec, files)
+            accepted = (
+                f"select {USAGE_RECORD.column_list} from mapped_record where outcome = 'accepted'"
+            )
+            usage.append(compute.fetch(accepted).cast(USAGE_RECORD.arrow_schema))
+            aside = f"select {REJECTED_RECORD.column_list} from rejected_record"
+            rejected.append(compute.fetch(aside).cast(REJECTED_RECORD.arrow_schema))
+    return Delivered(deliveries, pa.concat_tables(usage), pa.concat_tables(rejected))
 
 
 def compare(scenario: Scenario, results: dict[str, pa.Table]) -> list[ScenarioLine]:
@@ -124,7 +156,7 @@ def run_tables(
     """Rate all usage and settle the months; return every result by the name of its relation.
 
     ``desired_charge`` and its like hold the rows of all months; a charge in advance that two
-    months say the same about is there once.
+    months say the same about is there once. ``rejected_record`` is that of the tables.
     """
     results: dict[str, list[pa.Table]] = {name: [] for name in (*_RATED, *_SETTLED)}
     with (engine or _embedded)(tables.usage.num_rows) as compute:
@@ -163,7 +195,7 @@ def run_tables(
         if parts
         else TABLES[name].arrow_schema.empty_table()
         for name, parts in results.items()
-    }
+    } | {"rejected_record": tables.rejected}
 
 
 def _embedded(expected_rows: int) -> DuckDbCompute:
@@ -216,9 +248,35 @@ def _compare(scenario: Scenario, results: dict[str, pa.Table]) -> Iterable[Scena
                 expected.suspended.get(reason, 0),
                 found.get(reason, 0),
             )
+    yield from _set_aside(scenario, results["rejected_record"])
     if expected.findings is not None:
         codes = sorted(results["charge_finding"]["code"].to_pylist())
         yield ScenarioLine("findings", ", ".join(sorted(expected.findings)), ", ".join(codes))
+
+
+def _set_aside(scenario: Scenario, rejected: pa.Table) -> Iterable[ScenarioLine]:
+    """Records of files that validation set aside, by reason: those that nobody expected too."""
+    rows = sorted(rejected.to_pylist(), key=lambda row: row["line_no"])
+    for key, name in scenario.file_names().items():
+        wanted = scenario.expected.files.get(name, ExpectedFile())
+        for outcome, counts in (("rejected", wanted.rejected), ("ignored", wanted.ignored)):
+            if counts is None:
+                continue
+            found: dict[str, list[dict[str, Any]]] = {}
+            for row in rows:
+                if (row["file_key"], row["outcome"]) == (key, outcome):
+                    found.setdefault(row["reason_code"], []).append(row)
+            for reason in sorted(counts.keys() | found.keys()):
+                want, got = counts.get(reason, 0), found.get(reason, [])
+                first = f" ({_place(got[0])})" if got and want != len(got) else ""
+                yield _count(f"{name}: records {outcome}: {reason}{first}", want, len(got))
+
+
+def _place(row: dict[str, Any]) -> str:
+    """Where a record stands and what is wrong with it."""
+    where = f"line {row['line_no']}" if row["line_no"] else "the file"
+    field = "" if row["field"] is None else f", {row['field']} {row['value'] or 'empty'}"
+    return f"first {where}{field}: {row['message']}"
 
 
 def _charges(

@@ -16,6 +16,7 @@ from iotbill_pipelines.operations.reach import SETTLED_ONLY
 from iotbill_pipelines.operations.scenarios import (
     ScenarioReport,
     compare,
+    ingested,
     run_scenario,
     run_tables,
 )
@@ -28,8 +29,8 @@ from .explained import Retold, retell
 SCENARIOS = sorted(Path(__file__).parent.glob("*.yaml"))
 
 RETOLD = (
-    *("allowance", "contract", "currency", "cycle", "first", "levels", "peer", "pool", "rating"),
-    *("recurring", "time", "transition", "tried", "units"),
+    *("allowance", "contract", "currency", "cycle", "files", "first", "levels", "peer", "pool"),
+    *("rating", "recurring", "time", "transition", "tried", "units"),
 )
 """Scenarios about charges, not about mediation; their charges are computed a second time."""
 
@@ -57,7 +58,7 @@ def scenarios() -> list[Scenario]:
 
 @pytest.fixture(scope="module")
 def companies(scenarios: list[Scenario]) -> list[Company]:
-    return [Company(each.tables(), tuple(each.months)) for each in scenarios]
+    return [Company(each.tables(ingested(each)), tuple(each.months)) for each in scenarios]
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +139,34 @@ def test_a_charge_nobody_expected_is_a_difference(tmp_path: Path) -> None:
         ("S1 messages 2026-03", "no charge", "155.00"),
         ("records suspended: no_owner", "2", "0"),
     ]
+
+
+def test_a_rejected_record_nobody_expected_is_a_difference(tmp_path: Path) -> None:
+    here = Path(__file__).parent
+    text = (here / "files_delimited.yaml").read_text()
+    head, _, _ = text.partition("expected:")
+    head = head.replace("../../configs", str(here.parents[1] / "configs"))
+    path = tmp_path / "silent.yaml"
+    path.write_text(head.replace("delivered/", f"{here}/delivered/") + "expected: {kept: 4}\n")
+    [wrong] = [line for line in run_scenario(path).lines if not line.passed]
+    assert wrong.what.endswith(
+        "/bics_usage_20260306.csv: records rejected: invalid_timestamp (first line 5, event_start "
+        "2026-13-06 08:15:00: must be a date and time such as 2026-10-01T12:00:00Z)"
+    )
+    assert (wrong.expected, wrong.got, wrong.difference) == ("0", "1", "1")
+
+
+def test_a_file_that_cannot_be_used_is_a_difference(tmp_path: Path) -> None:
+    here = Path(__file__).parent
+    text = (here / "files_ndjson.yaml").read_text()
+    (tmp_path / "emnify_202603.ndjson").write_bytes(b"")
+    path = tmp_path / "empty.yaml"
+    head, _, _ = text.replace("../../configs", str(here.parents[1] / "configs")).partition(
+        "expected:"
+    )
+    path.write_text(head.replace("delivered/", "") + "expected: {kept: 1}\n")
+    [wrong] = [line for line in run_scenario(path).lines if not line.passed]
+    assert "emnify_202603.ndjson: records rejected: empty_file (first the file" in wrong.what
 
 
 def test_accounts_and_those_they_share_with_come_to_the_same_alone(runs: Runs) -> None:
