@@ -56,7 +56,10 @@ _NO_CHARGES = TABLES["desired_charge"].arrow_schema.empty_table()
 
 @dataclass(frozen=True)
 class ScenarioLine:
-    """One comparison: what was expected, what came out, and by how much it differs."""
+    """One comparison in plain words: what was expected, what came out, by how much it differs.
+
+    Amounts of money have their currency where something was charged.
+    """
 
     what: str
     expected: str
@@ -70,38 +73,21 @@ class ScenarioLine:
 
 @dataclass(frozen=True)
 class ScenarioReport:
-    """The comparisons of one scenario, in the order of its file."""
+    """The comparisons of one scenario, in the order of its file, and how long it took.
+
+    ``source`` and ``about`` say where the expected amounts come from.
+    """
 
     path: Path
-    scenario: str
+    title: str
     source: str
+    about: str | None
     lines: Sequence[ScenarioLine]
     seconds: float
 
     @property
-    def passed(self) -> bool:
-        return all(line.passed for line in self.lines)
-
-    def render(self) -> str:
-        """Return the report as text: a verdict, and a table of what differs."""
-        wrong = [line for line in self.lines if not line.passed]
-        verdict = "passed" if not wrong else f"{len(wrong)} of {len(self.lines)} lines differ"
-        text = f"{self.path.name}: {self.scenario} [{self.source}] - {verdict}"
-        if not wrong:
-            return text
-        rows = [("line", "expected", "got", "difference")] + [
-            (line.what, line.expected, line.got, line.difference) for line in wrong
-        ]
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        return "\n".join(
-            [text]
-            + [
-                "  "
-                + row[0].ljust(widths[0])
-                + "".join("  " + row[column].rjust(widths[column]) for column in (1, 2, 3))
-                for row in rows
-            ]
-        )
+    def differing(self) -> list[ScenarioLine]:
+        return [line for line in self.lines if not line.passed]
 
 
 def run_scenario(path: Path, engine: Engine | None = None) -> ScenarioReport:
@@ -114,7 +100,7 @@ def run_scenario(path: Path, engine: Engine | None = None) -> ScenarioReport:
     results = run_tables(scenario.tables(ingested(scenario)), scenario.months, engine)
     lines = compare(scenario, results)
     seconds = time.perf_counter() - started
-    return ScenarioReport(path, scenario.scenario, scenario.source, lines, seconds)
+    return ScenarioReport(path, scenario.scenario, scenario.source, scenario.about, lines, seconds)
 
 
 def ingested(scenario: Scenario) -> Delivered:
@@ -230,14 +216,14 @@ def _compare(scenario: Scenario, results: dict[str, pa.Table]) -> Iterable[Scena
         yield _count("records kept", expected.kept, kept)
     if expected.duplicates is not None:
         got = results["duplicate_record"].num_rows
-        yield _count("records duplicate", expected.duplicates, got)
+        yield _count("duplicate records", expected.duplicates, got)
     if expected.merged is not None:
         merged = [
             row["records"]
             for row in results["usage_outcome"].to_pylist()
             if row["reason_code"] == "merged"
         ]
-        yield _count("records merged", expected.merged, sum(merged))
+        yield _count("records merged into others", expected.merged, sum(merged))
     if expected.suspended is not None:
         found: dict[str, int] = {}
         for reason in results["suspended_record"]["reason_code"].to_pylist():
@@ -295,11 +281,11 @@ def _charges(
         seen.update((*key, account) for account in found)
         what = _what(*key)
         if not found:
-            yield ScenarioLine(what, str(line.amount), "no charge", str(-line.amount))
+            yield ScenarioLine(what, f"{line.amount:,}", "no charge", f"{-line.amount:+,}")
             continue
         rows = list(found.values())
-        digits = minor_digits(rows[0]["currency"])
-        yield _money(what, line.amount, sum(row["amount_minor"] for row in rows), digits)
+        currency = rows[0]["currency"]
+        yield _money(what, line.amount, sum(row["amount_minor"] for row in rows), currency)
         if line.quantity is not None:
             got = sum(row["quantity"] for row in rows)
             yield _count(f"{what}: quantity", line.quantity, got)
@@ -313,15 +299,15 @@ def _charges(
             parts.sort(key=lambda part: str(part["component_id"]))
             yield ScenarioLine(
                 f"{what}: components",
-                " ".join(_text(amount, digits) for amount in line.components),
-                " ".join(_text(_amount(part["amount_minor"], digits), digits) for part in parts),
+                _texts(line.components, currency),
+                _texts([_amount(part["amount_minor"], currency) for part in parts], currency),
             )
     for place in sorted(desired.keys() - seen):
         row = desired[place][0]
         if row["amount_minor"]:
-            digits = minor_digits(row["currency"])
-            unexpected = _text(_amount(row["amount_minor"], digits), digits)
-            yield ScenarioLine(_what(*place[:4]), "no charge", unexpected, unexpected)
+            amount = _amount(row["amount_minor"], row["currency"])
+            text = _texts([amount], row["currency"])
+            yield ScenarioLine(_what(*place[:4]), "no charge", text, f"{'+' * (amount > 0)}{text}")
 
 
 def _by_charge(table: pa.Table) -> dict[tuple[str, ...], list[dict[str, Any]]]:
@@ -333,14 +319,20 @@ def _by_charge(table: pa.Table) -> dict[tuple[str, ...], list[dict[str, Any]]]:
 
 
 def _what(period: str, level: str, service: str, charge: str) -> str:
-    return f"{service} {charge} {period}" + ("" if level == "retail" else f" ({level})")
+    of = f" of {service}" if service else ""
+    return f"charge {charge}{of}, {period}" + ("" if level == "retail" else f", {level}")
 
 
 def _totals(totals: dict[str, Decimal], results: dict[str, pa.Table]) -> Iterable[ScenarioLine]:
     for level, amount in totals.items():
         rows = [r for r in results["desired_charge"].to_pylist() if r["level"] == level]
-        digits = max((minor_digits(row["currency"]) for row in rows), default=2)
-        yield _money(f"total {level}", amount, sum(row["amount_minor"] for row in rows), digits)
+        currencies = sorted({row["currency"] for row in rows})
+        what = f"all {level} charges"
+        if len(currencies) == 1:
+            yield _money(what, amount, sum(row["amount_minor"] for row in rows), currencies[0])
+        elif rows or amount:
+            got = f"charges in {', '.join(currencies)}" if rows else "no charge"
+            yield ScenarioLine(what, f"{amount:,}", got)
 
 
 def _pool(pool: ExpectedPool, first: str, results: dict[str, pa.Table]) -> Iterable[ScenarioLine]:
@@ -350,13 +342,12 @@ def _pool(pool: ExpectedPool, first: str, results: dict[str, pa.Table]) -> Itera
         for row in results["pool_settlement"].to_pylist()
         if (row["pool_id"], row["level"], row["usage_period"]) == (pool.pool, pool.level, period)
     ]
-    what = f"pool {pool.pool} {period}"
+    what = f"pool {pool.pool}, {period}"
     if not found:
         known = ", ".join(sorted(set(results["pool_settlement"]["pool_id"].to_pylist())))
         yield ScenarioLine(what, "a settlement", f"none (there are: {known})")
         return
     row = found[0]
-    digits = minor_digits(row["currency"])
     for name, wanted, column in (
         ("services", pool.services, "services"),
         ("available", pool.available, "available"),
@@ -366,7 +357,7 @@ def _pool(pool: ExpectedPool, first: str, results: dict[str, pa.Table]) -> Itera
         if wanted is not None:
             yield _count(f"{what}: {name}", wanted, row[column])
     if pool.amount is not None:
-        yield _money(f"{what}: amount", pool.amount, row["amount_minor"], digits)
+        yield _money(f"{what}: amount", pool.amount, row["amount_minor"], row["currency"])
     parts = [
         part
         for part in results["pool_part"].to_pylist()
@@ -379,28 +370,31 @@ def _pool(pool: ExpectedPool, first: str, results: dict[str, pa.Table]) -> Itera
         for part in parts:
             got[part[column]] = got.get(part[column], 0) + part["amount_minor"]
         for name in sorted(wanted_parts.keys() | got.keys()):
-            wanted_part = wanted_parts.get(name, Decimal(0))
             yield _money(
-                f"{what}: part of {name or 'owner'}", wanted_part, got.get(name, 0), digits
-            )
+                f"{what}: part of {name or 'owner'}",
+                wanted_parts.get(name, Decimal(0)), got.get(name, 0), row["currency"],
+            )  # fmt: skip
 
 
-def _money(what: str, expected: Decimal, got_minor: int, digits: int) -> ScenarioLine:
-    got = _amount(got_minor, digits)
-    difference = "" if expected == got else str(got - expected)
-    return ScenarioLine(what, _text(expected, digits), _text(got, digits), difference)
+def _money(what: str, expected: Decimal, got_minor: int, currency: str) -> ScenarioLine:
+    got = _amount(got_minor, currency)
+    difference = "" if expected == got else f"{got - expected:+,} {currency}"
+    return ScenarioLine(what, _texts([expected], currency), _texts([got], currency), difference)
 
 
 def _count(what: str, expected: int, got: int) -> ScenarioLine:
-    difference = "" if expected == got else str(got - expected)
-    return ScenarioLine(what, str(expected), str(got), difference)
+    difference = "" if expected == got else f"{got - expected:+,}"
+    return ScenarioLine(what, f"{expected:,}", f"{got:,}", difference)
 
 
-def _amount(minor: int, digits: int) -> Decimal:
-    return Decimal(minor).scaleb(-digits)
+def _amount(minor: int, currency: str) -> Decimal:
+    return Decimal(minor).scaleb(-minor_digits(currency))
 
 
-def _text(amount: Decimal, digits: int) -> str:
-    """Write an amount with the currency's decimals, or with more where it has more."""
-    rounded = round_half_up(amount, digits)
-    return str(rounded if rounded == amount else amount)
+def _texts(amounts: Iterable[Decimal], currency: str) -> str:
+    """Write amounts with the currency and its decimals, or with more where one has more."""
+    shown = []
+    for amount in amounts:
+        rounded = round_half_up(amount, minor_digits(currency))
+        shown.append(f"{rounded if rounded == amount else amount:,}")
+    return " ".join([*shown, currency])
