@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
@@ -50,15 +50,24 @@ def opened(settings: Settings, *, migrate: bool = False) -> Iterator[Workspace]:
         workspace.close()
 
 
-def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print a table; numbers stand to the right. Nothing is printed for no rows."""
+def table(
+    title: str,
+    columns: Iterable[str],
+    rows: Iterable[Iterable[object]],
+    figures: Collection[str] = (),
+) -> None:
+    """Print a table; numbers and the columns ``figures`` stand to the right.
+
+    Nothing is printed for no rows.
+    """
     listed = [list(row) for row in rows]
     if not listed:
         return
     shown = Table(title=title, title_justify="left", header_style="bold")
     for position, column in enumerate(columns):
         number = all(isinstance(row[position], (int, Decimal, type(None))) for row in listed)
-        shown.add_column(column, justify="right" if number else "left", overflow="fold")
+        right = number or column in figures
+        shown.add_column(column, justify="right" if right else "left", overflow="fold")
     for row in listed:
         shown.add_row(*(_cell(value) for value in row))
     out.print(shown)

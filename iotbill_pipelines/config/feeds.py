@@ -27,7 +27,7 @@ from iotbill_pipelines.engine.terms import TermsError
 def policy_row(
     feed_id: str, family: str, *, restating: bool, correlate: Correlate | None
 ) -> dict[str, object]:
-    """Return a feed's row of :data:`engine.schemas.FEED_POLICY`."""
+    """Return the row of :data:`engine.schemas.FEED_POLICY` of policies without a feed's file."""
     needed = correlate.needed if correlate else ()
     return {
         "feed_id": feed_id,
@@ -44,6 +44,12 @@ def policy_row(
         "wrap_at": correlate.wrap_at if correlate else None,
         "first_reading": correlate.first_reading if correlate else "zero",
     }
+
+
+def policy_of(spec: FeedSpec) -> dict[str, object]:
+    """Return a feed's row of :data:`engine.schemas.FEED_POLICY`."""
+    restating = bool(spec.dedup and spec.dedup.restating)
+    return policy_row(spec.id, spec.family, restating=restating, correlate=spec.correlate)
 
 
 def feed_path(folder: Path, named: str) -> Path:

@@ -12,7 +12,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -32,10 +32,10 @@ from pydantic import (
 
 from iotbill_pipelines.config.catalog import read_catalog
 from iotbill_pipelines.config.contracts import ContractFile, book_of, template_copies
-from iotbill_pipelines.config.documents import Document, KeyPath, parse, read_yaml
-from iotbill_pipelines.config.feeds import policy_row
+from iotbill_pipelines.config.documents import ConfigError, Document, KeyPath, parse, read_yaml
+from iotbill_pipelines.config.feeds import load_feed, policy_of, policy_row
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.feeds.spec import Correlate
+from iotbill_pipelines.engine.feeds.spec import Correlate, FeedSpec
 from iotbill_pipelines.engine.mediate import PLAIN, Policies
 from iotbill_pipelines.engine.schemas import (
     FEED_POLICY,
@@ -43,6 +43,7 @@ from iotbill_pipelines.engine.schemas import (
     FILE_VERSION,
     LATE_ARRIVAL,
     REFERENCE,
+    REJECTED_RECORD,
     USAGE_RECORD,
 )
 from iotbill_pipelines.engine.terms import (
@@ -56,6 +57,7 @@ from iotbill_pipelines.engine.terms import (
 )
 
 _QUANTITY = re.compile(r"(-?[0-9][0-9_]*(?:\.[0-9]+)?)(?: *([A-Za-z]+))?")
+_WHOLE_ICCID = re.compile("iccid:89[0-9]{18}")
 _LONG_AGO = date(2000, 1, 1)
 
 
@@ -172,6 +174,12 @@ class Identifier(_Part):
     uid: str
     valid_from: Instant = Field(datetime.combine(_LONG_AGO, time()), alias="from")
     valid_to: Instant | None = Field(None, alias="to")
+
+    @model_validator(mode="after")
+    def _as_in_records(self) -> Identifier:
+        if _WHOLE_ICCID.fullmatch(self.uid):
+            raise ValueError(f"records have the first 19 digits of an ICCID; write {self.uid[:-1]}")
+        return self
 
 
 def _short_forms(schema: dict[str, Any]) -> None:
@@ -297,6 +305,20 @@ class ScenarioFeed(_Part):
     hold_after_days: int | None = Field(None, ge=0)
 
 
+class UsageFiles(_Part):
+    """Files of one carrier's feed, read as when they land.
+
+    They are read in this order; of a restating feed whose file names tell no version the last one
+    is the newest.
+    """
+
+    feed: str = Field(description="the feed's YAML file, seen from this file")
+    files: list[str] = Field(min_length=1, description="the carrier's files, seen from this file")
+    received: Instant | None = Field(
+        None, description="when they came; left out, when the last period ended (UTC)"
+    )
+
+
 class ExpectedCharge(_Part):
     """A desired charge; keys left out are not compared. Of an account as a whole: no service."""
 
@@ -327,6 +349,13 @@ class ExpectedPool(_Part):
     accounts: dict[str, Money] | None = None
 
 
+class ExpectedFile(_Part):
+    """Records of a file that validation sets aside, by reason; a whole file counts as one."""
+
+    rejected: dict[str, int] = Field({}, description="complete: left out, none may be")
+    ignored: dict[str, int] | None = Field(None, description="left out on purpose, by a filter")
+
+
 class Expected(_Part):
     """What must come out. A list that is given is complete but for lines of amount zero."""
 
@@ -337,6 +366,9 @@ class Expected(_Part):
     duplicates: int | None = None
     merged: int | None = None
     suspended: dict[str, int] | None = None
+    files: dict[str, ExpectedFile] = Field(
+        {}, description="by file of usage_files; of a file that is left out nothing is rejected"
+    )
     findings: list[str] | None = None
 
 
@@ -391,12 +423,40 @@ class ScenarioCatalog(Catalog):
 
 @dataclass(frozen=True)
 class ScenarioTables:
-    """The engine's inputs."""
+    """The engine's inputs, and the records that did not become one (``rejected_record``)."""
 
     catalog: dict[str, pa.Table]
     reference: dict[str, pa.Table]
     usage: pa.Table
     policies: Policies = PLAIN
+    rejected: pa.Table = field(default_factory=REJECTED_RECORD.arrow_schema.empty_table)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Files of one feed, by their keys, and when they came (UTC)."""
+
+    spec: FeedSpec
+    files: Mapping[int, Path]
+    received_at: datetime
+    key: KeyPath
+    """Where the scenario names them."""
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What became of the records of a scenario's files: ``usage_record`` and ``rejected_record``.
+
+    ``deliveries`` are those of :meth:`Scenario.deliveries`.
+    """
+
+    deliveries: tuple[Delivery, ...] = ()
+    usage: pa.Table = field(default_factory=USAGE_RECORD.arrow_schema.empty_table)
+    rejected: pa.Table = field(default_factory=REJECTED_RECORD.arrow_schema.empty_table)
+
+
+NOTHING_DELIVERED = Delivered()
+"""A scenario with inline usage only."""
 
 
 class Scenario(_Part):
@@ -420,6 +480,9 @@ class Scenario(_Part):
         None, description="the newest that is known of every feed: silence ends there"
     )
     usage: list[UsageEvent] = []
+    usage_files: list[UsageFiles] = Field(
+        [], description="carriers' files, besides or instead of `usage`"
+    )
     contracts: ContractFile = Field(
         ContractFile(), description="templates and contracts, as in configs/contracts"
     )
@@ -452,25 +515,112 @@ class Scenario(_Part):
         """The usage periods to settle, in order."""
         return [Month.parse(text) for text in self.periods or [self.period or ""]]
 
-    def tables(self) -> ScenarioTables:
+    def error(self, path: KeyPath, rule: str) -> ConfigError:
+        """Make the error for a rule that the scenario breaks at ``path``, with its line."""
+        return self._document.error(path, rule)
+
+    def file_names(self) -> dict[int, str]:
+        """Return the files of ``usage_files`` as the scenario names them, by key."""
+        return {_file_key(name): name for each in self.usage_files for name in each.files}
+
+    def deliveries(self) -> tuple[Delivery, ...]:
+        """Return the files of ``usage_files`` with their feeds.
+
+        Raises ConfigError for a feed that cannot be used, and, with the line in the scenario, for a
+        file that cannot be read or is there twice.
+        """
+        contents: dict[bytes, str] = {}
+        feeds: dict[str, Path] = {}
+        found = []
+        for number, each in enumerate(self.usage_files):
+            at: KeyPath = ("usage_files", number)
+            spec = self._feed((*at, "feed"), each.feed, feeds)
+            for place, name in enumerate(each.files):
+                self._check_file((*at, "files", place), name, contents)
+            files = {_file_key(name): self._beside(name) for name in each.files}
+            received = each.received or datetime.combine((max(self.months) + 1).start, time())
+            found.append(Delivery(spec, files, received, at))
+        return tuple(found)
+
+    def _feed(self, at: KeyPath, name: str, known: dict[str, Path]) -> FeedSpec:
+        path = self._beside(name)
+        if not path.is_file():
+            raise self.error(
+                at, f"there is no file {path}; name the feed's YAML file, seen from this file"
+            )
+        spec = load_feed(path)
+        if spec.target != USAGE_RECORD.name:
+            raise self.error(
+                at, f"feed {spec.id} fills {spec.target}; a scenario reads files of usage_record"
+            )
+        if spec.id in self.feeds:
+            raise self.error(
+                ("feeds", spec.id), f"the policies of feed {spec.id} are those of {name}; remove it"
+            )
+        if known.setdefault(spec.id, path.resolve()) != path.resolve():
+            raise self.error(
+                at, f"{spec.id!r} is also the id of {known[spec.id].name}; choose another"
+            )
+        return spec
+
+    def _check_file(self, at: KeyPath, name: str, contents: dict[bytes, str]) -> None:
+        path = self._beside(name)
+        try:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+        except OSError as error:
+            raise self.error(
+                at, f"{path} cannot be read: {error.strerror}; name a file, seen from this file"
+            ) from None
+        if content in contents:
+            raise self.error(
+                at,
+                f"has the content of {contents[content]}, and a file lands once; remove one",
+            )
+        contents[content] = name
+
+    def _beside(self, name: str) -> Path:
+        return self._document.path.parent / name
+
+    def tables(self, delivered: Delivered = NOTHING_DELIVERED) -> ScenarioTables:
         """Return the tables of catalog, reference data and usage.
 
-        Raises ConfigError, with the line in the scenario, where names do not meet.
+        ``delivered`` is what ingestion made of the files of :meth:`deliveries`. Raises ConfigError,
+        with the line in the scenario, where names do not meet.
         """
+        if len(delivered.deliveries) != len(self.usage_files):
+            raise ValueError("the files of usage_files have to be ingested first")
+        self._check_apart({each.spec.id for each in delivered.deliveries})
         if self.catalog_from is not None:
-            catalog = read_catalog(self._document.path.parent / self.catalog_from).catalog
+            catalog = read_catalog(self._beside(self.catalog_from)).catalog
         else:
             assert self.catalog is not None
             catalog = self.catalog.completed()
         try:
             compiled = compile_catalog(catalog)
         except TermsError as error:
-            raise self._document.error(("catalog", *error.path), error.rule) from None
+            raise self.error(("catalog", *error.path), error.rule) from None
         reference = self._reference(catalog)
         for name, rows in self._contracts(catalog).items():
             reference[name] = pa.Table.from_pylist(rows, schema=REFERENCE[name].arrow_schema)
-        usage = self._usage(catalog)
-        return ScenarioTables(compiled, reference, usage, self._policies(usage))
+        usage = pa.concat_tables([self._usage(catalog), delivered.usage])
+        policies = self._policies(usage, delivered.deliveries)
+        return ScenarioTables(compiled, reference, usage, policies, delivered.rejected)
+
+    def _check_apart(self, feeds: set[str]) -> None:
+        """A record of a file has its key and its line from there: none can be added in passing."""
+        names = set(self.file_names().values())
+        for number, event in enumerate(self.usage):
+            for key, name, taken in (("feed", event.feed, feeds), ("file", event.file, names)):
+                if name in taken:
+                    raise self.error(
+                        ("usage", number, key),
+                        f"the records of {name} are those of usage_files; write this one into a "
+                        f"file there, or give it another {key}",
+                    )
+        for name in self.expected.files:
+            if name not in names:
+                raise self._unknown(("expected", "files", name), name, dict.fromkeys(names))
 
     def _contracts(self, catalog: Catalog) -> dict[str, list[dict[str, Any]]]:
         book = book_of([(self._document, ("contracts",), self.contracts)], catalog)
@@ -480,25 +630,34 @@ class Scenario(_Part):
             "contract_suspension": list(book.suspensions),
         }
 
-    def _policies(self, usage: pa.Table) -> Policies:
-        if not self.feeds:
+    def _policies(self, usage: pa.Table, deliveries: tuple[Delivery, ...]) -> Policies:
+        if not self.feeds and not deliveries:
             return PLAIN
         moments = usage["event_start"].to_pylist()
         newest = self.newest_event or max(moments, default=datetime.combine(_LONG_AGO, time()))
         rules = {id_: (feed.scope or id_, feed) for id_, feed in self.feeds.items()}
+        specs = {each.spec.id: each.spec for each in deliveries}
+        families = {family for family, _ in rules.values()}
+        families |= {spec.family for spec in specs.values()}
         return Policies(
             feed_policy=pa.Table.from_pylist(
                 [
-                    policy_row(id_, family, restating=feed.restating, correlate=feed.correlate)
-                    for id_, (family, feed) in rules.items()
+                    *(
+                        policy_row(id_, family, restating=feed.restating, correlate=feed.correlate)
+                        for id_, (family, feed) in rules.items()
+                    ),
+                    *(policy_of(spec) for spec in specs.values()),
                 ],
                 schema=FEED_POLICY.arrow_schema,
             ),
             file_version=pa.Table.from_pylist(
                 [
-                    {"file_key": _file_key(file), "version_no": number}
-                    for feed in self.feeds.values()
-                    for number, file in enumerate(feed.files, 1)
+                    *(
+                        {"file_key": _file_key(file), "version_no": number}
+                        for feed in self.feeds.values()
+                        for number, file in enumerate(feed.files, 1)
+                    ),
+                    *_file_versions(deliveries),
                 ],
                 schema=FILE_VERSION.arrow_schema,
             ),
@@ -517,10 +676,7 @@ class Scenario(_Part):
                 schema=LATE_ARRIVAL.arrow_schema,
             ),
             feed_watermark=pa.Table.from_pylist(
-                [
-                    {"family": family, "newest_event": newest}
-                    for family in sorted({family for family, _ in rules.values()})
-                ],
+                [{"family": family, "newest_event": newest} for family in sorted(families)],
                 schema=FEED_WATERMARK.arrow_schema,
             ),
         )
@@ -647,14 +803,28 @@ class Scenario(_Part):
     def _only_account(self, path: KeyPath, kind: str) -> str:
         names = [name for name, account in self.accounts.items() if account.kind == kind]
         if len(names) != 1:
-            raise self._document.error(
+            raise self.error(
                 path, f"there are {len(names)} accounts of kind {kind}; say which one is meant"
             )
         return names[0]
 
     def _unknown(self, path: KeyPath, name: str, known: object) -> Exception:
         names = ", ".join(sorted(map(str, known))) if isinstance(known, Mapping) else ""
-        return self._document.error(path, f"{name!r} is not defined here; known: {names or 'none'}")
+        return self.error(path, f"{name!r} is not defined here; known: {names or 'none'}")
+
+
+def _file_versions(deliveries: tuple[Delivery, ...]) -> Iterator[dict[str, int]]:
+    """Number files of restating feeds: by the version in the name, else as they came (MD-04)."""
+    ordered: list[tuple[str, datetime, int, int]] = []
+    for each in deliveries:
+        dedup = each.spec.dedup
+        if dedup is not None and dedup.restating:
+            ordered += [
+                (dedup.version_of(path.name), each.received_at, len(ordered) + place, key)
+                for place, (key, path) in enumerate(each.files.items())
+            ]
+    for number, (*_, key) in enumerate(sorted(ordered), 1):
+        yield {"file_key": key, "version_no": number}
 
 
 def _file_key(name: str) -> int:

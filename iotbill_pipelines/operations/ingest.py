@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 
 import duckdb
@@ -23,14 +23,11 @@ from sqlalchemy.orm import Session
 
 from iotbill_pipelines.compute.companions import Statement, names_of
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.compute.feed_files import OUTCOMES, FileResult, ingest_files
 from iotbill_pipelines.compute.parts import UnreadableError, open_parts
-from iotbill_pipelines.compute.readers import FileFault, SourceFile, read_files, read_statements
+from iotbill_pipelines.compute.readers import SourceFile, read_statements
 from iotbill_pipelines.config.feeds import feeds_of, load_feeds
-from iotbill_pipelines.engine.feeds.functions import ZONE_TABLE
-from iotbill_pipelines.engine.feeds.mapping import compile_feed
 from iotbill_pipelines.engine.feeds.spec import Companion, FeedSpec
-from iotbill_pipelines.engine.feeds.tables import LOOKUP_TABLE, lookup_rows
-from iotbill_pipelines.engine.feeds.zones import local_days
 from iotbill_pipelines.engine.schemas import (
     REFERENCE,
     REJECTED_RECORD,
@@ -49,8 +46,6 @@ from iotbill_pipelines.storage.models import FeedFile
 BATCH_BYTES = 128 * 2**20
 BATCH_FILES = 500
 
-_SUMS = ("accepted", "ignored", "rejected")
-
 
 @dataclass(frozen=True)
 class Landed:
@@ -66,26 +61,6 @@ class Landed:
     state: str
     new: bool
     problem: str | None = None
-
-
-@dataclass(frozen=True)
-class FileResult:
-    """Counts of one ingested file; quantities are sums over all usage classes."""
-
-    file_key: int
-    state: str
-    error: str | None
-    records: dict[str, int]
-    quantity: dict[str, int]
-    usage_months: tuple[str, ...]
-
-    @property
-    def records_in(self) -> int:
-        return sum(self.records.values())
-
-    @property
-    def quantity_in(self) -> int:
-        return sum(self.quantity.values())
 
 
 def land(ws: Workspace, paths: Iterable[Path]) -> list[Landed]:
@@ -171,127 +146,6 @@ def ingest(
     return _summary([*(row for row, _ in read), *rows], results, [*told, *chosen.findings])
 
 
-def ingest_files(
-    compute: DuckDbCompute, spec: FeedSpec, files: Sequence[SourceFile]
-) -> list[FileResult]:
-    """Read, validate and map files of one feed: the part of ingestion that stores nothing.
-
-    Defines ``mapped_record`` (one row per record with its outcome and the target's columns) and
-    ``rejected_record`` (:data:`engine.schemas.REJECTED_RECORD`).
-    """
-    faults = {fault.file_key: fault for fault in read_files(compute, spec, files)}
-    compiled = compile_feed(spec)
-    compute.load(ZONE_TABLE, _zone_table(spec, compiled.zones, files))
-    compute.load(LOOKUP_TABLE, lookup_rows(spec, compiled.tables))
-    compute.load("file_fault", _fault_table(faults.values()))
-    compute.define("outcome_record", compiled.select, keep=True)
-    conflicts = _key_conflicts(spec)
-    told_apart = conflicts != "false"  # by a window over the whole file: not for every look
-    compute.define(
-        "mapped_record",
-        f"""
-select o.* replace (
-    case when f.code is not null or {conflicts} then 'rejected' else o.outcome end as outcome,
-    case when f.code is not null then f.code when {conflicts} then 'key_conflict'
-         else o.reason_code end as reason_code,
-    case when f.code is not null then null when {conflicts} then '{spec.table.key[0]}'
-         else o.fault_field end as fault_field,
-    case when f.code is not null then f.value else o.fault_value end as fault_value,
-    case when f.code is not null then f.message
-         when {conflicts} then 'the file has another row of the same key; keep one of them'
-         else o.fault_message end as fault_message)
-from outcome_record as o left join file_fault as f on f.file_key = o.file_key""",
-        keep=told_apart,
-    )
-    feed = spec.id.replace("'", "''")
-    compute.define(
-        "rejected_record",
-        f"""
-select file_key, line_no, '{feed}' as feed_id, outcome, reason_code, fault_field as field,
-  left(fault_value, 1000) as value,
-  coalesce(fault_message, 'see reason_code')
-    || coalesce(' (in member ' || member || ' of the archive)', '') as message,
-  measured_quantity as quantity,
-  left(raw_text, 20000) as raw_text
-from mapped_record where outcome <> 'accepted'
-union all by name
-select file_key, 0 as line_no, '{feed}' as feed_id, 'rejected' as outcome, code as reason_code,
-  value, message
-from file_fault where file_key not in (select file_key from mapped_record)""",
-    )
-    return _results(compute, spec, files, faults)
-
-
-def _key_conflicts(spec: FeedSpec) -> str:
-    """SQL: does the file name this reference key twice, with different rows?"""
-    if spec.target not in REFERENCE:
-        return "false"
-    key = ", ".join(f"o.{name}" for name in spec.table.key)
-    whole = "md5(cast(({}) as varchar))".format(
-        ", ".join(f"o.{name}" for name in spec.table.column_names)
-    )
-    window = f"over (partition by o.file_key, o.outcome, {key})"
-    return f"(o.outcome = 'accepted' and min({whole}) {window} <> max({whole}) {window})"
-
-
-def _zone_table(spec: FeedSpec, zones: frozenset[str], files: Sequence[SourceFile]) -> pa.Table:
-    # whole years, so that batches of different days share the computed table
-    first = min(f.received_at for f in files) - timedelta(days=spec.bounds.max_age_days + 2)
-    last = max(f.received_at for f in files) + timedelta(hours=spec.bounds.max_ahead_hours + 48)
-    return local_days(zones, date(first.year, 1, 1), date(last.year, 12, 31))
-
-
-def _fault_table(faults: Iterable[FileFault]) -> pa.Table:
-    rows = list(faults)
-    return pa.table(
-        {
-            "file_key": pa.array([fault.file_key for fault in rows], pa.int64()),
-            "code": pa.array([fault.code for fault in rows], pa.string()),
-            "message": pa.array([fault.message for fault in rows], pa.string()),
-            "value": pa.array([fault.value for fault in rows], pa.string()),
-        }
-    )
-
-
-def _results(
-    compute: DuckDbCompute,
-    spec: FeedSpec,
-    files: Sequence[SourceFile],
-    faults: dict[int, FileFault],
-) -> list[FileResult]:
-    records = {file.file_key: dict.fromkeys(_SUMS, 0) for file in files}
-    quantity = {file.file_key: dict.fromkeys(_SUMS, 0) for file in files}
-    months: dict[int, set[str]] = {file.file_key: set() for file in files}
-    month = "usage_month" if spec.target == "usage_record" else "null"
-    counted = compute.fetch(
-        f"select file_key, outcome, case when outcome = 'accepted' then {month} end as usage_month,"
-        " count(*) as records, cast(coalesce(sum(measured_quantity), 0) as varchar) as quantity "
-        "from mapped_record group by all"
-    )
-    for row in counted.to_pylist():
-        key, outcome = row["file_key"], row["outcome"]
-        records[key][outcome] += row["records"]
-        quantity[key][outcome] += int(row["quantity"])
-        if row["usage_month"]:
-            months[key].add(row["usage_month"])
-    return [
-        FileResult(
-            file.file_key,
-            "quarantined" if file.file_key in faults else "ingested",
-            _told(file.name, faults[file.file_key]) if file.file_key in faults else None,
-            records[file.file_key],
-            quantity[file.file_key],
-            tuple(sorted(months[file.file_key])),
-        )
-        for file in files
-    ]
-
-
-def _told(name: str, fault: FileFault) -> str:
-    """Code, file and what is wrong; unpackers name the file themselves."""
-    return f"{fault.code}: {name} {fault.message.removeprefix(name).lstrip(': ')}"
-
-
 # ---------------------------------------------------------------- what is stored
 
 
@@ -341,7 +195,7 @@ def _read_companions(
             except UnreadableError as fault:
                 error = f"{fault.code}: {fault.message}"
             statements.read(session, spec.id, name, file, found, ws.clock())
-            nothing = dict.fromkeys(_SUMS, 0)
+            nothing = dict.fromkeys(OUTCOMES, 0)
             state = "quarantined" if error else "ingested"
             result = FileResult(file.file_key, state, error, nothing, dict(nothing), ())
             _store_state(session, result, ws.clock())
@@ -428,7 +282,7 @@ def _ingest_batch(ws: Workspace, spec: FeedSpec, batch: Sequence[FeedFile]) -> l
             raise  # the files stay landed: the next run reads them
         if len(batch) > 1:  # find the file at fault; the others must not wait for it
             return [result for row in batch for result in _ingest_batch(ws, spec, [row])]
-        nothing = dict.fromkeys(_SUMS, 0)
+        nothing = dict.fromkeys(OUTCOMES, 0)
         said = str(error).splitlines()[0][:500] if str(error) else type(error).__name__
         failed = FileResult(
             batch[0].file_key, "quarantined",
@@ -609,7 +463,7 @@ def _summary(
 ) -> StageResult:
     names = {row.file_key: row.original_name for row in rows}
     feed_of = {row.file_key: row.feed_id or "" for row in rows}
-    totals = {outcome: sum(r.records[outcome] for r in results) for outcome in _SUMS}
+    totals = {outcome: sum(r.records[outcome] for r in results) for outcome in OUTCOMES}
     by_feed: dict[str, list[FileResult]] = {}
     for result in results:
         by_feed.setdefault(feed_of[result.file_key], []).append(result)
@@ -619,7 +473,7 @@ def _summary(
             "files": [len(found) for found in by_feed.values()],
             "quarantined": [sum(r.state == "quarantined" for r in f) for f in by_feed.values()],
             "records_in": [sum(r.records_in for r in f) for f in by_feed.values()],
-            **{o: [sum(r.records[o] for r in f) for f in by_feed.values()] for o in _SUMS},
+            **{o: [sum(r.records[o] for r in f) for f in by_feed.values()] for o in OUTCOMES},
         }
     )
     return StageResult(

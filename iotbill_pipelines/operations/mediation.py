@@ -9,7 +9,6 @@ when what it shares with its neighbours changes, not whenever a neighbour grows.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from iotbill_pipelines.config.feeds import load_feeds, policy_row
+from iotbill_pipelines.config.feeds import load_feeds, policy_of
 from iotbill_pipelines.engine.calendars import Month, months_between
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.feeds.spec import FeedSpec
@@ -79,12 +78,6 @@ def read_feeds(ws: Workspace) -> Feeds:
     specs = {id_: spec for id_, spec in found.items() if spec.target == USAGE_RECORD.name}
     rows = [policy_of(spec) for spec in specs.values()]
     return Feeds(specs, pa.Table.from_pylist(rows, schema=FEED_POLICY.arrow_schema))
-
-
-def policy_of(spec: FeedSpec) -> dict[str, object]:
-    """Return a feed's row of :data:`engine.schemas.FEED_POLICY`."""
-    restating = bool(spec.dedup and spec.dedup.restating)
-    return policy_row(spec.id, spec.family, restating=restating, correlate=spec.correlate)
 
 
 @dataclass(frozen=True)
@@ -343,9 +336,7 @@ def _file_versions(ws: Workspace, feeds: Feeds) -> pa.Table:
     ordered = []
     for key, feed_id, name, landed_at in files:
         dedup = restating[feed_id or ""].dedup
-        match = re.search(dedup.version, name) if dedup and dedup.version else None
-        version = (match[1] or "") if match else ""
-        ordered.append((version, landed_at, key))
+        ordered.append((dedup.version_of(name) if dedup else "", landed_at, key))
     rows = [
         {"file_key": key, "version_no": number}
         for number, (_, _, key) in enumerate(sorted(ordered), 1)

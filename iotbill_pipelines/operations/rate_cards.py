@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.compute.feed_files import ingest_files
 from iotbill_pipelines.compute.readers import SourceFile
 from iotbill_pipelines.config.catalog import read_catalog
 from iotbill_pipelines.config.documents import ConfigError, Problem
@@ -26,7 +27,6 @@ from iotbill_pipelines.engine.feeds.tables import BUILTIN
 from iotbill_pipelines.engine.schemas import RATE_CARD_LINE
 from iotbill_pipelines.engine.terms import Charge
 from iotbill_pipelines.operations.catalogs import Imported, import_tables
-from iotbill_pipelines.operations.ingest import ingest_files
 
 COLUMNS = (
     "charge", "plmn", "mcc", "zone", "when", "per", "currency", "rate", "connect_fee", "valid_from",

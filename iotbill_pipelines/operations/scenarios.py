@@ -18,8 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.compute.feed_files import ingest_files, local_file
 from iotbill_pipelines.config.scenarios import (
+    NOTHING_DELIVERED,
+    Delivered,
     ExpectedCharge,
+    ExpectedFile,
     ExpectedPool,
     Scenario,
     ScenarioTables,
@@ -30,7 +34,7 @@ from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.mediate import PLAIN
 from iotbill_pipelines.engine.money import minor_digits, round_half_up
-from iotbill_pipelines.engine.schemas import TABLES
+from iotbill_pipelines.engine.schemas import REJECTED_RECORD, TABLES, USAGE_RECORD
 
 _RATED = ("rated_usage", "duplicate_record", "suspended_record", "usage_outcome")
 _SETTLED = (
@@ -52,7 +56,10 @@ _NO_CHARGES = TABLES["desired_charge"].arrow_schema.empty_table()
 
 @dataclass(frozen=True)
 class ScenarioLine:
-    """One comparison: what was expected, what came out, and by how much it differs."""
+    """One comparison in plain words: what was expected, what came out, by how much it differs.
+
+    Amounts of money have their currency where something was charged.
+    """
 
     what: str
     expected: str
@@ -66,38 +73,21 @@ class ScenarioLine:
 
 @dataclass(frozen=True)
 class ScenarioReport:
-    """The comparisons of one scenario, in the order of its file."""
+    """The comparisons of one scenario, in the order of its file, and how long it took.
+
+    ``source`` and ``about`` say where the expected amounts come from.
+    """
 
     path: Path
-    scenario: str
+    title: str
     source: str
+    about: str | None
     lines: Sequence[ScenarioLine]
     seconds: float
 
     @property
-    def passed(self) -> bool:
-        return all(line.passed for line in self.lines)
-
-    def render(self) -> str:
-        """Return the report as text: a verdict, and a table of what differs."""
-        wrong = [line for line in self.lines if not line.passed]
-        verdict = "passed" if not wrong else f"{len(wrong)} of {len(self.lines)} lines differ"
-        text = f"{self.path.name}: {self.scenario} [{self.source}] - {verdict}"
-        if not wrong:
-            return text
-        rows = [("line", "expected", "got", "difference")] + [
-            (line.what, line.expected, line.got, line.difference) for line in wrong
-        ]
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        return "\n".join(
-            [text]
-            + [
-                "  "
-                + row[0].ljust(widths[0])
-                + "".join("  " + row[column].rjust(widths[column]) for column in (1, 2, 3))
-                for row in rows
-            ]
-        )
+    def differing(self) -> list[ScenarioLine]:
+        return [line for line in self.lines if not line.passed]
 
 
 def run_scenario(path: Path, engine: Engine | None = None) -> ScenarioReport:
@@ -107,10 +97,38 @@ def run_scenario(path: Path, engine: Engine | None = None) -> ScenarioReport:
     """
     started = time.perf_counter()
     scenario = read_scenario(path)
-    results = run_tables(scenario.tables(), scenario.months, engine)
+    results = run_tables(scenario.tables(ingested(scenario)), scenario.months, engine)
     lines = compare(scenario, results)
     seconds = time.perf_counter() - started
-    return ScenarioReport(path, scenario.scenario, scenario.source, lines, seconds)
+    return ScenarioReport(path, scenario.scenario, scenario.source, scenario.about, lines, seconds)
+
+
+def ingested(scenario: Scenario) -> Delivered:
+    """Read the files of a scenario's ``usage_files`` as ingestion does; nothing is stored.
+
+    Raises ConfigError for a feed or a file that cannot be used, with the scenario's line.
+    """
+    deliveries = scenario.deliveries()
+    if not deliveries:
+        return NOTHING_DELIVERED
+    usage, rejected = [], []
+    with DuckDbCompute() as compute:
+        for each in deliveries:
+            try:
+                files = [
+                    local_file(each.spec, key, path, each.received_at)
+                    for key, path in each.files.items()
+                ]
+            except ValueError as error:
+                raise scenario.error((*each.key, "files"), str(error)) from None
+            ingest_files(compute, each.spec, files)
+            accepted = (
+                f"select {USAGE_RECORD.column_list} from mapped_record where outcome = 'accepted'"
+            )
+            usage.append(compute.fetch(accepted).cast(USAGE_RECORD.arrow_schema))
+            aside = f"select {REJECTED_RECORD.column_list} from rejected_record"
+            rejected.append(compute.fetch(aside).cast(REJECTED_RECORD.arrow_schema))
+    return Delivered(deliveries, pa.concat_tables(usage), pa.concat_tables(rejected))
 
 
 def compare(scenario: Scenario, results: dict[str, pa.Table]) -> list[ScenarioLine]:
@@ -124,7 +142,7 @@ def run_tables(
     """Rate all usage and settle the months; return every result by the name of its relation.
 
     ``desired_charge`` and its like hold the rows of all months; a charge in advance that two
-    months say the same about is there once.
+    months say the same about is there once. ``rejected_record`` is that of the tables.
     """
     results: dict[str, list[pa.Table]] = {name: [] for name in (*_RATED, *_SETTLED)}
     with (engine or _embedded)(tables.usage.num_rows) as compute:
@@ -163,7 +181,7 @@ def run_tables(
         if parts
         else TABLES[name].arrow_schema.empty_table()
         for name, parts in results.items()
-    }
+    } | {"rejected_record": tables.rejected}
 
 
 def _embedded(expected_rows: int) -> DuckDbCompute:
@@ -198,14 +216,14 @@ def _compare(scenario: Scenario, results: dict[str, pa.Table]) -> Iterable[Scena
         yield _count("records kept", expected.kept, kept)
     if expected.duplicates is not None:
         got = results["duplicate_record"].num_rows
-        yield _count("records duplicate", expected.duplicates, got)
+        yield _count("duplicate records", expected.duplicates, got)
     if expected.merged is not None:
         merged = [
             row["records"]
             for row in results["usage_outcome"].to_pylist()
             if row["reason_code"] == "merged"
         ]
-        yield _count("records merged", expected.merged, sum(merged))
+        yield _count("records merged into others", expected.merged, sum(merged))
     if expected.suspended is not None:
         found: dict[str, int] = {}
         for reason in results["suspended_record"]["reason_code"].to_pylist():
@@ -216,9 +234,35 @@ def _compare(scenario: Scenario, results: dict[str, pa.Table]) -> Iterable[Scena
                 expected.suspended.get(reason, 0),
                 found.get(reason, 0),
             )
+    yield from _set_aside(scenario, results["rejected_record"])
     if expected.findings is not None:
         codes = sorted(results["charge_finding"]["code"].to_pylist())
         yield ScenarioLine("findings", ", ".join(sorted(expected.findings)), ", ".join(codes))
+
+
+def _set_aside(scenario: Scenario, rejected: pa.Table) -> Iterable[ScenarioLine]:
+    """Records of files that validation set aside, by reason: those that nobody expected too."""
+    rows = sorted(rejected.to_pylist(), key=lambda row: row["line_no"])
+    for key, name in scenario.file_names().items():
+        wanted = scenario.expected.files.get(name, ExpectedFile())
+        for outcome, counts in (("rejected", wanted.rejected), ("ignored", wanted.ignored)):
+            if counts is None:
+                continue
+            found: dict[str, list[dict[str, Any]]] = {}
+            for row in rows:
+                if (row["file_key"], row["outcome"]) == (key, outcome):
+                    found.setdefault(row["reason_code"], []).append(row)
+            for reason in sorted(counts.keys() | found.keys()):
+                want, got = counts.get(reason, 0), found.get(reason, [])
+                first = f" ({_place(got[0])})" if got and want != len(got) else ""
+                yield _count(f"{name}: records {outcome}: {reason}{first}", want, len(got))
+
+
+def _place(row: dict[str, Any]) -> str:
+    """Where a record stands and what is wrong with it."""
+    where = f"line {row['line_no']}" if row["line_no"] else "the file"
+    field = "" if row["field"] is None else f", {row['field']} {row['value'] or 'empty'}"
+    return f"first {where}{field}: {row['message']}"
 
 
 def _charges(
@@ -237,11 +281,11 @@ def _charges(
         seen.update((*key, account) for account in found)
         what = _what(*key)
         if not found:
-            yield ScenarioLine(what, str(line.amount), "no charge", str(-line.amount))
+            yield ScenarioLine(what, f"{line.amount:,}", "no charge", f"{-line.amount:+,}")
             continue
         rows = list(found.values())
-        digits = minor_digits(rows[0]["currency"])
-        yield _money(what, line.amount, sum(row["amount_minor"] for row in rows), digits)
+        currency = rows[0]["currency"]
+        yield _money(what, line.amount, sum(row["amount_minor"] for row in rows), currency)
         if line.quantity is not None:
             got = sum(row["quantity"] for row in rows)
             yield _count(f"{what}: quantity", line.quantity, got)
@@ -255,15 +299,15 @@ def _charges(
             parts.sort(key=lambda part: str(part["component_id"]))
             yield ScenarioLine(
                 f"{what}: components",
-                " ".join(_text(amount, digits) for amount in line.components),
-                " ".join(_text(_amount(part["amount_minor"], digits), digits) for part in parts),
+                _texts(line.components, currency),
+                _texts([_amount(part["amount_minor"], currency) for part in parts], currency),
             )
     for place in sorted(desired.keys() - seen):
         row = desired[place][0]
         if row["amount_minor"]:
-            digits = minor_digits(row["currency"])
-            unexpected = _text(_amount(row["amount_minor"], digits), digits)
-            yield ScenarioLine(_what(*place[:4]), "no charge", unexpected, unexpected)
+            amount = _amount(row["amount_minor"], row["currency"])
+            text = _texts([amount], row["currency"])
+            yield ScenarioLine(_what(*place[:4]), "no charge", text, f"{'+' * (amount > 0)}{text}")
 
 
 def _by_charge(table: pa.Table) -> dict[tuple[str, ...], list[dict[str, Any]]]:
@@ -275,14 +319,20 @@ def _by_charge(table: pa.Table) -> dict[tuple[str, ...], list[dict[str, Any]]]:
 
 
 def _what(period: str, level: str, service: str, charge: str) -> str:
-    return f"{service} {charge} {period}" + ("" if level == "retail" else f" ({level})")
+    of = f" of {service}" if service else ""
+    return f"charge {charge}{of}, {period}" + ("" if level == "retail" else f", {level}")
 
 
 def _totals(totals: dict[str, Decimal], results: dict[str, pa.Table]) -> Iterable[ScenarioLine]:
     for level, amount in totals.items():
         rows = [r for r in results["desired_charge"].to_pylist() if r["level"] == level]
-        digits = max((minor_digits(row["currency"]) for row in rows), default=2)
-        yield _money(f"total {level}", amount, sum(row["amount_minor"] for row in rows), digits)
+        currencies = sorted({row["currency"] for row in rows})
+        what = f"all {level} charges"
+        if len(currencies) == 1:
+            yield _money(what, amount, sum(row["amount_minor"] for row in rows), currencies[0])
+        elif rows or amount:
+            got = f"charges in {', '.join(currencies)}" if rows else "no charge"
+            yield ScenarioLine(what, f"{amount:,}", got)
 
 
 def _pool(pool: ExpectedPool, first: str, results: dict[str, pa.Table]) -> Iterable[ScenarioLine]:
@@ -292,13 +342,12 @@ def _pool(pool: ExpectedPool, first: str, results: dict[str, pa.Table]) -> Itera
         for row in results["pool_settlement"].to_pylist()
         if (row["pool_id"], row["level"], row["usage_period"]) == (pool.pool, pool.level, period)
     ]
-    what = f"pool {pool.pool} {period}"
+    what = f"pool {pool.pool}, {period}"
     if not found:
         known = ", ".join(sorted(set(results["pool_settlement"]["pool_id"].to_pylist())))
         yield ScenarioLine(what, "a settlement", f"none (there are: {known})")
         return
     row = found[0]
-    digits = minor_digits(row["currency"])
     for name, wanted, column in (
         ("services", pool.services, "services"),
         ("available", pool.available, "available"),
@@ -308,7 +357,7 @@ def _pool(pool: ExpectedPool, first: str, results: dict[str, pa.Table]) -> Itera
         if wanted is not None:
             yield _count(f"{what}: {name}", wanted, row[column])
     if pool.amount is not None:
-        yield _money(f"{what}: amount", pool.amount, row["amount_minor"], digits)
+        yield _money(f"{what}: amount", pool.amount, row["amount_minor"], row["currency"])
     parts = [
         part
         for part in results["pool_part"].to_pylist()
@@ -321,28 +370,31 @@ def _pool(pool: ExpectedPool, first: str, results: dict[str, pa.Table]) -> Itera
         for part in parts:
             got[part[column]] = got.get(part[column], 0) + part["amount_minor"]
         for name in sorted(wanted_parts.keys() | got.keys()):
-            wanted_part = wanted_parts.get(name, Decimal(0))
             yield _money(
-                f"{what}: part of {name or 'owner'}", wanted_part, got.get(name, 0), digits
-            )
+                f"{what}: part of {name or 'owner'}",
+                wanted_parts.get(name, Decimal(0)), got.get(name, 0), row["currency"],
+            )  # fmt: skip
 
 
-def _money(what: str, expected: Decimal, got_minor: int, digits: int) -> ScenarioLine:
-    got = _amount(got_minor, digits)
-    difference = "" if expected == got else str(got - expected)
-    return ScenarioLine(what, _text(expected, digits), _text(got, digits), difference)
+def _money(what: str, expected: Decimal, got_minor: int, currency: str) -> ScenarioLine:
+    got = _amount(got_minor, currency)
+    difference = "" if expected == got else f"{got - expected:+,} {currency}"
+    return ScenarioLine(what, _texts([expected], currency), _texts([got], currency), difference)
 
 
 def _count(what: str, expected: int, got: int) -> ScenarioLine:
-    difference = "" if expected == got else str(got - expected)
-    return ScenarioLine(what, str(expected), str(got), difference)
+    difference = "" if expected == got else f"{got - expected:+,}"
+    return ScenarioLine(what, f"{expected:,}", f"{got:,}", difference)
 
 
-def _amount(minor: int, digits: int) -> Decimal:
-    return Decimal(minor).scaleb(-digits)
+def _amount(minor: int, currency: str) -> Decimal:
+    return Decimal(minor).scaleb(-minor_digits(currency))
 
 
-def _text(amount: Decimal, digits: int) -> str:
-    """Write an amount with the currency's decimals, or with more where it has more."""
-    rounded = round_half_up(amount, digits)
-    return str(rounded if rounded == amount else amount)
+def _texts(amounts: Iterable[Decimal], currency: str) -> str:
+    """Write amounts with the currency and its decimals, or with more where one has more."""
+    shown = []
+    for amount in amounts:
+        rounded = round_half_up(amount, minor_digits(currency))
+        shown.append(f"{rounded if rounded == amount else amount:,}")
+    return " ".join([*shown, currency])

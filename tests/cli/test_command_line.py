@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -114,6 +115,27 @@ def test_scenarios_run_without_a_workspace(run: Run) -> None:
     done = run("scenario", "run", *map(str, files))
     assert done.returncode == 0, done.stderr
     assert "2 of 2 scenarios as expected" in done.stdout
+
+
+def test_the_page_on_scenarios_shows_what_is_printed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "pool_proportional_excess.yaml"
+    text = (ROOT / "tests" / "scenarios" / name).read_text()
+    changed = text.replace("charge: over, amount: 1.53", "charge: over, amount: 1.55")
+    assert changed != text
+    (tmp_path / name).write_text(changed)
+    monkeypatch.chdir(tmp_path)
+    done = run("scenario", "run", name)
+    assert done.returncode == 1, done.stderr
+    page = (ROOT / "docs" / "scenarios.md").read_text()
+    shown = page.partition("```\n")[2].partition("```")[0]
+    assert shown.startswith("differs")
+    assert _without_seconds(done.stdout) == _without_seconds(shown)
+
+
+def _without_seconds(text: str) -> str:
+    return re.sub(r"[0-9]+\.[0-9] s", "N s", text)
 
 
 def test_a_sample_a_landing_and_a_status(run: Run, tmp_path: Path, postgres_url: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from iotbill_pipelines.config.documents import ConfigError, parse_yaml, read_yaml
 from iotbill_pipelines.config.scenarios import read_scenario, scenario_schema
+from iotbill_pipelines.operations.scenarios import ingested
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = """\
@@ -88,6 +89,79 @@ def test_errors_name_file_line_key_and_rule(
         read(tmp_path, GOOD.replace(old, new, 1))
     assert message in str(caught.value)
     assert "case.yaml:" in str(caught.value)
+
+
+DELIVERED = ROOT / "tests" / "scenarios" / "delivered"
+FILES = f"""\
+usage_files:
+  - feed: {ROOT}/configs/feeds/bics_usage.yaml
+    files: [day_1.csv, day_2.csv]
+expected:
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("day_2.csv]", "day_3.csv]", "case.yaml:18: usage_files[0].files[1]: "),
+        ("day_2.csv]", "day_3.csv]", "day_3.csv cannot be read: No such file or directory; name"),
+        ("day_2.csv]", "day_1.csv]", "has the content of day_1.csv, and a file lands once"),
+        ("day_2.csv]", "again.csv]", "usage_files[0].files[1]: has the content of day_1.csv"),
+        ("bics_usage.yaml", "bics.yaml", "case.yaml:17: usage_files[0].feed: there is no file"),
+        ("bics_usage.yaml", "inventory.yaml", "inventory fills service_identifier; a scenario"),
+        ("expected:", "feeds: {bics_usage: {}}\nexpected:", "feeds.bics_usage: the policies of"),
+        ("quantity: 7,", "quantity: 7, feed: bics_usage,", "usage[1].feed: the records of bics_us"),
+        ("quantity: 7,", "quantity: 7, file: day_1.csv,", "usage[1].file: the records of day_1.c"),
+        ("kept: 4", "files: {day.csv: {}}", "expected.files.day.csv: 'day.csv' is not defined"),
+        ("basic}\n", "basic, identifiers: ['iccid:89320420000000100923']}\n", "write iccid:8932"),
+    ],
+)  # fmt: skip
+def test_errors_about_files_name_the_scenarios_line(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    for name, day in (("day_1", 6), ("day_2", 7), ("again", 6)):
+        content = (DELIVERED / f"bics_usage_2026030{day}.csv").read_bytes()
+        (tmp_path / f"{name}.csv").write_bytes(content)
+    good = GOOD.replace("expected:\n", FILES)
+    assert old in good
+    path = tmp_path / "case.yaml"
+    path.write_text(good)
+    assert ingested(read_scenario(path)).usage.num_rows == 5
+    path.write_text(good.replace(old, new, 1))
+    with pytest.raises(ConfigError) as caught:
+        scenario = read_scenario(path)
+        scenario.tables(ingested(scenario))
+    assert message in str(caught.value)
+    assert "case.yaml:" in str(caught.value)
+
+
+def test_files_that_were_not_read_are_not_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "case.yaml"
+    path.write_text(GOOD.replace("expected:\n", FILES))
+    with pytest.raises(ValueError, match="ingested first"):
+        read_scenario(path).tables()
+
+
+def test_the_newest_version_of_a_restating_feed_is_told_by_its_name(tmp_path: Path) -> None:
+    feed = (ROOT / "configs" / "feeds" / "bics_usage.yaml").read_text()
+    key = "dedup:\n"
+    restating = f"{key}  restating: true\n  version: 'day_([0-9]+)'\n"
+    (tmp_path / "feed.yaml").write_text(feed.replace(key, restating))
+    for name, day in (("day_2", 6), ("day_1", 7)):
+        content = (DELIVERED / f"bics_usage_2026030{day}.csv").read_bytes()
+        (tmp_path / f"{name}.csv").write_bytes(content)
+    path = tmp_path / "case.yaml"
+    files = FILES.replace(f"{ROOT}/configs/feeds/bics_usage.yaml", "feed.yaml")
+    path.write_text(
+        GOOD.replace("expected:\n", files.replace("[day_1.csv, day_2", "[day_2.csv, day_1"))
+    )
+    scenario = read_scenario(path)
+    policies = scenario.tables(ingested(scenario)).policies
+    names = scenario.file_names()
+    assert {
+        names[row["file_key"]]: row["version_no"] for row in policies.file_version.to_pylist()
+    } == {"day_1.csv": 1, "day_2.csv": 2}
+    assert policies.feed_policy["restating"].to_pylist() == [True]
 
 
 def test_a_catalog_folder_can_be_named(tmp_path: Path) -> None:

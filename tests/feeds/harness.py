@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.compute.feed_files import FileResult, ingest_files
 from iotbill_pipelines.compute.readers import SourceFile
 from iotbill_pipelines.config.documents import parse_yaml
 from iotbill_pipelines.config.feeds import parse_feed
 from iotbill_pipelines.engine.feeds.spec import FeedSpec
-from iotbill_pipelines.operations.ingest import FileResult, ingest_files
 
 RECEIVED = datetime(2026, 11, 2, 6, 0)
 

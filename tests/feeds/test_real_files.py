@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.compute.feed_files import ingest_files
 from iotbill_pipelines.compute.readers import SourceFile
 from iotbill_pipelines.config.feeds import feeds_of, load_feeds
-from iotbill_pipelines.operations.ingest import ingest_files
 from tests.feeds.harness import ingest_bytes
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "feeds"

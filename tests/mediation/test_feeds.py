@@ -9,9 +9,8 @@ import pytest
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.config.documents import ConfigError
-from iotbill_pipelines.config.feeds import load_feeds
+from iotbill_pipelines.config.feeds import load_feeds, policy_of
 from iotbill_pipelines.engine.schemas import USAGE_PART
-from iotbill_pipelines.operations.mediation import policy_of
 from iotbill_pipelines.operations.trace import parts_of
 from tests.feeds.harness import feed, ingest_bytes
 

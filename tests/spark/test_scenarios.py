@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from iotbill_pipelines.config.scenarios import Scenario, read_scenario
-from iotbill_pipelines.operations.scenarios import compare, run_tables
+from iotbill_pipelines.operations.scenarios import compare, ingested, run_tables
 from tests.scenarios.test_scenarios import SCENARIOS
 from tests.together import Company, groups, merge
 
@@ -25,7 +25,7 @@ GROUPS_RUN = int(os.environ.get("IOTBILL_SPARK_GROUPS", MOST_GROUPS))
 @cache
 def read() -> tuple[list[Scenario], list[Company], list[list[int]]]:
     scenarios = [read_scenario(path) for path in SCENARIOS]
-    companies = [Company(each.tables(), tuple(each.months)) for each in scenarios]
+    companies = [Company(each.tables(ingested(each)), tuple(each.months)) for each in scenarios]
     return scenarios, companies, sorted(groups(companies), key=len, reverse=True)
 
 

@@ -695,6 +695,11 @@ class Dedup(Spec):
                 raise ValueError("version needs exactly one group in parentheses: the version")
         return self
 
+    def version_of(self, file_name: str) -> str:
+        """Return what tells a file's version from others (MD-04); empty where nothing does."""
+        match = re.search(self.version, file_name) if self.version else None
+        return (match[1] or "") if match else ""
+
 
 class Correlate(Spec):
     """Records that are parts of something larger (RULEBOOK §5).

@@ -1,7 +1,7 @@
 """Try a feed on a sample file: each raw line beside every field that comes out of it, and why.
 
 The file goes through the reader, the mapping and the rules of ingestion
-(:func:`operations.ingest.ingest_files`), and nothing of it is stored. For the records that are
+(:func:`compute.feed_files.ingest_files`), and nothing of it is stored. For the records that are
 shown, the same mapping runs once more with every value on the way visible
 (:mod:`engine.feeds.tracing`).
 """
@@ -14,10 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from iotbill_pipelines.compute.companions import Statement, names_of
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
-from iotbill_pipelines.compute.parts import UnreadableError
-from iotbill_pipelines.compute.readers import SourceFile, read_statements
+from iotbill_pipelines.compute.feed_files import ingest_files, local_file
 from iotbill_pipelines.engine.feeds.spec import FeedSpec
 from iotbill_pipelines.engine.feeds.tracing import (
     BranchTrace,
@@ -26,7 +24,6 @@ from iotbill_pipelines.engine.feeds.tracing import (
     TracedFeed,
     trace_feed,
 )
-from iotbill_pipelines.operations.ingest import ingest_files
 
 SHOWN = 10
 """Records that are shown unless lines are named."""
@@ -154,11 +151,7 @@ def try_sample(
     ``lines`` are the lines to show; without them the first ``most`` records, of
     which every outcome and reason has at least one. Raises ValueError for a line that is no record.
     """
-    size = sample.stat().st_size
-    file = SourceFile(
-        1, sample.name, received_at, size, lambda: sample.open("rb"),
-        _stated_beside(spec, sample, received_at),
-    )  # fmt: skip
+    file = local_file(spec, 1, sample, received_at)
     with DuckDbCompute() as compute:
         [result] = ingest_files(compute, spec, [file])
         kinds = compute.connection.execute(
@@ -180,26 +173,6 @@ def try_sample(
             _distinct_keys(compute, spec),
             _records(compute, spec, shown),
         )
-
-
-def _stated_beside(spec: FeedSpec, sample: Path, received_at: datetime) -> Statement | None:
-    """What the companion files in the sample's folder state of it. Raises ValueError."""
-    if spec.companion is None:
-        return None
-    files = [
-        SourceFile(
-            number, path.name, received_at, path.stat().st_size,
-            lambda path=path: path.open("rb"),  # type: ignore[misc]
-        )
-        for number, path in enumerate(sorted(sample.parent.iterdir()))
-        if path != sample and path.is_file() and spec.is_companion(path.name)
-    ]  # fmt: skip
-    try:
-        found = read_statements(spec, spec.companion, files) if files else []
-    except UnreadableError as error:
-        raise ValueError(str(error)) from None
-    about = {statement.about: statement for statement in found}
-    return next((about[name] for name in names_of(sample.name) if name in about), None)
 
 
 def _reasons(compute: DuckDbCompute) -> tuple[Reason, ...]:
