@@ -17,6 +17,8 @@ from iotbill_pipelines.config.feeds import load_feeds
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations import fingerprints
 from iotbill_pipelines.operations.close import DBT_PROJECT, stage_named
+from iotbill_pipelines.operations.margins import publish_product_costs
+from iotbill_pipelines.operations.runs import code_version
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.models import BookedCharge, DerivedEntry, VendorReconciliation
@@ -27,14 +29,16 @@ _STAGE = "publish_marts"
 def publish_marts(ws: Workspace, period: Month) -> StageResult:
     """Build the marts in PostgreSQL's schema ``marts`` and run their data tests; of all periods.
 
-    Every failed data test is a blocking finding that names the test and its rows. dbt runs as a
-    process of its own: it keeps global state, and its start-up is paid once for all models. Where
-    neither the ledger nor the models changed since the tests last passed, nothing is done.
+    What has to be apportioned is published before, as a table that models read. Every failed data
+    test is a blocking finding that names the test and its rows. dbt runs as a process of its own:
+    it keeps global state, and its start-up is paid once for all models. Where neither the ledger,
+    the models nor the engine changed since the tests last passed, nothing is done.
     """
     inputs = _inputs(ws)
     if fingerprints.recorded(ws, _STAGE).get(period) == fingerprints.fingerprint(inputs):
         return StageResult(rows=_rows(ws), changed=False)
     fingerprints.forget(ws, _STAGE, period)
+    publish_product_costs(ws)
     result = _build(ws)
     if not result.blocking:
         inputs["tables"] = list(_marts())
@@ -67,6 +71,7 @@ def _inputs(ws: Workspace) -> dict[str, Any]:
         "derived_entry": [str(value) for value in derived],
         "vendor_reconciliation": [str(value) for value in reconciled],
         "models": models,
+        "code": code_version(),
         "carriers": _carriers(ws),
         "tables": tables,
     }

@@ -17,7 +17,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from openpyxl import load_workbook
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.operations.margins import GRAINS, Grain, Margin, margins, write_margins
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.operations.margins import (
+    GRAINS,
+    Grain,
+    Margin,
+    margins,
+    publish_product_costs,
+    write_margins,
+)
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.derived import Desired, book_derived
 from tests.conftest import ROOT
@@ -97,7 +105,14 @@ def books(module_postgres_url: str) -> Iterator[Books]:
 
 @pytest.fixture(scope="module")
 def ws(books: Books) -> Workspace:
-    return cast(Workspace, SimpleNamespace(engine=books.engine, clock=lambda: NOW))
+    return cast(
+        Workspace,
+        SimpleNamespace(
+            engine=books.engine,
+            clock=lambda: NOW,
+            compute=lambda rows: DuckDbCompute(expected_rows=rows),
+        ),
+    )
 
 
 def shown(found: list[Margin]) -> dict[str, tuple[str, str, str]]:
@@ -156,8 +171,7 @@ def mart(connection: duckdb.DuckDBPyConnection, path: str) -> list[tuple[Any, ..
     environment = Environment(
         loader=FileSystemLoader(project), undefined=StrictUndefined, keep_trailing_newline=True
     )
-    macro = (project / "macros" / "amount.sql").read_text()
-    text = environment.from_string(macro + (project / path).read_text()).render(
+    text = environment.from_string((project / path).read_text()).render(
         source=lambda _, name: name,
         ref=lambda name: name,
         var={"carriers": CARRIERS}.get,
@@ -169,10 +183,12 @@ def mart(connection: duckdb.DuckDBPyConnection, path: str) -> list[tuple[Any, ..
 
 
 @pytest.fixture(scope="module")
-def marts(books: Books) -> Iterator[duckdb.DuckDBPyConnection]:
+def marts(books: Books, ws: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
     """The marts of the ledger above, computed in memory as dbt computes them."""
+    publish_product_costs(ws)
+    publish_product_costs(ws)  # again: it replaces
     with duckdb.connect() as connection, books.engine.connect() as ledger:
-        for name in ("booked_charge", "derived_entry", "earned_amount"):
+        for name in ("booked_charge", "derived_entry", "earned_amount", "product_cost"):
             table = ledger.exec_driver_sql(f"select * from {name}")
             frame = {key: [row[i] for row in rows] for rows in [table.all()]
                      for i, key in enumerate(table.keys())}  # fmt: skip
