@@ -144,12 +144,8 @@ class DuckDbCompute:
             self.load(name, small)
             return
         self._drop(name)
-        by_columns: dict[tuple[str, ...], list[str]] = defaultdict(list)
-        for path in files:
-            by_columns[_lacking(schema, path)].append(path)
-        selects = [_read(schema, paths, lacking) for lacking, paths in sorted(by_columns.items())]
         kind = "table" if self._small else "view"
-        self.connection.execute(f'create {kind} "{name}" as {" union all ".join(selects)}')
+        self.connection.execute(f'create {kind} "{name}" as {scan_select(schema, files)}')
 
     def define(self, name: str, select: str, *, keep: bool = False) -> None:
         self._create("table" if keep or self._small else "view", name, f"as {select}")
@@ -298,6 +294,21 @@ def _small_file(path: str) -> pa.Table | None:
         return file.read(use_threads=False) if file.metadata.num_rows <= _SMALL_FILE_ROWS else None
     except (OSError, pa.ArrowException):
         return None
+
+
+def scan_select(schema: Table, files: Sequence[str]) -> str:
+    """Return DuckDB's SQL for a table's rows in Parquet files; no files = no rows.
+
+    A column that a file lacks, as it was written before the table had it, is null there.
+    """
+    if not files:
+        columns = ", ".join(f"cast(null as {c.type}) as {c.name}" for c in schema.columns)
+        return f"select {columns} where false"
+    by_columns: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for path in files:
+        by_columns[_lacking(schema, path)].append(path)
+    selects = [_read(schema, paths, lacking) for lacking, paths in sorted(by_columns.items())]
+    return " union all ".join(selects)
 
 
 def _read(schema: Table, paths: Sequence[str], lacking: Sequence[str]) -> str:

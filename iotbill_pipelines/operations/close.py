@@ -275,16 +275,17 @@ CLOSE_STAGES: tuple[Stage, ...] = (
         f"{_OPERATIONS}.marts",
         "Publish marts",
         "Tables for BI tools in PostgreSQL's schema marts: revenue, margins, "
-        "reconciliation, disputes, late usage; each with data tests.",
+        "reconciliation, disputes, usage by day, late usage; each with data tests.",
         "marts",
         "8_report",
-        ("journal", "vendor_reconciliation"),
+        ("journal", "vendor_reconciliation", "rated_usage"),
         ("dbt", "postgres"),
         (Gate("mart_tests", "The marts hold exactly what was booked", ("data tests passed",)),),
         (
             *("revenue_by_product_account", "reconciliation_summary", "dispute_ageing"),
             *("margin_by_service", "margin_by_customer", "margin_by_product"),
             *("margin_by_partner", "late_usage_ageing", "commit_cockpit"),
+            "usage_by_account_day",
         ),
     ),
     Stage(

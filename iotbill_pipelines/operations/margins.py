@@ -6,19 +6,24 @@ billing months that go on, or trued up; the view ``earned_part`` says whose they
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
 import sqlalchemy as sa
 
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.money import apportion, of_minor
+from iotbill_pipelines.engine.compute import Compute
+from iotbill_pipelines.engine.money import apportion_sql, of_minor
+from iotbill_pipelines.engine.schemas import Column, Table
 from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage.bulk import copy_out
 from iotbill_pipelines.storage.documents import ColumnFormat, Sheet, write_workbook
+from iotbill_pipelines.storage.models import ProductCost
 
 Grain = Literal["sim", "customer", "product", "partner"]
 GRAINS: tuple[Grain, ...] = ("sim", "customer", "product", "partner")
@@ -63,10 +68,10 @@ def margins(
     ``customer`` and ``vendor`` choose whose SIMs; ``negative`` leaves out what does not lose money.
     """
     values = {"period": str(period), "customer": customer, "vendor": vendor}
-    with ws.engine.connect() as connection:
-        if by == "product":
-            found = _by_product(connection, values)
-        else:
+    if by == "product":
+        found = _by_product(ws, values)
+    else:
+        with ws.engine.connect() as connection:
             rows = connection.execute(sa.text(_QUERIES[by]), values).mappings()
             found = [_margin(row) for row in rows]
     return sorted(
@@ -104,12 +109,68 @@ _QUERIES: dict[Grain, str] = {
     + " group by p.vendor, p.currency",
 }  # fmt: skip
 
-_REVENUE_BY_PRODUCT = """
-select service_id, product_id, currency, sum(amount_minor)::bigint as minor
+_REVENUE = """
+select service_id, product_id, currency, sum(amount_minor)::bigint as revenue_minor
 from earned_amount
-where accounting_period = :period and level = 'retail'
+where {period} = :period and level = 'retail'
 group by service_id, product_id, currency
-order by service_id, product_id, currency
+"""
+_COST_OF_USAGE_PERIOD = """
+select service_id, currency, sum(amount_minor)::bigint as cost_minor
+from earned_amount
+where period = :period and level = 'vendor'
+group by service_id, currency
+"""
+_SERVICE_COST = Table(
+    "service_cost",
+    "What a SIM cost, or a vendor as a whole, whose service is the empty text.",
+    (
+        Column("service_id", "VARCHAR", "SIM"),
+        Column("currency", "VARCHAR", "ISO 4217"),
+        Column("cost_minor", "BIGINT", "minor units"),
+    ),
+    ("service_id", "currency"),
+)
+_PRODUCT_REVENUE = Table(
+    "product_revenue",
+    "What a SIM earned with a product.",
+    (
+        Column("service_id", "VARCHAR", "SIM"),
+        Column("product_id", "VARCHAR", "product"),
+        Column("currency", "VARCHAR", "ISO 4217"),
+        Column("revenue_minor", "BIGINT", "minor units"),
+    ),
+    ("service_id", "product_id", "currency"),
+)
+
+# The products that earned something with a SIM share its cost in proportion (RULEBOOK §0.2).
+_EARNING = """
+select c.service_id, c.currency, r.product_id, c.cost_minor, r.revenue_minor
+from service_cost as c
+inner join product_revenue as r on c.service_id = r.service_id and c.currency = r.currency
+where c.service_id <> '' and c.cost_minor <> 0 and r.revenue_minor > 0
+"""
+_COST_PART = f"""
+select service_id, currency, product_id, part_minor as cost_minor
+from ({apportion_sql("earning", ("service_id", "currency"), "cost_minor", "revenue_minor",
+                     "product_id")}) as shared
+union all
+select service_id, currency, '{NO_REVENUE}', cost_minor
+from service_cost as c
+where cost_minor <> 0 and not exists (
+  select 1 from earning as e where e.service_id = c.service_id and e.currency = c.currency)
+"""  # fmt: skip
+
+_BY_PRODUCT = """
+select product_id, currency, count(distinct nullif(service_id, '')) as sims,
+  cast(sum(revenue_minor) as bigint) as revenue_minor, cast(sum(cost_minor) as bigint) as cost_minor
+from (
+  select service_id, product_id, currency, revenue_minor, 0 as cost_minor
+  from product_revenue semi join service_cost using (service_id, currency)
+  union all
+  select service_id, product_id, currency, 0, cost_minor from cost_part
+) as parts
+group by product_id, currency
 """
 
 
@@ -127,50 +188,72 @@ def _margin(row: Any) -> Margin:
     )
 
 
-def _by_product(connection: sa.Connection, values: dict[str, str | None]) -> list[Margin]:
-    """A SIM's cost is shared by its products in proportion to revenue (RULEBOOK §0.2)."""
-    sims = connection.execute(
-        sa.text(
-            f"select p.service_id, {_SUMS}"
+def _by_product(ws: Workspace, values: dict[str, str | None]) -> list[Margin]:
+    with ws.engine.connect() as connection:
+        costs = _read(
+            connection,
+            "select p.service_id, p.currency, sum(p.cost_minor)::bigint as cost_minor"
             + _CHOSEN.format(named="customer", names="")
-            + " group by p.service_id, p.currency"
-        ),
-        values,
-    ).mappings()
-    costs = {(row["service_id"], row["currency"]): row["cost_minor"] for row in sims}
-    earned: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-    for row in connection.execute(sa.text(_REVENUE_BY_PRODUCT), values).mappings():
-        if (row["service_id"], row["currency"]) in costs:
-            earned[row["service_id"], row["currency"]][row["product_id"]] = row["minor"]
-    revenue: dict[tuple[str, str], int] = defaultdict(int)
-    cost: dict[tuple[str, str], int] = defaultdict(int)
-    carried: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for (service, currency), minor in costs.items():
-        products = earned.get((service, currency), {})
-        for product, amount in products.items():
-            revenue[product, currency] += amount
-            carried[product, currency].add(service)
-        weights = [max(amount, 0) for amount in products.values()]
-        if minor and (not service or not any(weights)):
-            cost[NO_REVENUE, currency] += minor
-            carried[NO_REVENUE, currency].add(service)
-        elif minor:
-            parts = apportion(minor, weights, list(products))
-            for product, part in zip(products, parts, strict=True):
-                cost[product, currency] += part
-    return [
-        Margin(
-            product,
-            "",
-            "",
-            "",
-            len(carried[product, currency] - {""}),
-            currency,
-            of_minor(revenue[product, currency], currency),
-            of_minor(cost[product, currency], currency),
+            + " group by p.service_id, p.currency",
+            values,
+            _SERVICE_COST,
         )
-        for product, currency in sorted({*revenue, *cost})
+        revenue = _read(
+            connection,
+            _REVENUE.format(period="accounting_period"),
+            {"period": values["period"]},
+            _PRODUCT_REVENUE,
+        )
+    with _shared_costs(ws, costs, revenue) as compute:
+        found = compute.fetch(_BY_PRODUCT).to_pylist()
+    return [
+        _margin({"key": row["product_id"], "name": "", "customer": "", "vendor": "", **row})
+        for row in found
     ]
+
+
+def publish_product_costs(ws: Workspace) -> None:
+    """Fill ``product_cost`` with what the products of every usage period carry of vendors' cost.
+
+    Periods are those of the view ``earned_amount``. One transaction reads and replaces; the parts
+    of a period and currency add up to its cost as earned (RULEBOOK §0.2).
+    """
+    with ws.engine.begin() as connection:
+        connection.execute(sa.delete(ProductCost))
+        periods = connection.scalars(sa.text("select distinct period from earned_amount")).all()
+        for period in sorted(periods):
+            values: dict[str, str | None] = {"period": period}
+            costs = _read(connection, _COST_OF_USAGE_PERIOD, values, _SERVICE_COST)
+            revenue = _read(connection, _REVENUE.format(period="period"), values, _PRODUCT_REVENUE)
+            with _shared_costs(ws, costs, revenue) as compute:
+                rows = compute.fetch(
+                    "select product_id, currency, cast(sum(cost_minor) as bigint) as amount_minor"
+                    " from cost_part group by product_id, currency"
+                ).to_pylist()
+            if rows:
+                connection.execute(
+                    sa.insert(ProductCost), [{"usage_period": period, **row} for row in rows]
+                )
+
+
+@contextmanager
+def _shared_costs(ws: Workspace, costs: pa.Table, revenue: pa.Table) -> Iterator[Compute]:
+    """Relations of costs and revenue, and ``cost_part``: what of a SIM's cost each product of
+    it carries; of cost that earned nothing, :data:`NO_REVENUE`."""
+    with ws.compute(costs.num_rows + revenue.num_rows) as compute:
+        compute.load("service_cost", costs)
+        compute.load("product_revenue", revenue)
+        compute.define("earning", _EARNING)
+        compute.define("cost_part", _COST_PART)
+        yield compute
+
+
+def _read(
+    connection: sa.Connection, select: str, values: dict[str, str | None], schema: Table
+) -> pa.Table:
+    bound = sa.text(select).bindparams(**values)
+    literal = bound.compile(connection, compile_kwargs={"literal_binds": True})
+    return copy_out(connection, str(literal), schema)
 
 
 def columns(by: Grain) -> tuple[str, ...]:

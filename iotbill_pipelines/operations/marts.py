@@ -1,4 +1,8 @@
-"""Marts: dbt over the ledger, once per close; it computes no money that the engine did not book."""
+"""Marts: dbt over ledger and lake, once per close.
+
+It computes no money that the engine did not book. Of the lake it reads views of the tables' newest
+files, in a DuckDB file made before each run.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +11,47 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import duckdb_extensions
 import sqlalchemy as sa
 
+from iotbill_pipelines.compute.duckdb_engine import scan_select
 from iotbill_pipelines.config.feeds import load_feeds
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.operations import fingerprints
+from iotbill_pipelines.engine.schemas import RATED_USAGE, Table
+from iotbill_pipelines.operations import catalogs, fingerprints
 from iotbill_pipelines.operations.close import DBT_PROJECT, stage_named
+from iotbill_pipelines.operations.margins import publish_product_costs
+from iotbill_pipelines.operations.runs import code_version
 from iotbill_pipelines.operations.stages import Finding, StageResult
+from iotbill_pipelines.operations.usage import around
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.models import BookedCharge, DerivedEntry, VendorReconciliation
 
 _STAGE = "publish_marts"
+DAILY_USAGE_PERIODS = 2
+"""Newest settled usage periods that marts by day show: what they read of the lake is bounded."""
 
 
 def publish_marts(ws: Workspace, period: Month) -> StageResult:
-    """Build the marts in PostgreSQL's schema ``marts`` and run their data tests; of all periods.
+    """Build the marts in PostgreSQL's schema ``marts`` and run their data tests.
 
-    Every failed data test is a blocking finding that names the test and its rows. dbt runs as a
-    process of its own: it keeps global state, and its start-up is paid once for all models. Where
-    neither the ledger nor the models changed since the tests last passed, nothing is done.
+    They are of all periods; what is by day is of the newest :data:`DAILY_USAGE_PERIODS`.
+
+    What has to be apportioned is published before, as a table that models read. Every failed data
+    test is a blocking finding that names the test and its rows. dbt runs as a process of its own:
+    it keeps global state, and its start-up is paid once for all models. Where neither ledger,
+    rated usage, models nor engine changed since the tests last passed, nothing is done.
     """
     inputs = _inputs(ws)
     if fingerprints.recorded(ws, _STAGE).get(period) == fingerprints.fingerprint(inputs):
         return StageResult(rows=_rows(ws), changed=False)
     fingerprints.forget(ws, _STAGE, period)
+    publish_product_costs(ws)
     result = _build(ws)
     if not result.blocking:
         inputs["tables"] = list(_marts())
@@ -67,7 +84,13 @@ def _inputs(ws: Workspace) -> dict[str, Any]:
         "derived_entry": [str(value) for value in derived],
         "vendor_reconciliation": [str(value) for value in reconciled],
         "models": models,
-        "carriers": _carriers(ws),
+        "code": code_version(),
+        "variables": _variables(ws),
+        "rated_usage": [
+            name
+            for month in _usage_months(ws)
+            for name in ws.lake.names(RATED_USAGE, usage_month=str(month))
+        ],
         "tables": tables,
     }
 
@@ -83,24 +106,53 @@ def _build(ws: Workspace) -> StageResult:
         *(sys.executable, "-m", "dbt.cli.main", "--quiet", "--no-use-colors"),
         *("--log-path", str(target), "build", "--target-path", str(target)),
         *("--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)),
-        *("--vars", json.dumps({"carriers": _carriers(ws)})),
+        *("--vars", json.dumps(_variables(ws))),
     ]
+    lake = target / "lake.duckdb"
+    lake.unlink(missing_ok=True)
+    files = [
+        file
+        for month in _usage_months(ws)
+        for file in ws.lake.files(RATED_USAGE, usage_month=str(month))
+    ]
+    make_views(lake, {RATED_USAGE: files})
     results_file = target / "run_results.json"
     results_file.unlink(missing_ok=True)
     finished = subprocess.run(
-        command, env=_environment(ws), capture_output=True, text=True, check=False
+        command, env=_environment(ws, lake), capture_output=True, text=True, check=False
     )
     if not results_file.exists():
         raise RuntimeError(f"dbt did not run:\n{finished.stdout}{finished.stderr}")
     return _result(ws, json.loads(results_file.read_text())["results"])
 
 
-def _carriers(ws: Workspace) -> dict[str, str]:
-    """Who sends each feed, for marts that tell by carrier."""
-    return {name: feed.carrier for name, feed in load_feeds(ws.configs / "feeds").items()}
+def make_views(path: Path, tables: Mapping[Table, Sequence[str]]) -> None:
+    """Make a DuckDB file in which each table of the lake is a view of its files; none = no rows."""
+    with duckdb.connect(str(path)) as connection:
+        for table, files in tables.items():
+            connection.execute(f'create view "{table.name}" as {scan_select(table, files)}')
 
 
-def _environment(ws: Workspace) -> dict[str, str]:
+def _variables(ws: Workspace) -> dict[str, Any]:
+    """What marts are told: who sends each feed, each usage class's unit, the periods by day."""
+    feeds = load_feeds(ws.configs / "feeds")
+    return {
+        "carriers": {name: feed.carrier for name, feed in feeds.items()},
+        "units": catalogs.in_force(ws).catalog.usage_classes,
+        "daily_usage_periods": [str(month) for month in _daily_periods(ws)],
+    }
+
+
+def _daily_periods(ws: Workspace) -> list[Month]:
+    return sorted(fingerprints.recorded(ws, "settle_charges"))[-DAILY_USAGE_PERIODS:]
+
+
+def _usage_months(ws: Workspace) -> list[Month]:
+    """The UTC months that usage of the periods by day lies in."""
+    return sorted({month for period in _daily_periods(ws) for month in around(period)})
+
+
+def _environment(ws: Workspace, lake: Path) -> dict[str, str]:
     extensions = ws.home / "duckdb_extensions"
     extensions.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(config={"extension_directory": str(extensions)}) as connection:
@@ -110,6 +162,7 @@ def _environment(ws: Workspace) -> dict[str, str]:
         **os.environ,
         "IOTBILL_DUCKDB_EXTENSIONS": str(extensions),
         "IOTBILL_DBT_POSTGRES": libpq_uri,
+        "IOTBILL_DBT_LAKE": str(lake),
         "DO_NOT_TRACK": "1",
     }
 

@@ -290,6 +290,19 @@ class PoolHeadroom(Base):
     used: Mapped[int] = mapped_column(doc="class units")
 
 
+class ProductCost(Base):
+    """What a product carries of vendors' cost in a usage period, as earned; '(no revenue)' carries
+    what no product does. Replaced before marts are built."""
+
+    __tablename__ = "product_cost"
+
+    usage_period: Mapped[MonthText] = mapped_column(primary_key=True)
+    product_id: Mapped[str] = mapped_column(primary_key=True)
+    currency: Mapped[Currency] = mapped_column(primary_key=True)
+    amount_minor: Mapped[int] = mapped_column(doc="parts of SIMs' cost, in minor units")
+    amount: Mapped[Decimal] = _amount()
+
+
 class CatalogVersion(Base):
     """The catalog as configured at a time; a new row when its content changes."""
 

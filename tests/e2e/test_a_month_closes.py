@@ -25,6 +25,7 @@ def test_a_month_closes_and_every_amount_can_be_traced(company: Company) -> None
     assert {"close_report.html", "close_report.xlsx"} <= written
     assert {f"NL01-{MONTH}-COST-001.csv", f"NL01-{MONTH}-REVENUE-001.xlsx"} <= written
     assert company.rows("select count(*) from marts.revenue_by_product_account") != [(0,)]
+    assert company.rows(_DAILY_USAGE) == company.rows(_BOOKED_USAGE) != []
 
     _trace_leads_to_a_line_of_a_file(company)
     told = json.loads(company.run("status", MONTH, "--json").stdout)
@@ -48,6 +49,16 @@ def _trace_leads_to_a_line_of_a_file(company: Company) -> None:
     by_journal = company.run("trace", f"NL01-{MONTH}-COST-001:1", "--charges", "1")
     assert by_journal.returncode == 0 and "line " in by_journal.stdout
 
+
+_DAILY_USAGE = f"""
+select level, sum(records), sum(quantity) from marts.usage_by_account_day
+where usage_period = '{MONTH}' group by level order by level
+"""
+
+_BOOKED_USAGE = f"""
+select level, sum(records), sum(quantity) from booked_charge
+where usage_period = '{MONTH}' and kind = 'usage' group by level order by level
+"""
 
 _FILES_ADD_UP = """
 select f.records_in = coalesce(sum(o.records), 0) + f.ignored + f.rejected

@@ -1,4 +1,5 @@
-"""Margins as earned, by SIM, customer, product and partner, in the command and in the marts.
+"""Margins as earned, by SIM, customer, product and partner, in the command and in the marts; and
+usage in marts.
 
 Prepaid cost counts as it is used up, deferred revenue as it is earned, a vendor's month day by day.
 """
@@ -17,9 +18,20 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from openpyxl import load_workbook
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.operations.margins import GRAINS, Grain, Margin, margins, write_margins
+from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
+from iotbill_pipelines.engine.schemas import RATED_USAGE
+from iotbill_pipelines.operations.margins import (
+    GRAINS,
+    Grain,
+    Margin,
+    margins,
+    publish_product_costs,
+    write_margins,
+)
+from iotbill_pipelines.operations.marts import make_views
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.derived import Desired, book_derived
+from iotbill_pipelines.storage.lake import Lake
 from tests.conftest import ROOT
 from tests.storage.books import NOVEMBER, NOW, OCTOBER, Books, Charge
 
@@ -97,7 +109,14 @@ def books(module_postgres_url: str) -> Iterator[Books]:
 
 @pytest.fixture(scope="module")
 def ws(books: Books) -> Workspace:
-    return cast(Workspace, SimpleNamespace(engine=books.engine, clock=lambda: NOW))
+    return cast(
+        Workspace,
+        SimpleNamespace(
+            engine=books.engine,
+            clock=lambda: NOW,
+            compute=lambda rows: DuckDbCompute(expected_rows=rows),
+        ),
+    )
 
 
 def shown(found: list[Margin]) -> dict[str, tuple[str, str, str]]:
@@ -156,11 +175,14 @@ def mart(connection: duckdb.DuckDBPyConnection, path: str) -> list[tuple[Any, ..
     environment = Environment(
         loader=FileSystemLoader(project), undefined=StrictUndefined, keep_trailing_newline=True
     )
-    macro = (project / "macros" / "amount.sql").read_text()
-    text = environment.from_string(macro + (project / path).read_text()).render(
-        source=lambda _, name: name,
+    text = environment.from_string((project / path).read_text()).render(
+        source=lambda schema, name: f"lake.{name}" if schema == "lake" else name,
         ref=lambda name: name,
-        var={"carriers": CARRIERS}.get,
+        var={
+            "carriers": CARRIERS,
+            "units": {"data": "byte", "voice": "second"},
+            "daily_usage_periods": ["2026-10", "2026-11"],
+        }.get,
     )
     if path.startswith("tests"):
         return connection.execute(text).fetchall()
@@ -169,10 +191,12 @@ def mart(connection: duckdb.DuckDBPyConnection, path: str) -> list[tuple[Any, ..
 
 
 @pytest.fixture(scope="module")
-def marts(books: Books) -> Iterator[duckdb.DuckDBPyConnection]:
+def marts(books: Books, ws: Workspace) -> Iterator[duckdb.DuckDBPyConnection]:
     """The marts of the ledger above, computed in memory as dbt computes them."""
+    publish_product_costs(ws)
+    publish_product_costs(ws)  # again: it replaces
     with duckdb.connect() as connection, books.engine.connect() as ledger:
-        for name in ("booked_charge", "derived_entry", "earned_amount"):
+        for name in ("booked_charge", "derived_entry", "earned_amount", "product_cost"):
             table = ledger.exec_driver_sql(f"select * from {name}")
             frame = {key: [row[i] for row in rows] for rows in [table.all()]
                      for i, key in enumerate(table.keys())}  # fmt: skip
@@ -260,4 +284,56 @@ def test_late_usage_is_told_by_carrier(marts: duckdb.DuckDBPyConnection) -> None
         ("gone", "gone", "0 within the month", 30, 300),
         ("o'neill", "o_sms", "3 up to 30 days", 20, 200),
         ("o'neill", "o_usage", "0 within the month", 10, 100),
+    ]
+
+
+_RATED = """
+select n as file_key, 1 as line_no, part_no, 'f' as feed_id, '2026-10' as usage_month, usage_period,
+  timestamp '2026-10-31 22:30:00' as event_start, local_date, level, account_id, 'S1' as service_id,
+  'o' as offer_id, 'c' as charge_id, 'p' as price_id, usage_class, '' as session_key, quantity,
+  quantity as rated_quantity, pooled, flags
+from (values
+  (1, 1, '2026-10', date '2026-10-31', 'retail', 'A', 'data', 100, true, null),
+  (2, 1, '2026-10', date '2026-10-31', 'retail', 'A', 'data', 10, false, 'late counter_reset'),
+  (3, 1, '2026-11', date '2026-11-01', 'retail', 'A', 'voice', 60, false, 'timeout_release'),
+  (3, 2, '2026-11', date '2026-11-01', 'retail', 'A', 'voice', 30, false, 'timeout_release'),
+  (1, 1, '2026-10', date '2026-10-31', 'vendor', 'V', 'data', 100, false, null),
+  (4, 1, '2026-10', date '2026-10-31', 'retail', 'A', 'gone', 7, false, null),
+  (5, 1, '2026-09', date '2026-09-30', 'retail', 'A', 'data', 1, false, null)
+) as t(n, part_no, usage_period, local_date, level, account_id, usage_class, quantity, pooled,
+  flags)
+"""
+
+
+def test_usage_by_day_is_what_the_lake_holds(
+    marts: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    """One month of UTC holds days of three usage periods; only two of them are shown."""
+    lake = Lake(tmp_path / "lake")
+    tie = "tests/daily_usage_ties_to_the_lake.sql"
+    for rated in (None, _RATED):
+        if rated is not None:
+            with DuckDbCompute() as compute:
+                lake.replace(RATED_USAGE, compute, rated, {"usage_month": "2026-10"})
+        views = tmp_path / f"{lake.version(RATED_USAGE)}.duckdb"
+        make_views(views, {RATED_USAGE: lake.files(RATED_USAGE)})
+        marts.execute(f"attach '{views}' as lake (read_only)")
+        mart(marts, "models/marts/usage_by_account_day.sql")
+        shown = marts.execute(
+            "select usage_period, usage_day::text, level, account_id, usage_class, unit, records,"
+            " quantity::bigint, pooled_quantity::bigint, late_records"
+            " from usage_by_account_day order by all"
+        ).fetchall()
+        assert mart(marts, tie) == []
+        if rated is not None:
+            marts.execute("delete from usage_by_account_day where usage_class = 'voice'")
+            assert len(mart(marts, tie)) == 1
+        else:
+            assert shown == []
+        marts.execute("detach lake")
+    assert shown == [
+        ("2026-10", "2026-10-31", "retail", "A", "data", "byte", 2, 110, 100, 1),
+        ("2026-10", "2026-10-31", "retail", "A", "gone", None, 1, 7, 0, 0),
+        ("2026-10", "2026-10-31", "vendor", "V", "data", "byte", 1, 100, 0, 0),
+        ("2026-11", "2026-11-01", "retail", "A", "voice", "second", 1, 90, 0, 0),
     ]
