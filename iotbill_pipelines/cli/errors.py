@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from iotbill_pipelines.compute.spark_engine import SparkError
 from iotbill_pipelines.config.documents import ConfigError
+from iotbill_pipelines.engine.compute import EngineError
 from iotbill_pipelines.engine.roaming import AgreementError
 from iotbill_pipelines.engine.terms import TermsError
 from iotbill_pipelines.operations.close import CloseUnderWay
@@ -30,6 +30,7 @@ _PLAIN = (
     CorrectionError,
     DatabaseError,
     DisputeError,
+    EngineError,
     LakeError,
     LandingError,
     LedgerError,
@@ -38,7 +39,6 @@ _PLAIN = (
     PeriodError,
     ReferenceDataError,
     SourceError,
-    SparkError,
     SuspenseError,
     TermsError,
     UnknownId,

@@ -22,7 +22,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iotbill_pipelines.engine.compute import WrittenFile
+from iotbill_pipelines.engine.compute import EngineError, WrittenFile
 from iotbill_pipelines.engine.schemas import Table
 
 if TYPE_CHECKING:
@@ -110,17 +110,13 @@ _SMALL = {
 """For few rows: compiling and planning again take longer than what they save."""
 
 
-class SparkError(RuntimeError):
-    """Spark cannot be used here; the message says what to do."""
-
-
 class SparkCompute:
     """A session on a Spark master; use as a context manager.
 
     ``master`` is Spark's URL (``spark://host:7077``, ``local[2]``, ``local-cluster[2,1,1024]``).
     ``scratch`` is a folder or URL that driver and executors all reach: relations that are computed
     once are kept there until the end. ``expected_rows`` is about how many rows the inputs hold.
-    ``settings`` are Spark's own. Raises SparkError where pyspark or Java is missing.
+    ``settings`` are Spark's own. Raises EngineError where pyspark or Java is missing.
     """
 
     groups_at_once = sys.maxsize  # it splits them over its executors
@@ -300,24 +296,24 @@ _application: SparkSession | None = None
 def application(master: str, settings: Mapping[str, str]) -> SparkSession:
     """Return this process's Spark application, started on first use.
 
-    Raises SparkError where pyspark or Java is missing, or the process already uses another master.
+    Raises EngineError where pyspark or Java is missing, or the process already uses another master.
     """
     global _application  # noqa: PLW0603 - Spark allows one application in a process
     if _application is not None:
         running = _application.sparkContext.master
         if running != master:
-            raise SparkError(
+            raise EngineError(
                 f"this process already uses Spark at {running}, not {master}; one process uses one"
             )
         return _application
     try:
         from pyspark.sql import SparkSession  # noqa: PLC0415 - an optional extra
     except ImportError as error:
-        raise SparkError(
+        raise EngineError(
             "engine: spark needs the extra: pip install 'iotbill-pipelines[spark]'"
         ) from error
     if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
-        raise SparkError("engine: spark needs Java 17 or newer; install it, or set JAVA_HOME")
+        raise EngineError("engine: spark needs Java 17 or newer; install it, or set JAVA_HOME")
     builder = SparkSession.builder.appName("iotbill").master(master)
     for name, value in {**_SETTINGS, **settings}.items():
         builder = builder.config(name, value)

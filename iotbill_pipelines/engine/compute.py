@@ -39,6 +39,10 @@ import pyarrow as pa
 from iotbill_pipelines.engine.schemas import Table
 
 
+class EngineError(RuntimeError):
+    """An engine cannot be used here; the message says what to do."""
+
+
 @dataclass(frozen=True)
 class WrittenFile:
     """A Parquet file that :meth:`Compute.write` produced."""

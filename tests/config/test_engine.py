@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
-from iotbill_pipelines.compute.spark_engine import SparkCompute, SparkError, expanded
+from iotbill_pipelines.compute.spark_engine import SparkCompute, expanded
 from iotbill_pipelines.config.documents import ConfigError
 from iotbill_pipelines.config.engine import read_engine
+from iotbill_pipelines.engine.compute import EngineError
 
 CLUSTER = """
 engine: spark
@@ -52,7 +53,7 @@ def test_what_cannot_be_meant(tmp_path: Path, text: str, told: str) -> None:
 
 def test_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyspark.sql", None)
-    with pytest.raises(SparkError, match=r"pip install 'iotbill-pipelines\[spark\]'"):
+    with pytest.raises(EngineError, match=r"pip install 'iotbill-pipelines\[spark\]'"):
         SparkCompute("local[1]", str(tmp_path))
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from iotbill_pipelines.compute import spark_engine
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
-from iotbill_pipelines.compute.spark_engine import SparkCompute, SparkError
+from iotbill_pipelines.compute.spark_engine import SparkCompute
+from iotbill_pipelines.engine.compute import EngineError
 from iotbill_pipelines.engine.schemas import REJECTED_RECORD, USAGE_RECORD
 from iotbill_pipelines.operations.scenarios import run_tables
 from iotbill_pipelines.storage.lake import Lake
@@ -116,7 +117,7 @@ def test_columns_that_older_files_lack(start: Start, tmp_path: Path) -> None:
 def test_another_master_in_the_same_process(start: Start, tmp_path: Path) -> None:
     with (
         start(None),
-        pytest.raises(SparkError, match=r"already uses Spark at local-cluster.*, not local\[1\]"),
+        pytest.raises(EngineError, match=r"already uses Spark at local-cluster.*, not local\[1\]"),
     ):
         SparkCompute("local[1]", str(tmp_path))
     assert spark_engine.application(MASTER, {}) is not None
