@@ -204,6 +204,23 @@ def test_what_a_later_file_has_replaced_is_read_only_if_it_is_named(carrier: Car
     assert carrier.state(old) == "ingested"
 
 
+def test_only_what_is_asked_for_is_read(carrier: Carrier) -> None:
+    carrier.feed(WRONG)
+    keys = [carrier.land(f"demo_{number}.csv", HEADER + row(number)) for number in range(3)]
+    ingest(carrier.ws)
+    carrier.feed(RIGHT)
+    waiting = carrier.land("demo_9.csv", HEADER + row(9))
+    carrier.again(keys[0])
+    assert carrier.lake() == [(keys[0], 2)]
+    carrier.again(day=date(2026, 11, 4))
+    assert carrier.lake() == sorted((key, 2) for key in keys[:2])
+    assert (carrier.state(keys[2]), carrier.state(waiting)) == (
+        "quarantined: missing_column", "landed",
+    )  # fmt: skip
+    carrier.again()
+    assert carrier.lake() == sorted((key, 2) for key in [*keys, waiting])
+
+
 def test_old_reference_data_does_not_take_back_what_is_known(carrier: Carrier) -> None:
     text = (ROOT / "configs" / "feeds" / "services.yaml").read_text()
     carrier.feed(text.replace("from: service_id", "from: sim"), "services")
