@@ -164,17 +164,20 @@ class Retried:
 
 
 def list_suspense(ws: Workspace, wanted: Wanted, most_records: int = 0) -> SuspenseList:
-    """Return what is suspended, grouped and totalled, and the first records by address."""
+    """Return what is suspended, grouped and totalled, and the first records by address.
+
+    Raises SuspenseError for months whose rating was interrupted before it was known whose they are.
+    """
     with ws.compute(_rows(ws, wanted)) as compute:
         _select(ws, compute, wanted)
-        groups = _groups(ws, compute)
-        total = compute.fetch("select count(*) as records from chosen_suspense")
+        counted = compute.fetch("select count(*) as records from chosen_suspense")
+        total = int(counted["records"][0].as_py())
+        groups = _groups(compute) if total else []
         rows = compute.fetch(
             f"select * from chosen_suspense order by usage_month, reason_code, file_key, line_no"
             f" limit {most_records}"
         ).to_pylist()
-    return SuspenseList(groups, _totals(groups), [_line(ws, r) for r in rows],
-                        total["records"][0].as_py())  # fmt: skip
+    return SuspenseList(groups, _totals(groups), [_line(ws, r) for r in rows], total)
 
 
 def show(ws: Workspace, address: str) -> SuspendedView:
@@ -255,7 +258,10 @@ def _rows(ws: Workspace, wanted: Wanted) -> int:
 
 
 def _select(ws: Workspace, compute: DuckDbCompute, wanted: Wanted, where: str = "true") -> None:
-    """Define ``chosen_suspense``: the records meant, with landing, age and waiver."""
+    """Define ``chosen_suspense``: the records meant, with landing, age and waiver.
+
+    Raises SuspenseError where a rating was interrupted before it was known whose they are.
+    """
     months = [wanted.month] if wanted.month else suspended_months(ws)
     scope = {str(month) for month in months}
     compute.scan(
@@ -267,6 +273,12 @@ def _select(ws: Workspace, compute: DuckDbCompute, wanted: Wanted, where: str = 
     snapshot = _snapshot(ws, months)
     if snapshot is not None:
         load_snapshot(compute, snapshot)
+    elif any(ws.lake.rows(SUSPENDED_RECORD, usage_month=month) for month in scope):
+        only = f" --month {wanted.month}" if wanted.month else ""
+        raise SuspenseError(
+            f"the rating of {', '.join(sorted(scope))} was interrupted, so that nobody knows yet "
+            f"whose records wait; rate the month first: `iotbill suspense retry{only}`"
+        )
     with ws.engine.connect() as connection:
         files = connection.execute(
             sa.select(FeedFile.file_key, FeedFile.original_name, FeedFile.landed_at)
@@ -374,15 +386,13 @@ def _estimates(compute: DuckDbCompute) -> list[dict[str, Any]]:
     return rows
 
 
-def _groups(ws: Workspace, compute: DuckDbCompute) -> list[SuspenseGroup]:
+def _groups(compute: DuckDbCompute) -> list[SuspenseGroup]:
     counted = compute.fetch(
         "select c.usage_month, c.reason_code, c.feed_id, c.usage_class, o.account_id,"
         " count(*) as records, count(c.waived_by) as waived, max(c.age_days) as oldest_days"
         " from chosen_suspense as c join suspense_owner as o"
         " on o.file_key = c.file_key and o.line_no = c.line_no group by all"
-    ).to_pylist() if ws.lake.partitions(SUSPENDED_RECORD) else []  # fmt: skip
-    if not counted:
-        return []
+    ).to_pylist()
     names = ("usage_month", "reason_code", "feed_id", "usage_class", "account_id")
     ages = {tuple(row[name] for name in names): row for row in counted}
     groups, told = [], set()

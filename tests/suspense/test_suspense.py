@@ -90,6 +90,29 @@ def test_an_address_of_nothing_is_told(ws: Workspace, address: str) -> None:
         suspense.show(ws, address)
 
 
+def test_a_month_without_suspense_lists_none(ws: Workspace) -> None:
+    found = suspense.list_suspense(ws, Wanted(month=Month(2020, 1)), 10)
+    assert (found.groups, found.records_total) == ([], 0)
+
+
+def test_whose_records_are_is_asked_only_of_a_month_that_was_rated(ws: Workspace) -> None:
+    """A first rating that is killed leaves suspended records, and nothing to say who owns them."""
+    account = next(g.account for g in suspense.list_suspense(ws, Wanted()).groups if g.account)
+    listed = suspense.list_suspense(ws, Wanted(month=OCTOBER), 1).records
+    with ws.engine.begin() as connection:
+        connection.execute(sa.text("delete from stage_input where stage = 'rate_usage'"))
+    mine = Wanted(account=account, month=OCTOBER)
+    said = "`iotbill suspense retry --month 2026-10`"
+    with pytest.raises(SuspenseError, match=said):
+        suspense.waive(ws, mine, [], by="Ann", reason="x")
+    with pytest.raises(SuspenseError, match=said):
+        suspense.list_suspense(ws, mine)
+    with pytest.raises(SuspenseError, match="`iotbill suspense retry`"):
+        suspense.show(ws, listed[0].address)
+    suspense.retry(ws)
+    assert {group.account for group in suspense.list_suspense(ws, mine).groups} == {account}
+
+
 def test_an_owner_that_is_added_frees_what_waited_for_it(ws: Workspace) -> None:
     suspense.retry(ws)
     assert suspense.retry_due(ws) is None
