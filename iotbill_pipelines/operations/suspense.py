@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -238,7 +238,7 @@ def show(ws: Workspace, address: str) -> SuspendedView:
 def parse_address(address: str) -> tuple[int, int]:
     """Read ``FILE:LINE``. Raises SuspenseError showing the form."""
     file, _, line = address.partition(":")
-    if not (file.isdigit() and line.isdigit()):
+    if not (file.isdecimal() and line.isdecimal()):
         raise SuspenseError(
             f"{address!r} is no record; write FILE:LINE as `iotbill suspense list --records 20` "
             "shows it, such as 861405927354028461:17"
@@ -557,7 +557,8 @@ def waive(ws: Workspace, wanted: Wanted, addresses: Sequence[str], *, by: str, r
     Named are addresses, or everything that ``wanted`` selects. Waiving twice changes nothing.
     Raises SuspenseError for an empty name or reason, or where nothing that is meant is suspended.
     """
-    where = _signed_for(wanted, addresses, by, reason)
+    places = {parse_address(address) for address in addresses}
+    where = _signed_for(wanted, places, by, reason)
     with ws.compute(_rows(ws, wanted)) as compute:
         _select(ws, compute, wanted, where)
         rows = compute.fetch(
@@ -566,9 +567,9 @@ def waive(ws: Workspace, wanted: Wanted, addresses: Sequence[str], *, by: str, r
         ).to_pylist()
         found = compute.fetch("select count(*) as records from chosen_suspense")
     count = int(found["records"][0].as_py())
-    if not count or count < len(addresses):
+    if not count or count < len(places):
         raise SuspenseError(
-            f"{count} of {len(addresses) or 'these'} records are suspended; "
+            f"{count} of {len(places) or 'these'} records are suspended; "
             "`iotbill suspense list --records 20` shows addresses"
         )
     signed = {"waived_by": by.strip(), "waive_reason": reason.strip(), "waived_at": ws.clock()}
@@ -607,16 +608,17 @@ def unwaive(
     Named are records as in :func:`waive`, those that are suspended still. Raises SuspenseError for
     an empty name or reason, or where no record that is meant has a waiver that holds.
     """
-    where = _signed_for(wanted, addresses, by, reason)
+    places = {parse_address(address) for address in addresses}
+    where = _signed_for(wanted, places, by, reason)
     with ws.compute(_rows(ws, wanted)) as compute:
         _select(ws, compute, wanted, where)
         rows = compute.fetch(
             "select waiver_id, file_key, line_no, reason_code from chosen_suspense"
             " where waiver_id is not null order by file_key, line_no"
         ).to_pylist()
-    if not rows or len(rows) < len(addresses):
+    if not rows or len(rows) < len(places):
         raise SuspenseError(
-            f"{len(rows)} of {len(addresses) or 'these'} records are waived; "
+            f"{len(rows)} of {len(places) or 'these'} records are waived; "
             "`iotbill suspense list --records 20` shows addresses"
         )
     signed = {"withdrawn_by": by.strip(), "withdraw_reason": reason.strip()}
@@ -646,17 +648,17 @@ def unwaive(
     return len(rows)
 
 
-def _signed_for(wanted: Wanted, addresses: Sequence[str], by: str, reason: str) -> str:
+def _signed_for(wanted: Wanted, places: Set[tuple[int, int]], by: str, reason: str) -> str:
     """SQL: which records a signature is for. Raises SuspenseError for nobody's, or for none."""
     if not by.strip() or not reason.strip():
         raise SuspenseError("a waiver needs a name and a reason: --by NAME --reason TEXT")
-    if not addresses and wanted == Wanted():
+    if not places and wanted == Wanted():
         raise SuspenseError(
             "say which records: their addresses, or --reason-code, --feed, --account, --month"
         )
-    if not addresses:
+    if not places:
         return "true"
-    pairs = ", ".join(f"({k}, {n})" for k, n in map(parse_address, addresses))
+    pairs = ", ".join(f"({key}, {number})" for key, number in sorted(places))
     return f"(s.file_key, s.line_no) in ({pairs})"
 
 

@@ -84,7 +84,7 @@ def test_a_conflict_shows_both_lines_as_delivered(ws: Workspace) -> None:
     assert "carrier" in view.what_to_do
 
 
-@pytest.mark.parametrize("address", ["1:1", "abc", "1", "861405927354028461:"])
+@pytest.mark.parametrize("address", ["1:1", "abc", "1", "861405927354028461:", "12:²"])
 def test_an_address_of_nothing_is_told(ws: Workspace, address: str) -> None:
     with pytest.raises(SuspenseError):
         suspense.show(ws, address)
@@ -152,10 +152,12 @@ def test_waived_records_are_signed_kept_and_not_counted(ws: Workspace) -> None:
         suspense.waive(ws, Wanted(), [], by="Ann", reason="x")
     with pytest.raises(SuspenseError, match="0 of 1"):
         suspense.waive(ws, Wanted(), ["1:1"], by="Ann", reason="x")
+    with pytest.raises(SuspenseError, match="0 of 1 records are waived"):
+        suspense.unwaive(ws, Wanted(), ["1:1", "01:1"], by="Ann", reason="x")
     conflicts = suspense.list_suspense(ws, Wanted(reason="conflict"), 100).records
     before = suspense.waived_records(ws, OCTOBER)
     signed = {"by": "Ann Lee", "reason": "carrier confirmed, ticket 812"}
-    assert suspense.waive(ws, Wanted(), [conflicts[0].address], **signed) == 1
+    assert suspense.waive(ws, Wanted(), [conflicts[0].address] * 2, **signed) == 1
     assert suspense.waive(ws, Wanted(reason="conflict"), [], **signed) == len(conflicts) - 1
     assert suspense.waive(ws, Wanted(reason="conflict"), [], **signed) == 0
     assert suspense.waived_records(ws, OCTOBER) == before + len(conflicts)
@@ -166,7 +168,7 @@ def test_waived_records_are_signed_kept_and_not_counted(ws: Workspace) -> None:
     back = {"by": "Bo Ek", "reason": "wrong ticket"}
     with pytest.raises(SuspenseError, match="0 of these"):
         suspense.unwaive(ws, Wanted(reason="no_owner"), [], **back)
-    assert suspense.unwaive(ws, Wanted(), [conflicts[0].address], **back) == 1
+    assert suspense.unwaive(ws, Wanted(), [conflicts[0].address] * 2, **back) == 1
     assert suspense.waived_records(ws, OCTOBER) == before + len(conflicts) - 1
     assert "taken back" in suspense.show(ws, conflicts[0].address).waivers[0]
     assert suspense.waive(ws, Wanted(reason="conflict"), [], **signed) == 1
