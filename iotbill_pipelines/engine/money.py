@@ -23,6 +23,9 @@ MINOR_DIGITS: Mapping[str, int] = {
 }
 """ISO 4217 currencies whose minor unit is not a hundredth."""
 
+LEDGER_DIGITS = 18
+"""Digits of minor units that a column of 64 bits holds, whichever they are."""
+
 _WIDE = Context(prec=60)
 """Holds any sum of minor units; the default context would round to 28 digits."""
 
@@ -58,8 +61,14 @@ def of_minor(minor: int, currency: str) -> Decimal:
 
 
 def to_minor(amount: Decimal, currency: str) -> int:
-    """Return the amount in minor units. Raises ValueError if it holds a fraction of one."""
-    minor = amount.scaleb(minor_digits(currency))
+    """Return the amount in minor units.
+
+    Raises ValueError if it holds a fraction of one, is infinite or no number, or too large to book.
+    """
+    digits = minor_digits(currency)
+    if not amount.is_finite() or amount.adjusted() + digits >= LEDGER_DIGITS:
+        raise ValueError(f"{amount} is no amount of {currency} that a ledger holds")
+    minor = amount.scaleb(digits, _WIDE)
     if minor != minor.to_integral_value():
         raise ValueError(f"{amount} {currency} is not a whole number of minor units")
     return int(minor)

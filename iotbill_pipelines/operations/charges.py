@@ -97,10 +97,7 @@ def settle_again(ws: Workspace, period: Month, snapshot: Snapshot) -> bool:
     usage.rate_months(ws, usage.months_with_usage(ws, months), snapshot)
     # The next period waits too: it reads the lots that this one leaves, and what this one charges
     # in advance must not replace what the next was settled to meanwhile.
-    with (
-        advisory_lock(ws.engine, f"settle:{period}", wait=True),
-        advisory_lock(ws.engine, f"settle:{period + 1}", wait=True),
-    ):
+    with advisory_lock(ws.engine, f"settle:{period}", f"settle:{period + 1}", wait=True):
         known = fingerprints.recorded(ws, STAGE)
         carried = carried_over(ws, period)
         detail = _inputs(ws, period, snapshot, carried, known)

@@ -83,21 +83,22 @@ class Estimate:
 
     @property
     def amount_minor(self) -> int:
-        """Minor units of the accrual. Raises ValueError for an average with fractions of one."""
+        """Minor units of the accrual. Raises ValueError for an average as :func:`to_minor` does."""
         return self.days * to_minor(self.per_day, self.currency)
 
 
 def estimate(ws: Workspace, period: Month, given: Estimate) -> Decimal:
     """Record an estimate; the period's next close posts it, and back on the next one's first day.
 
-    Returns the amount. Raises LedgerError for no days, a fraction of a minor unit, or no reason.
+    Returns the amount. Raises LedgerError for no days, an average that is no amount of whole minor
+    units, or no reason.
     """
     if given.days == 0 or not given.reason.strip():
         raise LedgerError("an estimate takes days that are missing, and a reason")
     try:
         per_day = to_minor(given.per_day, given.currency)
     except ValueError as error:
-        raise LedgerError(f"{error}; round the average a day first") from None
+        raise LedgerError(f"{error}; give the average a day in whole minor units") from None
     terms = read_ledger(ws.configs / "ledger")
     terms.entity(given.entity_id)
     with Session(ws.engine) as session, session.begin():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -164,17 +164,20 @@ class Retried:
 
 
 def list_suspense(ws: Workspace, wanted: Wanted, most_records: int = 0) -> SuspenseList:
-    """Return what is suspended, grouped and totalled, and the first records by address."""
+    """Return what is suspended, grouped and totalled, and the first records by address.
+
+    Raises SuspenseError for months whose rating was interrupted before it was known whose they are.
+    """
     with ws.compute(_rows(ws, wanted)) as compute:
         _select(ws, compute, wanted)
-        groups = _groups(ws, compute)
-        total = compute.fetch("select count(*) as records from chosen_suspense")
+        counted = compute.fetch("select count(*) as records from chosen_suspense")
+        total = int(counted["records"][0].as_py())
+        groups = _groups(compute) if total else []
         rows = compute.fetch(
             f"select * from chosen_suspense order by usage_month, reason_code, file_key, line_no"
             f" limit {most_records}"
         ).to_pylist()
-    return SuspenseList(groups, _totals(groups), [_line(ws, r) for r in rows],
-                        total["records"][0].as_py())  # fmt: skip
+    return SuspenseList(groups, _totals(groups), [_line(ws, r) for r in rows], total)
 
 
 def show(ws: Workspace, address: str) -> SuspendedView:
@@ -235,7 +238,7 @@ def show(ws: Workspace, address: str) -> SuspendedView:
 def parse_address(address: str) -> tuple[int, int]:
     """Read ``FILE:LINE``. Raises SuspenseError showing the form."""
     file, _, line = address.partition(":")
-    if not (file.isdigit() and line.isdigit()):
+    if not (file.isdecimal() and line.isdecimal()):
         raise SuspenseError(
             f"{address!r} is no record; write FILE:LINE as `iotbill suspense list --records 20` "
             "shows it, such as 861405927354028461:17"
@@ -255,7 +258,10 @@ def _rows(ws: Workspace, wanted: Wanted) -> int:
 
 
 def _select(ws: Workspace, compute: Compute, wanted: Wanted, where: str = "true") -> None:
-    """Define ``chosen_suspense``: the records meant, with landing, age and waiver."""
+    """Define ``chosen_suspense``: the records meant, with landing, age and waiver.
+
+    Raises SuspenseError where a rating was interrupted before it was known whose they are.
+    """
     months = [wanted.month] if wanted.month else suspended_months(ws)
     scope = {str(month) for month in months}
     compute.scan(
@@ -267,6 +273,12 @@ def _select(ws: Workspace, compute: Compute, wanted: Wanted, where: str = "true"
     snapshot = _snapshot(ws, months)
     if snapshot is not None:
         load_snapshot(compute, snapshot)
+    elif any(ws.lake.rows(SUSPENDED_RECORD, usage_month=month) for month in scope):
+        only = f" --month {wanted.month}" if wanted.month else ""
+        raise SuspenseError(
+            f"the rating of {', '.join(sorted(scope))} was interrupted, so that nobody knows yet "
+            f"whose records wait; rate the month first: `iotbill suspense retry{only}`"
+        )
     with ws.engine.connect() as connection:
         files = connection.execute(
             sa.select(FeedFile.file_key, FeedFile.original_name, FeedFile.landed_at)
@@ -374,15 +386,13 @@ def _estimates(compute: Compute) -> list[dict[str, Any]]:
     return rows
 
 
-def _groups(ws: Workspace, compute: Compute) -> list[SuspenseGroup]:
+def _groups(compute: Compute) -> list[SuspenseGroup]:
     counted = compute.fetch(
         "select c.usage_month, c.reason_code, c.feed_id, c.usage_class, o.account_id,"
         " count(*) as records, count(c.waived_by) as waived, max(c.age_days) as oldest_days"
         " from chosen_suspense as c join suspense_owner as o"
         " on o.file_key = c.file_key and o.line_no = c.line_no group by all"
-    ).to_pylist() if ws.lake.partitions(SUSPENDED_RECORD) else []  # fmt: skip
-    if not counted:
-        return []
+    ).to_pylist()
     names = ("usage_month", "reason_code", "feed_id", "usage_class", "account_id")
     ages = {tuple(row[name] for name in names): row for row in counted}
     groups, told = [], set()
@@ -547,7 +557,8 @@ def waive(ws: Workspace, wanted: Wanted, addresses: Sequence[str], *, by: str, r
     Named are addresses, or everything that ``wanted`` selects. Waiving twice changes nothing.
     Raises SuspenseError for an empty name or reason, or where nothing that is meant is suspended.
     """
-    where = _signed_for(wanted, addresses, by, reason)
+    places = {parse_address(address) for address in addresses}
+    where = _signed_for(wanted, places, by, reason)
     with ws.compute(_rows(ws, wanted)) as compute:
         _select(ws, compute, wanted, where)
         rows = compute.fetch(
@@ -556,9 +567,9 @@ def waive(ws: Workspace, wanted: Wanted, addresses: Sequence[str], *, by: str, r
         ).to_pylist()
         found = compute.fetch("select count(*) as records from chosen_suspense")
     count = int(found["records"][0].as_py())
-    if not count or count < len(addresses):
+    if not count or count < len(places):
         raise SuspenseError(
-            f"{count} of {len(addresses) or 'these'} records are suspended; "
+            f"{count} of {len(places) or 'these'} records are suspended; "
             "`iotbill suspense list --records 20` shows addresses"
         )
     signed = {"waived_by": by.strip(), "waive_reason": reason.strip(), "waived_at": ws.clock()}
@@ -597,16 +608,17 @@ def unwaive(
     Named are records as in :func:`waive`, those that are suspended still. Raises SuspenseError for
     an empty name or reason, or where no record that is meant has a waiver that holds.
     """
-    where = _signed_for(wanted, addresses, by, reason)
+    places = {parse_address(address) for address in addresses}
+    where = _signed_for(wanted, places, by, reason)
     with ws.compute(_rows(ws, wanted)) as compute:
         _select(ws, compute, wanted, where)
         rows = compute.fetch(
             "select waiver_id, file_key, line_no, reason_code from chosen_suspense"
             " where waiver_id is not null order by file_key, line_no"
         ).to_pylist()
-    if not rows or len(rows) < len(addresses):
+    if not rows or len(rows) < len(places):
         raise SuspenseError(
-            f"{len(rows)} of {len(addresses) or 'these'} records are waived; "
+            f"{len(rows)} of {len(places) or 'these'} records are waived; "
             "`iotbill suspense list --records 20` shows addresses"
         )
     signed = {"withdrawn_by": by.strip(), "withdraw_reason": reason.strip()}
@@ -636,17 +648,17 @@ def unwaive(
     return len(rows)
 
 
-def _signed_for(wanted: Wanted, addresses: Sequence[str], by: str, reason: str) -> str:
+def _signed_for(wanted: Wanted, places: Set[tuple[int, int]], by: str, reason: str) -> str:
     """SQL: which records a signature is for. Raises SuspenseError for nobody's, or for none."""
     if not by.strip() or not reason.strip():
         raise SuspenseError("a waiver needs a name and a reason: --by NAME --reason TEXT")
-    if not addresses and wanted == Wanted():
+    if not places and wanted == Wanted():
         raise SuspenseError(
             "say which records: their addresses, or --reason-code, --feed, --account, --month"
         )
-    if not addresses:
+    if not places:
         return "true"
-    pairs = ", ".join(f"({k}, {n})" for k, n in map(parse_address, addresses))
+    pairs = ", ".join(f"({key}, {number})" for key, number in sorted(places))
     return f"(s.file_key, s.line_no) in ({pairs})"
 
 

@@ -77,6 +77,13 @@ def test_a_fraction_of_a_minor_unit_is_refused() -> None:
         to_minor(Decimal("12.305"), "EUR")
 
 
+@pytest.mark.parametrize("text", ["Infinity", "-Infinity", "NaN", "sNaN", "1e30", "1e999999"])
+def test_what_no_ledger_can_hold_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no amount of EUR that a ledger holds"):
+        to_minor(Decimal(text), "EUR")
+    assert to_minor(Decimal("-9999999999999999.99"), "EUR") == -(10**18 - 1)
+
+
 @pytest.mark.parametrize(
     ("total", "weights", "parts"),
     [

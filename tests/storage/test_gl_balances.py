@@ -137,6 +137,8 @@ def test_nothing_is_explained_without_a_balance_or_a_reason(books: Books, tmp_pa
         explain(books, "0.05", " ")
     with pytest.raises(LedgerError, match="not a whole number of minor units"):
         explain(books, "0.005", "half a cent")
+    with pytest.raises(LedgerError, match="Infinity is no amount of EUR"):
+        explain(books, "inf", "all of it")
     explain(books, "0.05", "why")
     for statement, said in (
         ("delete from gl_entry where kind = 'explanation'", "not removed"),
@@ -166,6 +168,8 @@ def test_a_closed_period_takes_no_balances(books: Books, tmp_path: Path) -> None
         ("NL01,1200,EUR,balance,1.005,", "b.csv:2: amount '1.005' is no amount of EUR"),
         ("NL01,1200,EUR,balance,,", "b.csv:2: amount '' is no amount"),
         ("NL01,1200,EUR,balance,NaN,", "b.csv:2: amount 'NaN' is no amount"),
+        ("NL01,1200,EUR,balance,Infinity,", "b.csv:2: amount 'Infinity' is no amount"),
+        ("NL01,1200,EUR,balance,1e30,", "b.csv:2: amount '1e30' is no amount"),
         ("NL01,1200,EUR", "b.csv:2: give 6 values"),
         ("NL01,1200,EUR,opening,1.00,", "no balance in it"),
         (

@@ -84,10 +84,33 @@ def test_a_conflict_shows_both_lines_as_delivered(ws: Workspace) -> None:
     assert "carrier" in view.what_to_do
 
 
-@pytest.mark.parametrize("address", ["1:1", "abc", "1", "861405927354028461:"])
+@pytest.mark.parametrize("address", ["1:1", "abc", "1", "861405927354028461:", "12:²"])
 def test_an_address_of_nothing_is_told(ws: Workspace, address: str) -> None:
     with pytest.raises(SuspenseError):
         suspense.show(ws, address)
+
+
+def test_a_month_without_suspense_lists_none(ws: Workspace) -> None:
+    found = suspense.list_suspense(ws, Wanted(month=Month(2020, 1)), 10)
+    assert (found.groups, found.records_total) == ([], 0)
+
+
+def test_whose_records_are_is_asked_only_of_a_month_that_was_rated(ws: Workspace) -> None:
+    """A first rating that is killed leaves suspended records, and nothing to say who owns them."""
+    account = next(g.account for g in suspense.list_suspense(ws, Wanted()).groups if g.account)
+    listed = suspense.list_suspense(ws, Wanted(month=OCTOBER), 1).records
+    with ws.engine.begin() as connection:
+        connection.execute(sa.text("delete from stage_input where stage = 'rate_usage'"))
+    mine = Wanted(account=account, month=OCTOBER)
+    said = "`iotbill suspense retry --month 2026-10`"
+    with pytest.raises(SuspenseError, match=said):
+        suspense.waive(ws, mine, [], by="Ann", reason="x")
+    with pytest.raises(SuspenseError, match=said):
+        suspense.list_suspense(ws, mine)
+    with pytest.raises(SuspenseError, match="`iotbill suspense retry`"):
+        suspense.show(ws, listed[0].address)
+    suspense.retry(ws)
+    assert {group.account for group in suspense.list_suspense(ws, mine).groups} == {account}
 
 
 def test_an_owner_that_is_added_frees_what_waited_for_it(ws: Workspace) -> None:
@@ -129,10 +152,12 @@ def test_waived_records_are_signed_kept_and_not_counted(ws: Workspace) -> None:
         suspense.waive(ws, Wanted(), [], by="Ann", reason="x")
     with pytest.raises(SuspenseError, match="0 of 1"):
         suspense.waive(ws, Wanted(), ["1:1"], by="Ann", reason="x")
+    with pytest.raises(SuspenseError, match="0 of 1 records are waived"):
+        suspense.unwaive(ws, Wanted(), ["1:1", "01:1"], by="Ann", reason="x")
     conflicts = suspense.list_suspense(ws, Wanted(reason="conflict"), 100).records
     before = suspense.waived_records(ws, OCTOBER)
     signed = {"by": "Ann Lee", "reason": "carrier confirmed, ticket 812"}
-    assert suspense.waive(ws, Wanted(), [conflicts[0].address], **signed) == 1
+    assert suspense.waive(ws, Wanted(), [conflicts[0].address] * 2, **signed) == 1
     assert suspense.waive(ws, Wanted(reason="conflict"), [], **signed) == len(conflicts) - 1
     assert suspense.waive(ws, Wanted(reason="conflict"), [], **signed) == 0
     assert suspense.waived_records(ws, OCTOBER) == before + len(conflicts)
@@ -143,7 +168,7 @@ def test_waived_records_are_signed_kept_and_not_counted(ws: Workspace) -> None:
     back = {"by": "Bo Ek", "reason": "wrong ticket"}
     with pytest.raises(SuspenseError, match="0 of these"):
         suspense.unwaive(ws, Wanted(reason="no_owner"), [], **back)
-    assert suspense.unwaive(ws, Wanted(), [conflicts[0].address], **back) == 1
+    assert suspense.unwaive(ws, Wanted(), [conflicts[0].address] * 2, **back) == 1
     assert suspense.waived_records(ws, OCTOBER) == before + len(conflicts) - 1
     assert "taken back" in suspense.show(ws, conflicts[0].address).waivers[0]
     assert suspense.waive(ws, Wanted(reason="conflict"), [], **signed) == 1
