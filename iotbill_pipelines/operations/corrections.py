@@ -438,19 +438,27 @@ class _Units:
     differences: list[dict[str, Any]]
 
 
-# Units as taxes know them (storage.taxes), with what an invoice adds or takes back.
+# Units as taxes know them (storage.taxes), with what an invoice adds or takes back. One whose
+# product the catalog dropped is taken back as booked: as most of it was, if that changed before.
 _DIFFERENCES = """
 with kinds as (
   select level, account_id, service_id, charge_id, usage_period, kind from desired_charge
   union select level, account_id, service_id, charge_id, usage_period, kind from booked_charge
+),
+as_booked as (
+  select distinct on ({unit}) {unit}, gl_class, tax_code from booked_charge
+  order by {unit}, abs(amount_minor) desc, gl_class, tax_code
 )
 select u.entity_id, u.account_id, u.service_id, u.charge_id, u.usage_period, u.product_id,
-  k.kind, p.gl_class, p.tax_code, u.currency, u.amount_{last} - u.amount_0 as amount_minor
+  k.kind, coalesce(p.gl_class, b.gl_class, 'unknown') as gl_class,
+  coalesce(p.tax_code, b.tax_code, 'unknown') as tax_code, u.currency,
+  u.amount_{last} - u.amount_0 as amount_minor
 from unit_change as u
 semi join selected_unit as s using (usage_period, level, account_id, service_id, charge_id)
 join (select level, account_id, service_id, charge_id, usage_period, min(kind) as kind
       from kinds group by all) as k using (level, account_id, service_id, charge_id, usage_period)
-join product as p using (product_id)
+left join product as p using (product_id)
+left join as_booked as b using ({unit})
 where u.level = 'retail' and u.amount_{last} <> u.amount_0
 order by all
 """
@@ -590,7 +598,7 @@ def _priced_corrections(
         ).to_pylist()
         units = _Units(
             sum(row["units"] for row in rows),
-            compute.fetch(_DIFFERENCES.format(last=len(steps))).to_pylist(),
+            compute.fetch(_DIFFERENCES.format(last=len(steps), unit=", ".join(_UNIT))).to_pylist(),
         )
     corrections = []
     for row in rows:

@@ -20,7 +20,7 @@ from iotbill_pipelines.operations.catalogs import in_force
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.reach import tables_of
 from iotbill_pipelines.operations.workspace import Workspace
-from iotbill_pipelines.storage.documents import safe_name
+from iotbill_pipelines.storage.documents import document_name
 from iotbill_pipelines.storage.group_workbook import GroupCharge, GroupDocument, write_group
 
 _CHARGES = """
@@ -175,7 +175,7 @@ def _write(ws: Workspace, period: Month, documents: Sequence[GroupDocument]) -> 
     files = []
     for document in documents:
         suffix = f"_{document.currency}" if names.count(document.group) > 1 else ""
-        path = ws.out(period) / safe_name(f"customer_{document.group}_{period}{suffix}.xlsx")
+        path = ws.out(period) / document_name(f"customer_{document.group}_{period}{suffix}.xlsx")
         write_group(path, document, datetime.combine(document.prepared_on, time(), UTC))
         files.append(path)
     return files

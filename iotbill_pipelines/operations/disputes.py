@@ -20,7 +20,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from iotbill_pipelines.config.vendors import Vendor, read_vendors
+from iotbill_pipelines.config.vendors import DisputeColumn, Vendor, read_vendors
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.money import minor_digits, of_minor, round_half_up
@@ -287,32 +287,46 @@ def export_claims(
 ) -> list[str]:
     """Write a vendor's open claims in the vendor's layout, CSV or XLSX by the file's name.
 
-    Returns the claims written. Raises DisputeError for a vendor that configs/vendors lacks.
+    A workbook has a sheet for each currency that is claimed, with its totals. Returns the claims
+    written. Raises DisputeError for a vendor that configs/vendors lacks.
     """
     vendor = read_vendors(ws.configs / "vendors").get(vendor_id)
     if vendor is None:
         raise DisputeError(f"configs/vendors has no vendor {vendor_id!r}; its layout is needed")
     claims = list_claims(ws, vendor=vendor_id, period=period, statuses=("open", "sent"))
     columns = vendor.dispute.columns
-    rows = [[_cell(claim, column.field, vendor) for column in columns] for claim in claims]
+
+    def rows(of: Sequence[Claim]) -> list[list[Cell]]:
+        return [[_cell(claim, column.field, vendor) for column in columns] for claim in of]
+
     if path.suffix.casefold() == ".csv":
-        write_csv(path, [column.title for column in columns], rows)
+        write_csv(path, [column.title for column in columns], rows(claims))
     else:
-        formats = [
-            ColumnFormat(
-                column.title,
-                "money" if column.field in _MONEY else "date" if column.field == "deadline"
-                else "integer" if column.field == "line" else "text",
-                currency=vendor.currency if column.field in _MONEY else None,
-                total=column.field == "difference",
+        currencies = sorted({claim.currency for claim in claims}) or [vendor.currency]
+        sheets = [
+            Sheet(
+                "Claims" if len(currencies) == 1 else f"Claims in {currency}",
+                [_format(column, currency) for column in columns],
+                rows([claim for claim in claims if claim.currency == currency]),
+                totals=True,
             )
-            for column in columns
-        ]  # fmt: skip
-        write_workbook(path, [Sheet("Claims", formats, rows, totals=True)], ws.clock())
+            for currency in currencies
+        ]
+        write_workbook(path, sheets, ws.clock())
     return [claim.dispute_id for claim in claims]
 
 
 _MONEY = ("billed", "expected", "difference")
+
+
+def _format(column: DisputeColumn, currency: str) -> ColumnFormat:
+    return ColumnFormat(
+        column.title,
+        "money" if column.field in _MONEY else "date" if column.field == "deadline"
+        else "integer" if column.field == "line" else "text",
+        currency=currency if column.field in _MONEY else None,
+        total=column.field == "difference",
+    )  # fmt: skip
 
 
 def _cell(claim: Claim, field: str, vendor: Vendor) -> Cell:

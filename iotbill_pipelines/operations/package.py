@@ -27,6 +27,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.config.ledger import read_ledger
+from iotbill_pipelines.config.workbook_cells import safe_text
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.schemas import DESIRED_CHARGE, USAGE_RECORD
 from iotbill_pipelines.operations import (
@@ -651,8 +652,11 @@ def _check_booked(ws: Workspace, manifest: Mapping[str, Any], again: Path) -> Ch
             for row in csv.DictReader(handle):
                 computed[tuple(row[name] for name in _UNIT)] += int(row["amount_minor"])
     values = {"scope": sorted(scope), **manifest["closed_rows"]}
+    booked: dict[tuple[str, ...], int] = defaultdict(int)
     with ws.engine.connect() as connection:
-        booked = {tuple(r[:-1]): r.minor for r in connection.execute(sa.text(_BOOKED), values)}
+        for total in connection.execute(sa.text(_BOOKED), values):
+            # as the file says an id that a spreadsheet would evaluate
+            booked[tuple(map(safe_text, total[:-1]))] += total.minor
     wanted = {unit: minor for unit, minor in computed.items() if minor}
     wrong = [
         f"{' '.join(unit)}: {booked.get(unit, 0)} booked, {wanted.get(unit, 0)} computed"

@@ -42,7 +42,7 @@ from iotbill_pipelines.operations.runs import code_version
 from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.bulk import copy_in
-from iotbill_pipelines.storage.documents import safe_name
+from iotbill_pipelines.storage.documents import document_name
 from iotbill_pipelines.storage.ledger import ensure_entities, period_states
 from iotbill_pipelines.storage.models import (
     Dispute,
@@ -605,7 +605,7 @@ BASIS = ".reconciliation.json"
 
 def _file_name(vendor: Vendor, period: Month, currency: str) -> str:
     suffix = "" if currency == vendor.currency else f"_{currency}"
-    return safe_name(f"reconciliation_{vendor.vendor}_{period}{suffix}.xlsx")
+    return document_name(f"reconciliation_{vendor.vendor}_{period}{suffix}.xlsx")
 
 
 def _workbooks(ws: Workspace, period: Month) -> list[Path]:

@@ -27,7 +27,7 @@ from iotbill_pipelines.operations.reach import tables_of
 from iotbill_pipelines.operations.reconciliation import Again
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.close_report.figures import count, money
-from iotbill_pipelines.storage.documents import safe_name, write_bytes
+from iotbill_pipelines.storage.documents import document_name, write_bytes
 from iotbill_pipelines.storage.html_pages import Card, Page, Section, bars, render_page
 from iotbill_pipelines.storage.reconciliation_workbook import CAUSE_LABELS, CAUSE_MEANINGS
 
@@ -140,7 +140,7 @@ def write_pages_again(
 def _write(ws: Workspace, period: Month, pages: Mapping[str, Page]) -> list[Path]:
     files = []
     for name, page in pages.items():
-        path = ws.out(period) / safe_name(f"{name}.html")
+        path = ws.out(period) / document_name(f"{name}.html")
         write_bytes(path, render_page(page).encode("utf-8"))
         files.append(path)
     return files
@@ -159,7 +159,7 @@ def _vendor_pages(
         own = configured.get(vendor["vendor_id"])
         suffix = "" if own is None or own.currency == vendor["currency"] else vendor["currency"]
         name = "_".join(filter(None, ("vendor", vendor["vendor_id"], str(period), suffix)))
-        workbook = name.replace("vendor_", "reconciliation_", 1) + ".xlsx"
+        workbook = document_name(name.replace("vendor_", "reconciliation_", 1) + ".xlsx")
         called = own.name if own else vendor["vendor_id"]
         pages[name] = _vendor_page(vendor, called, period, causes, stood.claims, workbook)
     return pages
@@ -199,7 +199,7 @@ def _customer_pages(ws: Workspace, period: Month, names: Names, stood: Stood) ->
             groups[group, currency],
             sims[group, currency],
             products,
-            f"{name}.xlsx",
+            document_name(f"{name}.xlsx"),
         )
     return pages
 

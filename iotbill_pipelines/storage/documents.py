@@ -92,18 +92,23 @@ class Sheet:
     for_people: bool = True
 
 
-def safe_name(name: str) -> str:
-    """Return a file name from any text: no separators, no leading dot, at most 150 bytes."""
+def document_name(name: str) -> str:
+    """Return a file name from any text: no separators, no leading dot, at most 160 bytes.
+
+    Text that is a file name already is kept. Any other gets a digest of itself, so that two texts
+    which differ only in what a file name may not hold are two names still.
+    """
     text = unicodedata.normalize("NFKC", name)
     text = re.sub(r"[^\w.() +-]", "_", text, flags=re.ASCII).strip(" .")
     text = re.sub(r"\.{2,}", ".", text)
     if text.split(".")[0].upper() in {"CON", "PRN", "AUX", "NUL", "COM1", "LPT1"}:
         text = f"_{text}"
-    if len(text) > 150:
-        stem, dot, suffix = text.rpartition(".")
-        digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]
-        text = f"{(stem or suffix)[:120]}-{digest}{dot}{suffix[:20] if stem else ''}"
-    return text or "unnamed"
+    if text and text == name and len(text) <= 150:
+        return text
+    stem, dot, suffix = text.rpartition(".")
+    digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]
+    ending = f"{dot}{suffix[:20]}" if stem else ""
+    return f"{(stem or suffix)[:120] or 'unnamed'}-{digest}{ending}"
 
 
 def write_bytes(path: Path, content: bytes) -> str:

@@ -1219,7 +1219,7 @@ def _write_journal(
     files = export_files(journal, target, terms)
     written = []
     for file in files:
-        path = directory / documents.safe_name(file.name)
+        path = directory / documents.document_name(file.name)
         digest = _write_file(path, file, journal, target, terms)
         written.append(ExportedFile(journal.external_id, target.id, path, digest, True))
     digest = written[0].sha256

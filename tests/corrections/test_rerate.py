@@ -37,6 +37,7 @@ from iotbill_pipelines.shell.correcting import changed_catalog
 from iotbill_pipelines.shell.resources import WorkspaceResource
 from iotbill_pipelines.storage import reference
 from iotbill_pipelines.storage.landing import open_archived
+from tests.conftest import ROOT
 from tests.months import PERIOD
 
 CENT = Decimal("0.01")
@@ -174,6 +175,25 @@ def test_a_corrected_rate_is_shown_then_booked_for_one_account_then_for_all(
     assert (sum(booked_sums(booked).values()) - sum(before.values())) * CENT == expected
     assert correct_period(rerun(booked), PERIOD).rows["rows booked"] == 0
     assert plan(booked, PERIOD).corrections == []
+
+
+def test_what_customers_owe_counts_units_of_a_product_that_is_gone(booked: Workspace) -> None:
+    """A product under another id: what the old one was booked for is taken back in full."""
+    tables = ("catalog/products.yaml", "catalog/retail.yaml", "tax/tax.yaml")
+    before = {name: (booked.configs / name).read_text() for name in tables}
+    try:
+        for name in tables[:2]:
+            text = re.sub(r"(id|product): activation\b", r"\1: setup", before[name])
+            (booked.configs / name).write_text(text)
+        taxed = ROOT / "configs" / "examples" / "tax" / "tax.yaml"
+        (booked.configs / "tax/tax.yaml").write_text(taxed.read_text())
+        found = plan(booked, PERIOD)
+        assert {c.product_id for c in found.corrections} == {"activation", "setup"}
+        assert [total for total in found.totals if total[2]] == []
+        assert found.effects and {effect.net for effect in found.effects} == {Decimal(0)}
+    finally:
+        for name, text in before.items():
+            (booked.configs / name).write_text(text)
 
 
 def test_late_usage_of_a_feed_and_a_rate_are_told_apart(booked: Workspace, tmp_path: Path) -> None:

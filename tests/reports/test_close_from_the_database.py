@@ -21,6 +21,7 @@ from iotbill_pipelines.operations.report import load_figures, write_report
 from iotbill_pipelines.operations.sample import SampleSummary
 from iotbill_pipelines.operations.stages import StageResult
 from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage.models import Dispute
 from tests import months
 from tests.months import PERIOD
 from tests.shelf import Shelf
@@ -240,6 +241,30 @@ def test_claims_go_out_in_the_vendors_layout(closed: Closed, tmp_path: Path) -> 
     assert len(rows) == len(written) > 0
     sheet = load_workbook(tmp_path / "claims.xlsx")["Claims"]
     assert sheet["A2"].value == rows[0].split(",")[0]
+
+
+def test_claims_in_two_currencies_are_added_up_apart(closed: Closed, tmp_path: Path) -> None:
+    columns = [column for column in Dispute.__table__.columns if column.computed is None]
+    in_yen = {"dispute_id": "in yen", "currency": "JPY", "difference_minor": 700}
+    with closed.ws.engine.begin() as connection:
+        is_open = (Dispute.vendor_id == "bics", Dispute.status == "open")
+        one = sa.select(*columns).where(*is_open).limit(1)
+        row = connection.execute(one).mappings().one()
+        connection.execute(sa.insert(Dispute), {**row, **in_yen})
+    try:
+        disputes.export_claims(closed.ws, "bics", tmp_path / "claims.xlsx")
+    finally:
+        with closed.ws.engine.begin() as connection:
+            connection.execute(sa.text("delete from dispute where dispute_id = 'in yen'"))
+
+    book = load_workbook(tmp_path / "claims.xlsx")
+    assert book.sheetnames == ["Claims in EUR", "Claims in JPY"]
+    titles = [cell.value for cell in book["Claims in JPY"][1]]
+    column = titles.index("Claimed")
+    (claim, total) = list(book["Claims in JPY"].iter_rows(min_row=2))
+    assert claim[column].value == total[column].value == 700
+    assert claim[column].number_format.startswith('#,##0" JPY"')
+    assert all("EUR" in row[column].number_format for row in book["Claims in EUR"].iter_rows(2))
 
 
 def test_a_credit_of_the_next_month_is_matched_back_and_no_part_of_its_comparison(

@@ -19,7 +19,7 @@ from iotbill_pipelines.storage.documents import (
     ColumnFormat,
     DocumentError,
     Sheet,
-    safe_name,
+    document_name,
     write_bytes,
     write_csv,
     write_workbook,
@@ -129,9 +129,24 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 
 @given(st.text(max_size=400))
 def test_any_text_gives_a_file_name_inside_its_folder(text: str) -> None:
-    name = safe_name(text)
+    name = document_name(text)
     assert name
     assert len(name.encode()) <= 160
     assert (Path("/folder") / name).parent == Path("/folder")
     assert name not in (".", "..")
     assert not name.startswith((".", "-")) or name[0] == "-"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Müller", "Möller"), ("A/B", "A_B"), ("A:", "A?"), ("a..b", "a.b"), ("", ".")],
+)
+def test_two_groups_never_share_a_file(one: str, other: str) -> None:
+    names = {document_name(f"customer_{group}_2026-10.xlsx") for group in (one, other)}
+    assert len(names) == 2 and all(name.endswith(".xlsx") for name in names)
+    assert document_name(one) != document_name(other)
+
+
+@pytest.mark.parametrize("name", ["customer_fleet_2026-10.xlsx", "Acme B.V. (NL)", "NL01-2026-10"])
+def test_text_that_is_a_file_name_is_kept(name: str) -> None:
+    assert document_name(name) == name
