@@ -993,9 +993,9 @@ CHARGE_FINDING = _table(
     "What is wrong or missing in reference data that a period's charges depend on.",
     """
     usage_period VARCHAR usage period
-    code         VARCHAR undeclared_transition, unknown_state, no_recurring_price, ...
+    code         VARCHAR undeclared_transition, unknown_state, unknown_offer, ...
     service_id   VARCHAR? service concerned
-    subject      VARCHAR charge, transition or pool concerned
+    subject      VARCHAR charge, transition, offer or pool concerned
     message      VARCHAR what is wrong and what to do
     """,
     key="usage_period code service_id subject",

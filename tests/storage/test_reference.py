@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -156,61 +156,3 @@ def test_a_catalog_is_kept_when_its_content_changes(session: Session) -> None:
     assert reference.store_catalog(session, '{"a": [2, "é"], "b": 1}', T0 + 2 * DAY) == first
     rows = session.execute(sa.text("select content from catalog_version order by version_no"))
     assert [row[0] for row in rows] == ['{"a":[2,"é"],"b":1}', '{"a":[]}', '{"a":[2,"é"],"b":1}']
-
-
-def test_findings_name_the_row_and_what_to_do(session: Session) -> None:
-    load(session, "account", T0, account("A", billing_zone="Europe/Berlinn"), account("B"))
-    load(
-        session,
-        "service",
-        T0,
-        {"service_id": "S1", "account_id": "A"},
-        {"service_id": "S2", "account_id": "ghost"},
-    )
-
-    def owned(uid: str, service: str, start: int, end: int | None) -> dict[str, Any]:
-        return {
-            "uid_type": "iccid",
-            "uid_value": uid,
-            "service_id": service,
-            "valid_from": datetime.fromisoformat(f"2026-10-{start:02}"),
-            "valid_to": None if end is None else datetime.fromisoformat(f"2026-10-{end:02}"),
-        }
-
-    load(
-        session,
-        "service_identifier",
-        T0,
-        owned("1", "S1", 1, 10),
-        owned("1", "S2", 10, None),  # touching is not overlapping
-        owned("2", "S1", 1, None),
-        owned("2", "S2", 5, None),
-        owned("3", "S9", 1, 1),
-    )
-
-    def sold(offer: str, start: int, end: int | None) -> dict[str, Any]:
-        return {
-            "service_id": "S1",
-            "level": "retail",
-            "payer_account_id": "A",
-            "offer_id": offer,
-            "valid_from": date(2026, 10, start),
-            "valid_to": None if end is None else date(2026, 10, end),
-        }
-
-    load(session, "service_offer", T0, sold("o1", 1, 12), sold("o2", 11, None))
-    found = reference.referential_findings(session, T0, offers={"o1"}, states=set())
-    assert [(finding.code, finding.table, finding.key) for finding in found] == [
-        ("empty_interval", "service_identifier", "iccid=3"),
-        ("overlapping_identifier", "service_identifier", "iccid=2"),
-        ("overlapping_offer", "service_offer", "service_id=S1 level=retail"),
-        ("unknown_account", "service", "service_id=S2"),
-        ("unknown_offer", "service_offer", "offer_id=o2"),
-        ("unknown_service", "service_identifier", "iccid=3"),
-        ("unknown_zone", "account", "account_id=A"),
-    ]
-    overlap = found[1]
-    assert "belongs to S2 from 2026-10-05" in overlap.message
-    assert "still belongs to S1" in overlap.message
-    assert "valid_to" in overlap.what_to_do
-    assert reference.referential_findings(session, T0 - DAY) == []

@@ -62,3 +62,24 @@ select p.usage_period, 'no_overage_price', cast(null as string),
     || cast(p.window_end as string) || '; extend its prices'
 from pool_priced as p
 where p.overage_quantity > 0 and p.price_id is null
+union all
+-- active on days of which nothing can be billed: by what, or to whom, is not known
+select distinct g.usage_period,
+  case when o.offer_id is null then 'unknown_offer' else 'unknown_account' end,
+  g.service_id, g.level || ' ' || g.offer_id || ' ' || g.account_id,
+  case when o.offer_id is null
+       then 'service ' || g.service_id || ' is active on the ' || g.level || ' offer ' || g.offer_id
+         || ', which the catalog does not know; correct its contract or define the offer'
+       else 'service ' || g.service_id || ' is active, and its ' || g.level || ' offer is paid by '
+         || 'account ' || g.account_id || ', which is not known; send the account or correct the '
+         || 'contract' end
+from (
+  select p.usage_period, i.service_id, i.level, i.offer_id, i.account_id
+  from settled_period as p
+  join service_offer_interval as i on i.from_date < p.end_date and i.to_date > p.start_date
+  join service_state_interval as t on t.service_id = i.service_id and t.core_state = 'active'
+    and greatest(i.from_date, t.from_date, p.start_date) < least(i.to_date, t.to_date, p.end_date)
+) as g
+left join offer as o on o.offer_id = g.offer_id
+left join account as a on a.account_id = g.account_id
+where o.offer_id is null or a.account_id is null
