@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from iotbill_pipelines.operations.stages import Finding
-from iotbill_pipelines.operations.workspace import Workspace, configured_lake
 from iotbill_pipelines.shell.environment import memory_limit, secret
 
 if TYPE_CHECKING:
     from iotbill_pipelines.cli.main import Settings
+    from iotbill_pipelines.operations.stages import Finding
+    from iotbill_pipelines.operations.workspace import Workspace
 
 WIDTH = 120
 """Columns where nobody says how many there are: in a pipe, a file or a log."""
@@ -34,6 +34,8 @@ _COLOURS = {"block": "red", "warn": "yellow", "info": "blue"}
 @contextmanager
 def opened(settings: Settings, *, migrate: bool = False) -> Iterator[Workspace]:
     """Open the workspace that the options name, and close it afterwards."""
+    from iotbill_pipelines.operations.workspace import Workspace, configured_lake
+
     location = settings.location
     workspace = Workspace.open(
         location.home,

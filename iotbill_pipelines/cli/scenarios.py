@@ -5,13 +5,16 @@ from __future__ import annotations
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from iotbill_pipelines.cli import console
 from iotbill_pipelines.cli.main import EXIT_BLOCKED, EXIT_OK
-from iotbill_pipelines.compute.spark_engine import SparkCompute
 from iotbill_pipelines.operations.scenarios import ScenarioReport, run_scenario
+
+if TYPE_CHECKING:
+    from iotbill_pipelines.compute.spark_engine import SparkCompute
 
 _FIGURES = ("expected", "came out", "difference")
 
@@ -64,4 +67,6 @@ def _show(report: ScenarioReport, verbose: bool) -> None:
 
 
 def _on_spark(master: str, expected_rows: int) -> SparkCompute:
+    from iotbill_pipelines.compute.spark_engine import SparkCompute
+
     return SparkCompute(master, tempfile.gettempdir(), expected_rows=expected_rows)

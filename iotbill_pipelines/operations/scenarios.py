@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
-from iotbill_pipelines.compute.feed_files import ingest_files, local_file
 from iotbill_pipelines.config.scenarios import (
     NOTHING_DELIVERED,
     Delivered,
@@ -111,6 +110,11 @@ def ingested(scenario: Scenario) -> Delivered:
     deliveries = scenario.deliveries()
     if not deliveries:
         return NOTHING_DELIVERED
+    from iotbill_pipelines.compute.feed_files import (  # noqa: PLC0415 - few scenarios have files
+        ingest_files,
+        local_file,
+    )
+
     usage, rejected = [], []
     with DuckDbCompute() as compute:
         for each in deliveries:

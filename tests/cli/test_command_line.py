@@ -117,6 +117,21 @@ def test_scenarios_run_without_a_workspace(run: Run) -> None:
     assert "2 of 2 scenarios as expected" in done.stdout
 
 
+def test_a_scenario_needs_neither_database_nor_dagster() -> None:
+    """Nor the time that importing them takes, which would be more than the scenario's own."""
+    program = "import sys; sys.argv = ['iotbill', 'scenario', 'run', sys.argv[1]]\n"
+    program += "from iotbill_pipelines.cli.main import main\n"
+    program += "try: main()\nfinally: sys.stderr.write(' '.join(sys.modules))"
+    file = ROOT / "tests" / "scenarios" / "files_ndjson.yaml"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=True
+    )
+    assert "1 of 1 scenarios as expected" in done.stdout
+    known = set(done.stderr.split())
+    assert "duckdb" in known
+    assert not known & {"sqlalchemy", "alembic", "psycopg", "dagster", "deltalake", "pyspark"}
+
+
 def test_the_page_on_scenarios_shows_what_is_printed(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
