@@ -23,9 +23,9 @@ from tests.storage.stores import BUCKET, lake_at, place
 from tests.storage.test_lake import FUTURE, TABLE, content, replace, replace_several
 
 # Dies before its nth call into the file system, or before or after it makes the table or commits;
-# or, where a size is given, by the signal that the kernel sends a process that writes a file beyond it: then in the
-# middle of a write, also of libraries that are not Python. With "full" that write fails instead,
-# with "request" it dies before its nth connection to an object store, or its commit.
+# or, where a size is given, by the signal that the kernel sends a process that writes a file beyond
+# it: then in the middle of a write, also of libraries that are not Python. With "full" that write
+# fails instead, with "request" it dies before its nth connection to an object store, or its commit.
 _WRITER = """
 import os, resource, signal, sys
 import s3fs
