@@ -22,6 +22,8 @@ from tests.sources.servers import S3Server
 from tests.storage.stores import BUCKET, lake_at, place
 from tests.storage.test_lake import FUTURE, TABLE, content, replace, replace_several
 
+Rows = list[tuple[str | None, int, int]]
+
 # Dies before its nth call into the file system, or before or after it makes the table or commits;
 # or, where a size is given, by the signal that the kernel sends a process that writes a file beyond
 # it: then in the middle of a write, also of libraries that are not Python. With "full" that write
@@ -187,8 +189,9 @@ def test_so_are_several_partitions_of_one_commit(
     tmp_path: Path, writer: _Writer, new: bool
 ) -> None:
     """As ingest writes; every point of a table's first write finds a folder without the table."""
-    other = [] if new else [("2027-01", 1, 5)]
-    root, before, value = tmp_path / "lake", [], 10
+    other: Rows = [] if new else [("2027-01", 1, 5)]
+    before: Rows = []
+    root, value = tmp_path / "lake", 10
     deaths = {"call": 0, "size": 0, "full": 0}
     for how, numbers in (
         ("call", range(200)),
@@ -205,7 +208,7 @@ def test_so_are_several_partitions_of_one_commit(
                 before = [("2026-12", 1, 1)]
             value += 10
             code = writer.write(str(root), how, number, value, "several")
-            after = [("2026-10", 1, value), ("2026-11", 1, value + 1)]
+            after: Rows = [("2026-10", 1, value), ("2026-11", 1, value + 1)]
             found = content(lake)
             assert found in (before + other, after + other), f"{how} {number}: {found}"
             assert code != 0 or found == after + other
@@ -230,7 +233,7 @@ def test_so_it_is_in_an_object_store(tmp_path: Path, writer: _Writer, s3: S3Serv
     """Two files, uploaded and then published by one commit; another machine looks on."""
     lake = lake_at(place(s3.endpoint, tmp_path.name, tmp_path / "reader"))
     replace(lake, "2026-11", 1, 5)
-    before: list[tuple[str | None, int, int]] = []
+    before: Rows = []
     left = set()
     for number in range(30):
         value = 10 * number
