@@ -312,7 +312,7 @@ def application(master: str, settings: Mapping[str, str]) -> SparkSession:
         raise EngineError(
             "engine: spark needs the extra: pip install 'iotbill-pipelines[spark]'"
         ) from error
-    if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
+    if not has_java():
         raise EngineError("engine: spark needs Java 17 or newer; install it, or set JAVA_HOME")
     builder = SparkSession.builder.appName("iotbill").master(master)
     for name, value in {**_SETTINGS, **settings}.items():
@@ -321,6 +321,11 @@ def application(master: str, settings: Mapping[str, str]) -> SparkSession:
     _application.sparkContext.setLogLevel("ERROR")
     atexit.register(stop)
     return _application
+
+
+def has_java() -> bool:
+    """Is there a Java that Spark would start, by JAVA_HOME or on the path?"""
+    return bool(os.environ.get("JAVA_HOME")) or shutil.which("java") is not None
 
 
 def stop() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -29,7 +28,7 @@ Start = Callable[[int | None], SparkCompute]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if importlib.util.find_spec("pyspark") is None:
         reason = "pyspark is not installed here: `make test-spark` has an environment with it"
-    elif shutil.which("java") is None:
+    elif not spark_engine.has_java():
         reason = "there is no Java on this machine: Spark needs 17 or newer"
     else:
         return

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import threading
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -18,10 +23,12 @@ from iotbill_pipelines.engine.compute import EngineError
 from iotbill_pipelines.engine.schemas import REJECTED_RECORD, USAGE_RECORD
 from iotbill_pipelines.operations.scenarios import run_tables
 from iotbill_pipelines.storage.lake import Lake
+from tests.conftest import ROOT
 from tests.scenarios.test_scenarios import SCENARIOS
 from tests.together import merge
 
 from .conftest import MASTER, Start
+from .records import KEYS, rejected
 from .test_scenarios import assert_same, read
 
 KILLED_AFTER_STAGES = 25
@@ -80,28 +87,75 @@ def test_an_executor_killed_in_the_middle(start: Start) -> None:
 
 def test_partitions_of_the_lake(start: Start, tmp_path: Path) -> None:
     """What Spark writes, the lake publishes and DuckDB reads; and the other way round."""
-    rows = [
-        {
-            "file_key": 2**59 + key, "line_no": line, "feed_id": "f", "outcome": "rejected",
-            "reason_code": "r", "field": None, "value": "ü/=%", "message": "m", "quantity": None,
-            "raw_text": "x",
-        }
-        for key in (1, 2) for line in range(40)
-    ]  # fmt: skip
-    table = pa.Table.from_pylist(rows, schema=REJECTED_RECORD.arrow_schema)
+    table = rejected(40)
     lake = Lake(tmp_path / "lake")
     with start(None) as spread, DuckDbCompute() as embedded:
         for writer, reader in ((spread, embedded), (embedded, spread)):
             writer.load("made", table)
-            keys = [str(2**59 + key) for key in (1, 2)]
             lake.replace_each(
-                REJECTED_RECORD, writer, "made", "file_key", keys, order_by=("line_no",)
+                REJECTED_RECORD, writer, "made", "file_key", KEYS, order_by=("line_no",)
             )
-            assert lake.rows(REJECTED_RECORD, file_key=keys[0]) == 40
+            assert lake.rows(REJECTED_RECORD, file_key=KEYS[0]) == 40
             lake.scan(reader, REJECTED_RECORD)
             read_back = reader.fetch("select * from rejected_record order by file_key, line_no")
             assert read_back.to_pylist() == table.to_pylist()
             assert read_back.schema.types == table.schema.types
+
+
+# Writes two partitions, and then begins to write so much into one that it would take days. Rows of
+# one partition need not be sorted first: its file is begun at once.
+_DRIVER = """
+import sys
+from iotbill_pipelines.compute.spark_engine import SparkCompute
+from iotbill_pipelines.engine.schemas import REJECTED_RECORD
+from iotbill_pipelines.storage.lake import Lake
+from tests.spark.conftest import SETTINGS
+from tests.spark.records import KEYS, rejected
+
+_, root, scratch = sys.argv
+with SparkCompute("local[1]", scratch, settings=SETTINGS) as compute:
+    compute.load("made", rejected(40))
+    compute.load("many", rejected(5_000))
+    lake = Lake(root)
+    lake.replace_each(REJECTED_RECORD, compute, "made", "file_key", KEYS)
+    endless = "select many.* from many cross join many as b cross join many as c"
+    one = f"{endless} where many.file_key = {KEYS[0]}"
+    lake.replace(REJECTED_RECORD, compute, one, {"file_key": KEYS[0]})
+"""
+
+
+def being_written(lake: Lake) -> bool:
+    """Is there a file that a task began and that is not published?"""
+    staged = lake.root / REJECTED_RECORD.name
+    return any(staged.glob("_staged-*/_temporary/**/*.parquet"))
+
+
+def test_a_driver_killed_while_it_writes_a_partition(start: Start, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    with subprocess.Popen(
+        [sys.executable, "-c", _DRIVER, str(lake.root), str(tmp_path / "scratch")],
+        cwd=ROOT,
+        start_new_session=True,
+    ) as driver:
+        try:
+            deadline = time.monotonic() + 120
+            while not being_written(lake) or lake.rows(REJECTED_RECORD) == 0:
+                assert driver.poll() is None and time.monotonic() < deadline
+                time.sleep(0.05)
+        finally:
+            os.killpg(driver.pid, signal.SIGKILL)  # it and its Java
+    with start(None) as spread, DuckDbCompute() as embedded:
+
+        def read_back() -> pa.Table:
+            lake.scan(embedded, REJECTED_RECORD)
+            return embedded.fetch("select * from rejected_record order by file_key, line_no")
+
+        assert read_back().to_pylist() == rejected(40).to_pylist()
+        spread.load("made", rejected(50))
+        lake.replace_each(REJECTED_RECORD, spread, "made", "file_key", KEYS)
+        assert read_back().to_pylist() == rejected(50).to_pylist()
+    lake.remove_orphans(REJECTED_RECORD, datetime.now(UTC) + timedelta(days=1))
+    assert not being_written(lake)
 
 
 def test_columns_that_older_files_lack(start: Start, tmp_path: Path) -> None:

@@ -51,6 +51,14 @@ def replace_two(lake: Lake, value: int) -> int:
         return lake.replace(TABLE, compute, both, {"file_key": "2"})
 
 
+def replace_several(lake: Lake, value: int) -> int:
+    """Fill two months and empty a third in one commit."""
+    with DuckDbCompute() as compute:
+        two = f"{rows('2026-10', 1, value)} union all {rows('2026-11', 1, value + 1)}"
+        months = ["2026-10", "2026-11", "2026-12"]
+        return lake.replace_each(TABLE, compute, two, "month", months)
+
+
 def content(lake: Lake, version: int | None = None) -> list[tuple[str | None, int, int]]:
     with DuckDbCompute() as compute:
         lake.scan(compute, TABLE, version=version)

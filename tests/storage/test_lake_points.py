@@ -1,4 +1,4 @@
-"""A replacement of a partition killed at every point, and on a disk that is full at every point.
+"""Replacements of partitions killed at every point, and on a disk that is full at every point.
 
 What a reader sees is the content before or the one after, whole; the next run heals. The writer is
 a process forked for each point from one that has the libraries loaded.
@@ -20,12 +20,14 @@ from iotbill_pipelines.storage.lake import Lake
 from tests.conftest import ROOT
 from tests.sources.servers import S3Server
 from tests.storage.stores import BUCKET, lake_at, place
-from tests.storage.test_lake import FUTURE, TABLE, content, replace
+from tests.storage.test_lake import FUTURE, TABLE, content, replace, replace_several
 
-# Dies before its nth call into the file system, its commit, or after that; or, where a size is
-# given, by the signal that the kernel sends a process that writes a file beyond it: then in the
-# middle of a write, also of libraries that are not Python. With "full" that write fails instead,
-# with "request" it dies before its nth connection to an object store, or its commit.
+Rows = list[tuple[str | None, int, int]]
+
+# Dies before its nth call into the file system, or before or after it makes the table or commits;
+# or, where a size is given, by the signal that the kernel sends a process that writes a file beyond
+# it: then in the middle of a write, also of libraries that are not Python. With "full" that write
+# fails instead, with "request" it dies before its nth connection to an object store, or its commit.
 _WRITER = """
 import os, resource, signal, sys
 import s3fs
@@ -37,7 +39,7 @@ sys.dont_write_bytecode = True  # Python keeps compiled modules that were cut of
 EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "fcntl.flock")
 REQUESTS = ("socket.connect",)
 
-def write(root, how, number, value):
+def write(root, how, number, value, what):
     left = [number]
 
     def point():
@@ -52,13 +54,16 @@ def write(root, how, number, value):
         elif event in EVENTS and (event == "fcntl.flock" or root in str(arguments[0])):
             point()
 
-    whole = module.DeltaTable.create_write_transaction
-    def commit(*arguments, **named):
-        point()
-        whole(*arguments, **named)
-        point()
+    def around(whole):
+        def called(*arguments, **named):
+            point()
+            whole(*arguments, **named)
+            point()
+        return called
 
-    module.DeltaTable.create_write_transaction = commit
+    table = module.DeltaTable
+    table.create_write_transaction = around(table.create_write_transaction)
+    table.create = around(table.create)
     sys.addaudithook(hear)
     if how in ("size", "full"):
         if how == "size":
@@ -68,6 +73,8 @@ def write(root, how, number, value):
     if how == "request":
         places.BATCH_FILES = 1  # one upload after the other
         t.replace_two(lake_at(root), value)
+    elif what == "several":
+        t.replace_several(module.Lake(root), value)
     else:
         t.replace(module.Lake(root), "2026-10", 1, value, value + 1)
 
@@ -81,9 +88,9 @@ for line in sys.stdin:
         code = 1
         try:
             if verb == "write":
-                root, how, number, value = told
+                root, how, number, value, what = told
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-                write(root, how, int(number), int(value))
+                write(root, how, int(number), int(value), what)
             else:
                 root, month, *values = told
                 for value in values:
@@ -99,9 +106,10 @@ class _Writer:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
 
-    def write(self, place: str, how: str, number: int, value: int) -> int:
-        """Replace partitions of a lake by ``value`` and the one after it; return the exit code."""
-        return self.wait(self._ask(f"write {place} {how} {number} {value}"))
+    def write(self, place: str, how: str, number: int, value: int, what: str = "one") -> int:
+        """Replace one partition or several by ``value`` and the one after it; return the exit
+        code."""
+        return self.wait(self._ask(f"write {place} {how} {number} {value} {what}"))
 
     def start(self, place: str, month: str, *values: int) -> int:
         """Replace a partition by each of the values in turn; return the process."""
@@ -176,11 +184,56 @@ def test_a_replacement_is_whole_or_not_there_wherever_it_ends(
     assert not list((lake.root / "sample").glob("_staged-*"))
 
 
+@pytest.mark.parametrize("new", [True, False])
+def test_so_are_several_partitions_of_one_commit(
+    tmp_path: Path, writer: _Writer, new: bool
+) -> None:
+    """As ingest writes; every point of a table's first write finds a folder without the table."""
+    other: Rows = [] if new else [("2027-01", 1, 5)]
+    before: Rows = []
+    root, value = tmp_path / "lake", 10
+    deaths = {"call": 0, "size": 0, "full": 0}
+    for how, numbers in (
+        ("call", range(200)),
+        ("size", (0, 100, 700, 1_200, 1_600, 2_500, 100_000)),
+        ("full", (0, 700, 1_200, 1_600, 2_500, 100_000)),
+    ):
+        for number in numbers:
+            if new:
+                root, before = tmp_path / f"{how}-{number}", []
+            lake = Lake(root)
+            if not new and lake.version(TABLE) is None:
+                replace(lake, "2026-12", 1, 1)
+                replace(lake, "2027-01", 1, 5)
+                before = [("2026-12", 1, 1)]
+            value += 10
+            code = writer.write(str(root), how, number, value, "several")
+            after: Rows = [("2026-10", 1, value), ("2026-11", 1, value + 1)]
+            found = content(lake)
+            assert found in (before + other, after + other), f"{how} {number}: {found}"
+            assert code != 0 or found == after + other
+            before = [row for row in found if row not in other]
+            if new:
+                assert replace_several(lake, 7) == 2
+                assert content(lake) == [("2026-10", 1, 7), ("2026-11", 1, 8)]
+            if code == 0:
+                break
+            deaths[how] += 1
+            assert code == {"call": -signal.SIGKILL, "size": -signal.SIGXFSZ}.get(how, 1)
+        else:
+            raise AssertionError(f"{how}: the last point was not reached")
+    # making the table has points of its own: its folders, its lock, the first entry of its log
+    least = {"call": 20 if new else 10, "size": 3, "full": 2}
+    assert all(deaths[how] >= times for how, times in least.items()), deaths
+    replace_several(lake, 8)
+    assert content(lake) == [("2026-10", 1, 8), ("2026-11", 1, 9), *other]
+
+
 def test_so_it_is_in_an_object_store(tmp_path: Path, writer: _Writer, s3: S3Server) -> None:
     """Two files, uploaded and then published by one commit; another machine looks on."""
     lake = lake_at(place(s3.endpoint, tmp_path.name, tmp_path / "reader"))
     replace(lake, "2026-11", 1, 5)
-    before: list[tuple[str | None, int, int]] = []
+    before: Rows = []
     left = set()
     for number in range(30):
         value = 10 * number
