@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.engine.calendars import Month
@@ -12,7 +10,7 @@ from iotbill_pipelines.operations import charges, fingerprints
 from iotbill_pipelines.operations.checklist import review_drafts
 from iotbill_pipelines.operations.contracts import contracts_of
 from iotbill_pipelines.operations.corrections import beyond_look_back
-from iotbill_pipelines.operations.differences import book_differences
+from iotbill_pipelines.operations.differences import book_differences, preview_of_booked
 from iotbill_pipelines.operations.knowledge import knowledge
 from iotbill_pipelines.operations.periods import require_close_team
 from iotbill_pipelines.operations.renewals import book_extensions
@@ -20,8 +18,6 @@ from iotbill_pipelines.operations.stages import Finding, StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
 from iotbill_pipelines.storage.models import BookedCharge
-
-PREVIEW_ROWS = 10
 
 
 def book_charges(ws: Workspace, period: Month) -> StageResult:
@@ -65,7 +61,7 @@ def book_charges(ws: Workspace, period: Month) -> StageResult:
             (f"{level} {reason}", currency, of_minor(minor, currency))
             for (level, reason, currency), minor in result.amounts().items()
         ],
-        preview=_preview(ws, period),
+        preview=preview_of_booked(ws, BookedCharge.accounting_period == str(period)),
         findings=_later(result, period)
         + _beyond(ws, period)
         + outliers
@@ -138,28 +134,3 @@ full join booked_sum as b
 where coalesce(d.minor, 0) <> coalesce(b.minor, 0)
 order by 1, 2, 3
 """
-
-
-def _preview(ws: Workspace, period: Month) -> pa.Table:
-    columns = (
-        BookedCharge.id,
-        BookedCharge.level,
-        BookedCharge.account_id,
-        BookedCharge.service_id,
-        BookedCharge.charge_id,
-        BookedCharge.usage_period,
-        BookedCharge.currency,
-        BookedCharge.amount,
-        BookedCharge.reason,
-    )
-    select = (
-        sa.select(*columns)
-        .where(BookedCharge.accounting_period == str(period))
-        .order_by(sa.func.abs(BookedCharge.amount_minor).desc(), BookedCharge.id)
-        .limit(PREVIEW_ROWS)
-    )
-    with ws.engine.connect() as connection:
-        rows = [
-            {**row, "amount": str(row["amount"])} for row in connection.execute(select).mappings()
-        ]
-    return pa.Table.from_pylist(rows)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 
@@ -29,8 +29,26 @@ DBT_PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
 @cache
 def mart_descriptions() -> dict[str, str]:
     """Return what each mart holds, in the words of its documentation."""
+    return {model["name"]: " ".join(model["description"].split()) for model in _mart_models()}
+
+
+@cache
+def mart_amounts() -> dict[str, tuple[str, ...]]:
+    """Return the columns of each mart whose amounts add up over its rows, per currency."""
+    return {
+        model["name"]: tuple(
+            column["name"]
+            for column in model["columns"]
+            if column.get("config", {}).get("meta", {}).get("adds_up")
+        )
+        for model in _mart_models()
+    }
+
+
+def _mart_models() -> list[dict[str, Any]]:
     document = yaml.safe_load((DBT_PROJECT / "models" / "marts" / "marts.yml").read_text("utf-8"))
-    return {model["name"]: " ".join(model["description"].split()) for model in document["models"]}
+    models: list[dict[str, Any]] = document["models"]
+    return models
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ from iotbill_pipelines.operations.catalogs import differences, in_force
 from iotbill_pipelines.operations.differences import (
     Standing,
     book_differences,
+    preview_of_booked,
     standing,
     unbooked,
 )
@@ -69,7 +70,7 @@ from iotbill_pipelines.operations.scope import before as scope_before
 from iotbill_pipelines.operations.stages import StageResult
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
-from iotbill_pipelines.storage.models import CatalogVersion, FeedFile
+from iotbill_pipelines.storage.models import BookedCharge, CatalogVersion, FeedFile
 from iotbill_pipelines.storage.models import Snapshot as StoredSnapshot
 from iotbill_pipelines.storage.reference import Snapshot, as_known_at, open_snapshot
 from iotbill_pipelines.storage.taxes import tax_differences
@@ -940,6 +941,7 @@ def correct_period(
             (f"{level} {reason}", currency, of_minor(minor, currency))
             for (level, reason, currency), minor in result.amounts().items()
         ],
+        preview=preview_of_booked(ws, BookedCharge.run_id == ws.run_id),
         changed=bool(result.count),
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.config.ledger import read_ledger
@@ -20,9 +21,11 @@ from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
 from iotbill_pipelines.operations import charges, fingerprints
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import ledger
+from iotbill_pipelines.storage.models import BookedCharge
 from iotbill_pipelines.storage.reference import Snapshot, load_snapshot
 
 STAGE = "book_charges"
+PREVIEW_ROWS = 10
 
 
 def book_differences(
@@ -210,3 +213,32 @@ _SIGNED = " union all ".join(
     f" {sign} * cast(quantity as decimal(38, 0)) as quantity from {name}"
     for sign, name in ((1, "desired_charge"), (-1, "booked_charge"))
 )
+
+
+def preview_of_booked(ws: Workspace, chosen: sa.ColumnElement[bool]) -> pa.Table:
+    """Return a few of the ``chosen`` booked charges, the greatest amounts first.
+
+    ``amount`` is text in the currency's own unit, signed as it changes the ledger.
+    """
+    columns = (
+        BookedCharge.id,
+        BookedCharge.level,
+        BookedCharge.account_id,
+        BookedCharge.service_id,
+        BookedCharge.charge_id,
+        BookedCharge.usage_period,
+        BookedCharge.currency,
+        BookedCharge.amount,
+        BookedCharge.reason,
+    )
+    select = (
+        sa.select(*columns)
+        .where(chosen)
+        .order_by(sa.func.abs(BookedCharge.amount_minor).desc(), BookedCharge.id)
+        .limit(PREVIEW_ROWS)
+    )
+    with ws.engine.connect() as connection:
+        rows = [
+            {**row, "amount": str(row["amount"])} for row in connection.execute(select).mappings()
+        ]
+    return pa.Table.from_pylist(rows)

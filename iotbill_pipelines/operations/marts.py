@@ -12,19 +12,23 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import duckdb_extensions
+import pyarrow as pa
 import sqlalchemy as sa
 
 from iotbill_pipelines.compute.duckdb_engine import scan_select
 from iotbill_pipelines.config.feeds import load_feeds
 from iotbill_pipelines.engine.calendars import Month
+from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import RATED_USAGE, Table
 from iotbill_pipelines.operations import catalogs, fingerprints
-from iotbill_pipelines.operations.close import DBT_PROJECT, stage_named
+from iotbill_pipelines.operations.close import DBT_PROJECT, mart_amounts, stage_named
 from iotbill_pipelines.operations.margins import publish_product_costs
 from iotbill_pipelines.operations.runs import code_version
 from iotbill_pipelines.operations.stages import Finding, StageResult
@@ -35,12 +39,19 @@ from iotbill_pipelines.storage.models import BookedCharge, DerivedEntry, VendorR
 _STAGE = "publish_marts"
 DAILY_USAGE_PERIODS = 2
 """Newest settled usage periods that marts by day show: what they read of the lake is bounded."""
+PREVIEW_ROWS = 20
+
+_SCHEMA = "marts"
+_MONTHS = ("accounting_period", "usage_period", "usage_month")
+"""Columns that say what month a mart's row is of; the first that a mart has counts."""
+_ALL_MONTHS, _THE_MONTH = "of all months", "of the month"
 
 
 def publish_marts(ws: Workspace, period: Month) -> StageResult:
     """Build the marts in PostgreSQL's schema ``marts`` and run their data tests.
 
-    They are of all periods; what is by day is of the newest :data:`DAILY_USAGE_PERIODS`.
+    They are of all periods; what is by day is of the newest :data:`DAILY_USAGE_PERIODS`. The
+    result's amounts and previews are of ``period``.
 
     What has to be apportioned is published before, as a table that models read. Every failed data
     test is a blocking finding that names the test and its rows. dbt runs as a process of its own:
@@ -49,10 +60,10 @@ def publish_marts(ws: Workspace, period: Month) -> StageResult:
     """
     inputs = _inputs(ws)
     if fingerprints.recorded(ws, _STAGE).get(period) == fingerprints.fingerprint(inputs):
-        return StageResult(rows=_rows(ws), changed=False)
+        return show_marts(ws, period, changed=False)
     fingerprints.forget(ws, _STAGE, period)
     publish_product_costs(ws)
-    result = _build(ws)
+    result = _build(ws, period)
     if not result.blocking:
         inputs["tables"] = list(_marts())
         with ws.engine.begin() as connection:
@@ -71,7 +82,7 @@ def _inputs(ws: Workspace) -> dict[str, Any]:
         reconciled = connection.execute(
             sa.select(sa.func.count(), sa.func.max(VendorReconciliation.reconciled_at))
         ).one()
-        tables = [mart for mart in _marts() if sa.inspect(connection).has_table(mart, "marts")]
+        tables = [mart for mart in _marts() if sa.inspect(connection).has_table(mart, _SCHEMA)]
     models = {
         path.relative_to(DBT_PROJECT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(DBT_PROJECT.rglob("*"))
@@ -99,7 +110,7 @@ def _marts() -> tuple[str, ...]:
     return stage_named(_STAGE).tables
 
 
-def _build(ws: Workspace) -> StageResult:
+def _build(ws: Workspace, period: Month) -> StageResult:
     target = ws.home / "dbt"
     target.mkdir(parents=True, exist_ok=True)
     command = [
@@ -109,7 +120,8 @@ def _build(ws: Workspace) -> StageResult:
         *("--vars", json.dumps(_variables(ws))),
     ]
     lake = target / "lake.duckdb"
-    lake.unlink(missing_ok=True)
+    for left in target.glob(f"{lake.name}*"):  # a killed run leaves DuckDB's log beside the file
+        left.unlink()
     files = [
         file
         for month in _usage_months(ws)
@@ -123,7 +135,7 @@ def _build(ws: Workspace) -> StageResult:
     )
     if not results_file.exists():
         raise RuntimeError(f"dbt did not run:\n{finished.stdout}{finished.stderr}")
-    return _result(ws, json.loads(results_file.read_text())["results"])
+    return _result(ws, period, json.loads(results_file.read_text())["results"])
 
 
 def make_views(path: Path, tables: Mapping[Table, Sequence[str]]) -> None:
@@ -167,7 +179,7 @@ def _environment(ws: Workspace, lake: Path) -> dict[str, str]:
     }
 
 
-def _result(ws: Workspace, results: list[dict[str, object]]) -> StageResult:
+def _result(ws: Workspace, period: Month, results: list[dict[str, object]]) -> StageResult:
     findings = [
         Finding(
             code="mart_tests",
@@ -180,16 +192,88 @@ def _result(ws: Workspace, results: list[dict[str, object]]) -> StageResult:
         if result["status"] not in ("pass", "success", "skipped")
     ]
     passed = sum(1 for result in results if result["status"] == "pass")
-    return StageResult(rows={**_rows(ws), "data tests passed": passed}, findings=findings)
+    result = show_marts(ws, period, changed=True)
+    return replace(result, rows={**result.rows, "data tests passed": passed}, findings=findings)
 
 
-def _rows(ws: Workspace) -> dict[str, int]:
-    """Rows per mart that exists."""
+def show_marts(ws: Workspace, period: Month, *, changed: bool) -> StageResult:
+    """Return the rows of the marts that exist, and of ``period`` their amounts and a few rows.
+
+    Amounts are sums of the columns that :func:`operations.close.mart_amounts` names, in the
+    currency's own unit; each mart's own are in ``tables``.
+    """
     with ws.engine.connect() as connection:
-        return {
-            mart: connection.execute(
-                sa.select(sa.func.count()).select_from(sa.table(mart, schema="marts"))
-            ).scalar_one()
+        inspector = sa.inspect(connection)
+        tables = {
+            mart: replace(
+                _table(
+                    connection,
+                    mart,
+                    [column["name"] for column in inspector.get_columns(mart, _SCHEMA)],
+                    period,
+                ),
+                changed=changed,
+            )
             for mart in _marts()
-            if sa.inspect(connection).has_table(mart, schema="marts")
+            if inspector.has_table(mart, schema=_SCHEMA)
         }
+    return StageResult(
+        rows={mart: table.rows[_ALL_MONTHS] for mart, table in tables.items()},
+        amounts=[
+            (f"{mart} {label}", currency, amount)
+            for mart, table in tables.items()
+            for label, currency, amount in table.amounts
+        ],
+        preview=pa.table(
+            {
+                "mart": list(tables),
+                "rows": [table.rows[_ALL_MONTHS] for table in tables.values()],
+                f"rows of {period}": [table.rows[_THE_MONTH] for table in tables.values()],
+            }
+        ),
+        changed=changed,
+        tables=tables,
+    )
+
+
+def _table(
+    connection: sa.Connection, mart: str, columns: Sequence[str], period: Month
+) -> StageResult:
+    table = sa.table(mart, *map(sa.column, columns), schema=_SCHEMA)
+    of_the_month = next(table.c[name] for name in _MONTHS if name in columns) == str(period)
+    rows, of_month = connection.execute(
+        sa.select(sa.func.count(), sa.func.count().filter(of_the_month)).select_from(table)
+    ).one()
+    few = connection.execute(
+        sa.select(table).where(of_the_month).order_by(*table.c).limit(PREVIEW_ROWS)
+    ).all()
+    return StageResult(
+        rows={_ALL_MONTHS: rows, _THE_MONTH: of_month},
+        amounts=_amounts(connection, table, of_the_month),
+        preview=pa.table({name: [row[i] for row in few] for i, name in enumerate(columns)}),
+    )
+
+
+def _amounts(
+    connection: sa.Connection, table: sa.TableClause, chosen: sa.ColumnElement[bool]
+) -> list[tuple[str, str, Decimal]]:
+    """Sums per currency, and per seller level where a mart has several."""
+    # a table whose model failed may be of an earlier version
+    names = [name for name in mart_amounts()[table.name] if name in table.c]
+    if not names:
+        return []
+    keys = [table.c[name] for name in ("level", "currency") if name in table.c]
+    sums = connection.execute(
+        sa.select(*keys, *(sa.func.sum(table.c[name]) for name in names))
+        .where(chosen)
+        .group_by(*keys)
+        .order_by(*keys)
+    ).all()
+    amounts = []
+    for row in sums:
+        *level, currency = row[: len(keys)]
+        for name, total in zip(names, row[len(keys) :], strict=True):
+            in_minor = name.endswith("_minor")
+            label = " ".join((*level, name.removesuffix("_minor").replace("_", " ")))
+            amounts.append((label, currency, of_minor(int(total), currency) if in_minor else total))
+    return amounts

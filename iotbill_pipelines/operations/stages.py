@@ -50,7 +50,8 @@ class StageResult:
 
     ``rows`` counts what was read or written, by label. ``amounts`` are (label, currency, amount in
     the currency's own unit). ``preview`` holds a few rows for people. ``files`` were written.
-    ``changed`` is false when the operation found everything done already.
+    ``changed`` is false when the operation found everything done already. ``tables`` has the same
+    of each part of the output that stands on its own (:attr:`Stage.tables`), by its name.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class StageResult:
     files: list[Path] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     changed: bool = True
+    tables: dict[str, StageResult] = field(default_factory=dict)
 
     @property
     def blocking(self) -> list[Finding]:

@@ -10,6 +10,7 @@ from iotbill_pipelines.config.close import SchedulePolicy, read_close_policy
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations.calendar import business_day
 from iotbill_pipelines.operations.close import CLOSE_STAGES, Stage, mart_descriptions, run_stage
+from iotbill_pipelines.operations.stages import StageResult
 from iotbill_pipelines.shell import rendering
 from iotbill_pipelines.shell.partitions import accounting_months
 from iotbill_pipelines.shell.resources import WorkspaceResource
@@ -77,7 +78,11 @@ def close_asset(stage: Stage) -> dg.AssetsDefinition:
         )
         for table in stage.tables:
             yield dg.MaterializeResult(
-                asset_key=table, metadata={"dagster/row_count": result.rows.get(table, 0)}
+                asset_key=table,
+                metadata={
+                    "dagster/row_count": result.rows.get(table, 0),
+                    **rendering.metadata(result.tables.get(table, StageResult())),
+                },
             )
 
     return close_stage

@@ -150,7 +150,9 @@ def test_a_corrected_rate_is_shown_then_booked_for_one_account_then_for_all(
     mine = plan(booked, PERIOD, chosen)
     assert {c.account_id for c in mine.corrections} == {accounts[0]}
     ws = rerun(booked)
-    assert correct_period(ws, PERIOD, chosen).rows["rows booked"] > 0
+    result = correct_period(ws, PERIOD, chosen)
+    assert result.rows["rows booked"] > 0 and result.preview is not None
+    assert {row["account_id"] for row in result.preview.to_pylist()} == {accounts[0]}
     after = booked_sums(booked)
     assert {key for key in after if after[key] != before[key]} == {("retail", accounts[0])}
     (total,) = mine.totals

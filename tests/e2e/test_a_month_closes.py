@@ -8,6 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
+from iotbill_pipelines.operations.close import stage_named
 from tests.e2e.conftest import MONTH, RECEIVED, Company
 from tests.shelf import State
 
@@ -26,11 +27,32 @@ def test_a_month_closes_and_every_amount_can_be_traced(company: Company) -> None
     assert {f"NL01-{MONTH}-COST-001.csv", f"NL01-{MONTH}-REVENUE-001.xlsx"} <= written
     assert company.rows("select count(*) from marts.revenue_by_product_account") != [(0,)]
     assert company.rows(_DAILY_USAGE) == company.rows(_BOOKED_USAGE) != []
+    _every_mart_shows_rows_amounts_and_a_preview(company)
 
     _trace_leads_to_a_line_of_a_file(company)
     told = json.loads(company.run("status", MONTH, "--json").stdout)
     assert {gate["outcome"] for gate in told["months"][0]["gates"]} <= {"passed", "failed"}
     assert told["months"][0]["run_status"] == "succeeded"
+
+
+def _every_mart_shows_rows_amounts_and_a_preview(company: Company) -> None:
+    shown = {
+        json.loads(str(key))[0]: json.loads(str(event))["dagster_event"]["event_specific_data"]
+        for key, event in company.rows(
+            "select asset_key, event from dagster.event_logs"
+            " where dagster_event_type = 'ASSET_MATERIALIZATION'"
+        )
+    }
+    for mart in ("marts", *stage_named("publish_marts").tables):
+        entries = shown[mart]["materialization"]["metadata_entries"]
+        metadata = {entry["label"]: entry["entry_data"] for entry in entries}
+        assert "| --- |" in metadata["preview"]["md_str"], mart
+        assert mart == "marts" or metadata["dagster/row_count"]["value"] >= 0
+        if mart.startswith("margin_by"):
+            ((margin,),) = company.rows(
+                f"select sum(margin) from marts.{mart} where usage_period = '{MONTH}'"
+            )
+            assert f"| margin | EUR | {margin} |" in metadata["amounts"]["md_str"]
 
 
 def _trace_leads_to_a_line_of_a_file(company: Company) -> None:

@@ -28,7 +28,7 @@ from iotbill_pipelines.operations.margins import (
     publish_product_costs,
     write_margins,
 )
-from iotbill_pipelines.operations.marts import make_views
+from iotbill_pipelines.operations.marts import make_views, show_marts
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage.derived import Desired, book_derived
 from iotbill_pipelines.storage.lake import Lake
@@ -285,6 +285,26 @@ def test_late_usage_is_told_by_carrier(marts: duckdb.DuckDBPyConnection) -> None
         ("o'neill", "o_sms", "3 up to 30 days", 20, 200),
         ("o'neill", "o_usage", "0 within the month", 10, 100),
     ]
+
+
+def test_a_mart_shows_amounts_and_a_preview_of_the_month_by_level_and_currency(
+    books: Books, ws: Workspace
+) -> None:
+    with books.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "create schema marts; create table marts.commit_cockpit as select * from (values"
+            " ('2026-10', 'retail', 'EUR', 150::bigint), ('2026-10', 'retail', 'EUR', 50),"
+            " ('2026-10', 'vendor', 'EUR', 7), ('2026-10', 'retail', 'JPY', 9),"
+            " ('2026-11', 'retail', 'EUR', 1)) as t(usage_period, level, currency, projected_minor)"
+        )
+    shown = show_marts(ws, OCTOBER, changed=False).tables["commit_cockpit"]
+    assert shown.rows == {"of all months": 5, "of the month": 4}
+    assert shown.amounts == [
+        ("retail projected", "EUR", D("2.00")),
+        ("retail projected", "JPY", D("9")),
+        ("vendor projected", "EUR", D("0.07")),
+    ]
+    assert shown.preview is not None and shown.preview.num_rows == 4
 
 
 _RATED = """

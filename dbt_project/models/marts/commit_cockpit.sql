@@ -12,6 +12,7 @@ with pools as (
 
 select
     status.usage_period,
+    status.level,
     status.account_id,
     status.service_id,
     status.contract_id,
