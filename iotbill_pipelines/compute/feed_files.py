@@ -17,6 +17,7 @@ from iotbill_pipelines.compute.companions import Statement, names_of
 from iotbill_pipelines.compute.duckdb_engine import DuckDbCompute
 from iotbill_pipelines.compute.parts import UnreadableError
 from iotbill_pipelines.compute.readers import FileFault, SourceFile, read_files, read_statements
+from iotbill_pipelines.engine.compute import literal
 from iotbill_pipelines.engine.feeds.functions import ZONE_TABLE
 from iotbill_pipelines.engine.feeds.mapping import compile_feed
 from iotbill_pipelines.engine.feeds.spec import FeedSpec
@@ -92,11 +93,11 @@ select o.* replace (
 from outcome_record as o left join file_fault as f on f.file_key = o.file_key""",
         keep=told_apart,
     )
-    feed = spec.id.replace("'", "''")
+    feed = literal(spec.id)
     compute.define(
         "rejected_record",
         f"""
-select file_key, line_no, '{feed}' as feed_id, outcome, reason_code, fault_field as field,
+select file_key, line_no, {feed} as feed_id, outcome, reason_code, fault_field as field,
   left(fault_value, 1000) as value,
   coalesce(fault_message, 'see reason_code')
     || coalesce(' (in member ' || member || ' of the archive)', '') as message,
@@ -104,7 +105,7 @@ select file_key, line_no, '{feed}' as feed_id, outcome, reason_code, fault_field
   left(raw_text, 20000) as raw_text
 from mapped_record where outcome <> 'accepted'
 union all by name
-select file_key, 0 as line_no, '{feed}' as feed_id, 'rejected' as outcome, code as reason_code,
+select file_key, 0 as line_no, {feed} as feed_id, 'rejected' as outcome, code as reason_code,
   value, message
 from file_fault where file_key not in (select file_key from mapped_record)""",
     )

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from iotbill_pipelines.config.tax import read_tax
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.compute import Compute
+from iotbill_pipelines.engine.compute import Compute, literal
 from iotbill_pipelines.engine.contract.terms import Contract
 from iotbill_pipelines.engine.flow import CARRIED, rate_month
 from iotbill_pipelines.engine.mediate import Policies
@@ -783,16 +783,16 @@ def _define_selected(compute: Compute, selection: Selection) -> None:
     """Define ``selected_unit`` of ``unit_change``; sharers of a pool go together."""
     where = ["true"]
     if selection.account is not None:
-        where.append(f"account_id = {_text(selection.account)}")
+        where.append(f"account_id = {literal(selection.account)}")
     if selection.price is not None:
         where.append(
-            f"(contains(price_ids, {_text(f' {selection.price} ')})"
-            f" or charge_id = {_text(selection.price)})"
+            f"(contains(price_ids, {literal(f' {selection.price} ')})"
+            f" or charge_id = {literal(selection.price)})"
         )
     if selection.feed is not None:
         where.append(
             "service_id in (select service_id from rated_usage"
-            f" where feed_id = {_text(selection.feed)})"
+            f" where feed_id = {literal(selection.feed)})"
         )
     compute.define(
         "selected_unit",
@@ -809,10 +809,6 @@ def _define_selected(compute: Compute, selection: Selection) -> None:
         " account_id)",
         keep=True,
     )
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 # --------------------------------------------------------------------------- why

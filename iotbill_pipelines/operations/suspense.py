@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.engine.calendars import Month
-from iotbill_pipelines.engine.compute import Compute
+from iotbill_pipelines.engine.compute import Compute, literal
 from iotbill_pipelines.engine.flow import estimate_suspense
 from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import RATED_USAGE, SUSPENDED_RECORD
@@ -310,15 +310,15 @@ def _select(ws: Workspace, compute: Compute, wanted: Wanted, where: str = "true"
         ),
     )
     if wanted.reason:
-        where += f" and s.reason_code = '{_quoted(wanted.reason)}'"
+        where += f" and s.reason_code = {literal(wanted.reason)}"
     if wanted.feed:
-        where += f" and s.feed_id = '{_quoted(wanted.feed)}'"
+        where += f" and s.feed_id = {literal(wanted.feed)}"
     compute.define(
         "suspended_record", f"select * from every_suspended as s where {where}", keep=True
     )
     chosen = "true"
     if wanted.account:
-        chosen = f"o.account_id = '{_quoted(wanted.account)}'"
+        chosen = f"o.account_id = {literal(wanted.account)}"
     if snapshot is not None:
         estimate_suspense(compute)
         if wanted.account:  # whose it is comes out of the first pass
@@ -351,10 +351,6 @@ def _holding(months: Iterable[str]) -> sa.Select[int, int, int, str, str]:
         .distinct(*key)
         .order_by(*key, SuspenseWaiver.waiver_id)
     )
-
-
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")
 
 
 def suspended_months(ws: Workspace) -> list[Month]:
