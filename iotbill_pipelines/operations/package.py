@@ -50,7 +50,7 @@ from iotbill_pipelines.operations.report_proof import (
 )
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import landing, ledger
-from iotbill_pipelines.storage.documents import write_bytes, write_csv
+from iotbill_pipelines.storage.documents import safe_text, write_bytes, write_csv
 from iotbill_pipelines.storage.lake import Lake
 from iotbill_pipelines.storage.models import (
     AuditLog,
@@ -651,8 +651,11 @@ def _check_booked(ws: Workspace, manifest: Mapping[str, Any], again: Path) -> Ch
             for row in csv.DictReader(handle):
                 computed[tuple(row[name] for name in _UNIT)] += int(row["amount_minor"])
     values = {"scope": sorted(scope), **manifest["closed_rows"]}
+    booked: dict[tuple[str, ...], int] = defaultdict(int)
     with ws.engine.connect() as connection:
-        booked = {tuple(r[:-1]): r.minor for r in connection.execute(sa.text(_BOOKED), values)}
+        for held in connection.execute(sa.text(_BOOKED), values):
+            # as the file says an id that a spreadsheet would evaluate
+            booked[tuple(map(safe_text, held[:-1]))] += held.minor
     wanted = {unit: minor for unit, minor in computed.items() if minor}
     wrong = [
         f"{' '.join(unit)}: {booked.get(unit, 0)} booked, {wanted.get(unit, 0)} computed"

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from iotbill_pipelines.engine.schemas import DESIRED_CHARGE
 from iotbill_pipelines.operations import expectations, package, runs
+from iotbill_pipelines.operations.basis import newest_rows
 from iotbill_pipelines.operations.charges import settle_charges
 from iotbill_pipelines.operations.data_quality import Failure, FeedDay, check_feeds
 from iotbill_pipelines.operations.erp import lint
@@ -31,9 +32,11 @@ from iotbill_pipelines.operations.package import (
 from iotbill_pipelines.operations.reconciliation import reconcile_vendors
 from iotbill_pipelines.operations.report import write_report
 from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage.lake import Lake
 from iotbill_pipelines.storage.landing import open_archived
 from tests.conftest import ROOT
 from tests.months import PERIOD
+from tests.storage.books import Books, Charge, desired
 
 KEY = b"a secret"
 
@@ -180,3 +183,25 @@ def test_a_folder_in_use_or_without_manifest_is_refused(
         write_package(booked, PERIOD, packaged)
     with pytest.raises(PackageError, match=r"has no manifest\.json"):
         verify_package(booked, tmp_path)
+
+
+def test_ids_that_a_spreadsheet_would_evaluate_are_booked_as_they_are_computed(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    """Files say such an id with an apostrophe before it, the ledger does not."""
+    books = Books(postgres_url)
+    charge = Charge(account_id="@acme", service_id="+31-6-1234", amount_minor=250)
+    books.book(charge)
+    ws = Workspace(tmp_path, ROOT / "configs", books.engine, Lake(tmp_path / "lake"))
+    with ws.engine.connect() as connection:
+        closed_rows = newest_rows(connection)
+    manifest = {
+        **{"settled": ["2026-10"], "usage_periods": {"2026-10": "a snapshot"}},
+        "closed_rows": closed_rows,
+    }
+    for minor, booked_so in ((250, True), (249, False)):
+        rows = desired(charge.but(amount_minor=minor)).to_pylist()
+        package._write_charges(package._charges_path(tmp_path, PERIOD), rows)
+        check = package._check_booked(ws, manifest, tmp_path)
+        assert check.passed is booked_so, check.detail
+    books.engine.dispose()
