@@ -8,7 +8,6 @@ from rich.markup import escape
 
 from iotbill_pipelines.cli import console
 from iotbill_pipelines.cli.main import EXIT_BLOCKED, EXIT_OK
-from iotbill_pipelines.config.documents import ConfigError
 from iotbill_pipelines.operations import alerts
 from iotbill_pipelines.operations.alerts import Sent
 from iotbill_pipelines.operations.workspace import Workspace
@@ -75,7 +74,7 @@ def after_close(ws: Workspace) -> None:
     """Tell the channels how a close went; what fails here is named and stops nothing."""
     try:
         sent = alerts.send_alerts(ws, secret, now_or_never=True)
-    except ConfigError as error:
+    except Exception as error:  # noqa: BLE001 - a close that went through stays one
         console.err.print(f"[yellow] warn[/] nobody was alerted: {escape(str(error))}")
         return
     for one in sent:

@@ -218,13 +218,11 @@ class DuckDbCompute:
             WrittenFile(
                 path=row["filename"],
                 partition=dict(row.get("partition_keys") or {}),
-                rows=row["count"]
-                if row["count"] is not None
-                else pq.read_metadata(row["filename"]).num_rows,
+                rows=row["count"],
                 size_bytes=row["file_size_bytes"],
             )
             for row in written
-            if row["count"]
+            if row["count"] > 0
         ]
 
     def _create(self, kind: str, name: str, what: str, arrow_rows: pa.Table | None = None) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from iotbill_pipelines.config.alerts import AlertPolicy, SecretMissing, address, read_alert_policy
 from iotbill_pipelines.config.close import ClosePolicy, read_close_policy
 from iotbill_pipelines.operations.close import CHECKLIST, CLOSE_STAGES
-from iotbill_pipelines.operations.incidents import TOLD_ONCE, Incident, find_incidents
+from iotbill_pipelines.operations.incidents import TOLD_ONCE, UNCHECKED, Incident, find_incidents
 from iotbill_pipelines.operations.locks import advisory_lock
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import messages
@@ -85,9 +85,10 @@ def refresh(ws: Workspace, policy: AlertPolicy) -> None:
     """Bring the remembered incidents in line with what is wrong now."""
     now, close = ws.clock(), read_close_policy(ws.configs)
     found = {incident.fingerprint: incident for incident in find_incidents(ws, policy, now)}
+    unchecked = [code for each in found.values() for code in UNCHECKED.get(each.code, ())]
     with ws.engine.begin() as connection:
         select = sa.select(AlertIncident.fingerprint, AlertIncident.incident_id).where(
-            AlertIncident.cleared_at.is_(None)
+            AlertIncident.cleared_at.is_(None), AlertIncident.code.not_in(unchecked)
         )
         known = {row.fingerprint: row.incident_id for row in connection.execute(select)}
         gone = [number for fingerprint, number in known.items() if fingerprint not in found]

@@ -28,12 +28,20 @@ from iotbill_pipelines.operations.gate_results import NEWEST_GATES
 from iotbill_pipelines.operations.renewals import account_histories
 from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import statements
+from iotbill_pipelines.storage.lake_places import LakeError
+from iotbill_pipelines.storage.reference import ReferenceDataError
 
 TOLD_ELSEWHERE = ("feeds", "data_quality")
 """Gates whose findings are incidents of their own, file by file and day by day."""
 
 TOLD_ONCE = ("contract_ends", "contract_lapsed")
 """Reminders by date: each is told on its day and not again, the next day has its own."""
+
+UNCHECKED = {
+    "contracts_unchecked": ("contract_ends", "contract_lapsed"),
+    "catalog_unchecked": ("catalog", "catalog_reaches_back"),
+}
+"""What cannot be looked for, by the incident that says so: what is open of it has not cleared."""
 
 LONGEST_MESSAGE = 600
 _LONGEST_ALERT = timedelta(days=400)
@@ -74,10 +82,25 @@ def find_incidents(ws: Workspace, policy: AlertPolicy, now: datetime) -> list[In
             *_margins(connection),
         ]
     found += _deliveries(missing_files(ws, now))
-    found += _renewals(ws, now)
-    found += _catalog(ws)
+    found += _or_unchecked("contracts_unchecked", "contracts", _renewals(ws, now))
+    found += _or_unchecked("catalog_unchecked", "the catalog", _catalog(ws))
     unique = {incident.fingerprint: incident for incident in found}
     return sorted(unique.values(), key=lambda i: (i.severity != "block", i.code, i.subject))
+
+
+def _or_unchecked(code: str, what: str, finder: Iterator[Incident]) -> list[Incident]:
+    """Return what a finder finds; where it cannot read what it looks at, that as an incident: the
+    others are told nevertheless."""
+    try:
+        return list(finder)
+    except (ConfigError, LakeError, ReferenceDataError) as error:
+        return [
+            Incident(
+                code, "block", what, _short(f"{what} cannot be checked: {error}"), "",
+                "mend what the message names; it is looked at again by itself",
+                "iotbill alerts list",
+            )
+        ]  # fmt: skip
 
 
 def _rows(connection: sa.Connection, statement: str, **values: object) -> Iterator[Any]:

@@ -654,9 +654,9 @@ def _check_booked(ws: Workspace, manifest: Mapping[str, Any], again: Path) -> Ch
     values = {"scope": sorted(scope), **manifest["closed_rows"]}
     booked: dict[tuple[str, ...], int] = defaultdict(int)
     with ws.engine.connect() as connection:
-        for total in connection.execute(sa.text(_BOOKED), values):
+        for held in connection.execute(sa.text(_BOOKED), values):
             # as the file says an id that a spreadsheet would evaluate
-            booked[tuple(map(safe_text, total[:-1]))] += total.minor
+            booked[tuple(map(safe_text, held[:-1]))] += held.minor
     wanted = {unit: minor for unit, minor in computed.items() if minor}
     wrong = [
         f"{' '.join(unit)}: {booked.get(unit, 0)} booked, {wanted.get(unit, 0)} computed"

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import openpyxl
+import pytest
 import sqlalchemy as sa
 
+from iotbill_pipelines.cli.alerting import after_close
 from iotbill_pipelines.config.alerts import AlertPolicy
+from iotbill_pipelines.config.lake import LakeChoice
 from iotbill_pipelines.operations import incidents
+from iotbill_pipelines.operations.alerts import list_alerts
 from iotbill_pipelines.operations.renewals import renewal_desk, write_desk
 from iotbill_pipelines.operations.workspace import Workspace
+from iotbill_pipelines.storage.lake import Lake
+from iotbill_pipelines.storage.lake_places import place_of
 from tests.contract.test_contract_wiring import add_service, close, known, ws
 
 __all__ = ["ws"]
@@ -77,3 +84,33 @@ def test_the_desk_shows_deadlines_flags_and_what_follows(ws: Workspace, tmp_path
                     " where action = 'extend_contract'")
         ).fetchall()  # fmt: skip
     assert [tuple(row) for row in told] == [("K term 2", "103/100")]
+
+
+def test_a_lake_out_of_reach_silences_no_alert(
+    ws: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (ws.configs / "contracts" / "a.yaml").write_text(TERMS)
+    close(ws, 7)
+    moment = datetime(2026, 5, 3, tzinfo=UTC)
+    there = replace(ws, clock=lambda: moment)
+
+    def told(one: Workspace) -> set[str]:
+        return {incident.code for incident in list_alerts(one)}
+
+    assert told(there) == {"contract_ends"}
+    nowhere = LakeChoice.model_validate(
+        {
+            **{"url": "s3://gone/lake", "endpoint": "http://127.0.0.1:9", "region": "eu-west-1"},
+            "credentials": {"access_key": "KEY", "secret_key": "SECRET"},
+        }
+    )
+    away = replace(there, lake=Lake(place_of(nowhere, tmp_path, lambda _name: "x")))
+    # reminders that nobody can look for now have not cleared
+    assert told(away) == {"contract_ends", "contracts_unchecked"}
+    after_close(away)
+    assert told(there) == {"contract_ends"}
+
+    # whatever fails when a close tells how it went is named, and is not the close's failure
+    url = sa.make_url("postgresql+psycopg2://nobody@127.0.0.1:9/none")
+    after_close(replace(there, engine=sa.create_engine(url)))
+    assert "nobody was alerted" in capsys.readouterr().err
