@@ -14,7 +14,6 @@ from iotbill_pipelines.operations.stages import StageResult
 from iotbill_pipelines.shell import rendering
 from iotbill_pipelines.shell.partitions import accounting_months
 from iotbill_pipelines.shell.resources import WorkspaceResource
-from iotbill_pipelines.storage.machine import as_machine_error
 
 OWNERS = ["team:finance-operations"]
 CLOSE_JOB = "close_month"
@@ -67,6 +66,8 @@ def close_asset(stage: Stage) -> dg.AssetsDefinition:
     def close_stage(
         context: dg.AssetExecutionContext, workspace: WorkspaceResource
     ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
+        from iotbill_pipelines.storage.machine import as_machine_error
+
         catalog = context.run.tags.get(CATALOG_TAG)
         with as_machine_error(), workspace.open(context.run_id, actor_of(context), catalog) as ws:
             result = run_stage(ws, Month.parse(context.partition_key), stage)
