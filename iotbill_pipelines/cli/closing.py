@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy.orm import Session
 
 from iotbill_pipelines.cli import alerting, console, files
-from iotbill_pipelines.cli.errors import PLAIN_NAMES
+from iotbill_pipelines.cli.errors import is_plain
 from iotbill_pipelines.cli.main import EXIT_BLOCKED, EXIT_OK, EXIT_USAGE
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations import runs
@@ -108,7 +108,7 @@ def _tell_states(ws: Workspace, period: Month) -> None:
 def _exit_code(run: CloseRun) -> int:
     if run.succeeded:
         return EXIT_OK
-    return EXIT_USAGE if run.error_class in PLAIN_NAMES else EXIT_BLOCKED
+    return EXIT_USAGE if is_plain(run.error_class) else EXIT_BLOCKED
 
 
 def _print_report(ws: Workspace, period: Month) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from iotbill_pipelines.cli import console
-from iotbill_pipelines.cli.main import EXIT_BLOCKED, EXIT_OK
+from iotbill_pipelines.cli.errors import is_plain
+from iotbill_pipelines.cli.main import EXIT_BLOCKED, EXIT_OK, EXIT_USAGE
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.operations.corrections import Plan, Selection, plan
 from iotbill_pipelines.operations.workspace import Workspace
@@ -121,4 +122,6 @@ def _book(ws: Workspace, found: Plan, selection: Selection, *, as_json: bool) ->
             f"\n{rows} rows booked by backfill {done.backfill_id}. "
             "The next close invoices and posts them."
         )
-    return EXIT_BLOCKED if done.error else EXIT_OK
+    if not done.error:
+        return EXIT_OK
+    return EXIT_USAGE if is_plain(done.error_class) else EXIT_BLOCKED

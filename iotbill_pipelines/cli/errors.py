@@ -48,8 +48,13 @@ _PLAIN = (
 
 _PATHS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
-PLAIN_NAMES = frozenset(error.__name__ for error in _PLAIN)
+_PLAIN_NAMES = frozenset(error.__name__ for error in _PLAIN)
 """Their names, by which Dagster tells of an error in a step."""
+
+
+def is_plain(error_class: str | None) -> bool:
+    """Is an error that Dagster tells of by its class a user's to put right?"""
+    return error_class in _PLAIN_NAMES
 
 
 def sentence(error: Exception) -> str | None:

@@ -86,7 +86,7 @@ def ingest(
 
 def _day(text: str | None) -> date | None:
     try:
-        return date.fromisoformat(text) if text else None
+        return None if text is None else date.fromisoformat(text)
     except ValueError:
         raise ValueError(f"{text!r} is not a day; write it as YYYY-MM-DD") from None
 

@@ -6,6 +6,7 @@ billing months that go on, or trued up; the view ``earned_part`` says whose they
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.money import apportion_sql, of_minor
 from iotbill_pipelines.engine.schemas import Column, Table
 from iotbill_pipelines.operations.workspace import Workspace
-from iotbill_pipelines.storage.bulk import copy_out
+from iotbill_pipelines.storage.bulk import copy_out, literal
 from iotbill_pipelines.storage.documents import ColumnFormat, Sheet, write_workbook
 from iotbill_pipelines.storage.models import ProductCost
 
@@ -251,9 +252,11 @@ def _shared_costs(ws: Workspace, costs: pa.Table, revenue: pa.Table) -> Iterator
 def _read(
     connection: sa.Connection, select: str, values: dict[str, str | None], schema: Table
 ) -> pa.Table:
-    bound = sa.text(select).bindparams(**values)
-    literal = bound.compile(connection, compile_kwargs={"literal_binds": True})
-    return copy_out(connection, str(literal), schema)
+    """Read a SELECT whose parameters stand as ``:name`` in it."""
+    literals = {name: literal(connection, value) for name, value in values.items()}
+    return copy_out(
+        connection, re.sub(r"(?<!:):(\w+)", lambda found: literals[found[1]], select), schema
+    )
 
 
 def columns(by: Grain) -> tuple[str, ...]:

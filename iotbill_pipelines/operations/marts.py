@@ -29,6 +29,7 @@ from iotbill_pipelines.engine.money import of_minor
 from iotbill_pipelines.engine.schemas import RATED_USAGE, Table
 from iotbill_pipelines.operations import catalogs, fingerprints
 from iotbill_pipelines.operations.close import DBT_PROJECT, mart_amounts, stage_named
+from iotbill_pipelines.operations.locks import advisory_lock
 from iotbill_pipelines.operations.margins import publish_product_costs
 from iotbill_pipelines.operations.runs import code_version
 from iotbill_pipelines.operations.stages import Finding, StageResult
@@ -58,17 +59,19 @@ def publish_marts(ws: Workspace, period: Month) -> StageResult:
     it keeps global state, and its start-up is paid once for all models. Where neither ledger,
     rated usage, models nor engine changed since the tests last passed, nothing is done.
     """
-    inputs = _inputs(ws)
-    if fingerprints.recorded(ws, _STAGE).get(period) == fingerprints.fingerprint(inputs):
-        return show_marts(ws, period, changed=False)
-    fingerprints.forget(ws, _STAGE, period)
-    publish_product_costs(ws)
-    result = _build(ws, period)
-    if not result.blocking:
-        inputs["tables"] = list(_marts())
-        with ws.engine.begin() as connection:
-            fingerprints.remember(connection, ws, _STAGE, period, inputs)
-    return result
+    # Closes of two months build the same tables, by files of one name.
+    with advisory_lock(ws.engine, "marts", wait=True):
+        inputs = _inputs(ws)
+        if fingerprints.recorded(ws, _STAGE).get(period) == fingerprints.fingerprint(inputs):
+            return show_marts(ws, period, changed=False)
+        fingerprints.forget(ws, _STAGE, period)
+        publish_product_costs(ws)
+        result = _build(ws, period)
+        if not result.blocking:
+            inputs["tables"] = list(_marts())
+            with ws.engine.begin() as connection:
+                fingerprints.remember(connection, ws, _STAGE, period, inputs)
+        return result
 
 
 def _inputs(ws: Workspace) -> dict[str, Any]:

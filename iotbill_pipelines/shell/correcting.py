@@ -49,9 +49,10 @@ def correction(
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Correct one usage period."""
     from iotbill_pipelines.operations.corrections import Selection, correct_period
+    from iotbill_pipelines.storage.machine import as_machine_error
 
     chosen = Selection(config.account or None, config.price or None, config.feed or None)
-    with workspace.open(context.run_id, actor_of(context)) as ws:
+    with as_machine_error(), workspace.open(context.run_id, actor_of(context)) as ws:
         result = correct_period(ws, Month.parse(context.partition_key), chosen)
     return dg.MaterializeResult(metadata=rendering.metadata(result))
 
@@ -66,11 +67,12 @@ correct_usage_period = dg.define_asset_job(
 
 @dataclass(frozen=True)
 class Backfill:
-    """How a backfill ended: its runs by usage period, and the first error."""
+    """How a backfill ended: its runs by usage period, the first error, and its class."""
 
     backfill_id: str
     runs: list[tuple[str, str]]
     error: str | None
+    error_class: str | None
 
 
 def execute_backfill(
@@ -86,9 +88,7 @@ def execute_backfill(
     from iotbill_pipelines.shell.assembly import build_definitions
     from iotbill_pipelines.shell.execution import error_of
 
-    resource = WorkspaceResource(
-        home=str(ws.home), configs=str(ws.configs), database_url=ws.database_url
-    )
+    resource = WorkspaceResource.of(ws)
     definitions = build_definitions(resource, read_close_policy(ws.configs), "CRITICAL")
     job = definitions.resolve_job_def(CORRECT_JOB)
     backfill_id = uuid.uuid4().hex[:8]
@@ -96,7 +96,7 @@ def execute_backfill(
         account=selection.account or "", price=selection.price or "", feed=selection.feed or ""
     )
     done: list[tuple[str, str]] = []
-    error = None
+    error = error_class = None
     with open_instance(ws) as instance:
         backfill = PartitionBackfill.from_asset_partitions(
             backfill_id=backfill_id,
@@ -127,11 +127,11 @@ def execute_backfill(
             )
             done.append((str(period), run_id))
             if not result.success:
-                error = error_of(result)[0]
+                error, error_class = error_of(result)
                 break
         ended = BulkActionStatus.COMPLETED_FAILED if error else BulkActionStatus.COMPLETED_SUCCESS
         instance.update_backfill(_with_status(backfill, ended))
-    return Backfill(backfill_id, done, error)
+    return Backfill(backfill_id, done, error, error_class)
 
 
 def _with_status(backfill: PartitionBackfill, status: BulkActionStatus) -> PartitionBackfill:

@@ -50,12 +50,7 @@ def check_month(period: Month) -> None:
 def execute_close(ws: "Workspace", period: Month, watch: Watcher) -> CloseRun:
     """Run the close job for a month; every stage, gate and event is kept in the instance."""
     check_month(period)
-    resource = WorkspaceResource(
-        home=str(ws.home),
-        configs=str(ws.configs),
-        database_url=ws.database_url,
-        memory_limit=ws.memory_limit or "",
-    )
+    resource = WorkspaceResource.of(ws)
     # What goes wrong is told from the result, once, and not by a log on the console too.
     definitions = build_definitions(resource, read_close_policy(ws.configs), "CRITICAL")
     job = definitions.resolve_job_def(CLOSE_JOB)

@@ -35,6 +35,16 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             database_url=location.database_url or "",
         )
 
+    @classmethod
+    def of(cls, ws: "Workspace") -> "WorkspaceResource":
+        """The resource by which a run in this process opens the same workspace."""
+        return cls(
+            home=str(ws.home),
+            configs=str(ws.configs),
+            database_url=ws.database_url,
+            memory_limit=ws.memory_limit or "",
+        )
+
     @contextmanager
     def open(
         self,

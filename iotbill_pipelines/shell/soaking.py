@@ -164,9 +164,7 @@ class Daemon:
         self._ws = ws
         self._outbox = outbox
         self._customer = customer
-        self._resource = WorkspaceResource(
-            home=str(ws.home), configs=str(ws.configs), database_url=ws.database_url
-        )
+        self._resource = WorkspaceResource.of(ws)
         self._definitions = build_definitions(
             self._resource,
             read_close_policy(ws.configs),

@@ -93,7 +93,7 @@ class Sheet:
 
 
 def document_name(name: str) -> str:
-    """Return a file name from any text: no separators, no leading dot, at most 160 bytes.
+    """Return a file name from any text: no separators, no leading dot, at most 150 bytes.
 
     Text that is a file name already is kept. Any other gets a digest of itself, so that two texts
     which differ only in what a file name may not hold are two names still.

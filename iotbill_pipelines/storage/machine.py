@@ -20,6 +20,8 @@ _LIMITS = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 _DATABASE_DISK = "53100"
 _DATABASE_LIMITS = "53"
 """SQLSTATE of a full disk, and of the class that it is of: what the server has too little of."""
+_DATABASE_GONE = ("08", "57P01", "57P02", "57P03")
+"""No connection, or a server that shuts down or starts."""
 
 _AGAIN = "nothing half written is visible; {do} and run the same command again"
 
@@ -69,6 +71,8 @@ def _database_trouble(error: sa.exc.OperationalError | psycopg2.OperationalError
         return f"the database's disk is full ({said}); {_AGAIN.format(do='make room')}"
     if code.startswith(_DATABASE_LIMITS):
         return f"the database's server is at a limit ({said}); {_AGAIN.format(do='raise it')}"
+    if code and not code.startswith(_DATABASE_GONE):
+        return f"the database stopped it ({said}); run the same command again"
     return f"the database does not answer ({said}); check IOTBILL_DATABASE_URL and the server"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -16,7 +15,7 @@ from iotbill_pipelines.engine.schemas import DESIRED_CHARGE, RATED_USAGE, USAGE_
 from iotbill_pipelines.operations.benchmarks import comparison, market, month
 from iotbill_pipelines.operations.close import run_stage, stage_named
 from iotbill_pipelines.operations.ingest import ingest, land
-from iotbill_pipelines.operations.workspace import Workspace, configured_lake
+from iotbill_pipelines.operations.workspace import Workspace
 from iotbill_pipelines.storage import reference
 from iotbill_pipelines.storage.lake import Lake
 from tests.conftest import ROOT
@@ -129,15 +128,6 @@ def test_the_table_sets_every_part_against_the_floor() -> None:
     assert [column[-1] for column in cells[1:4]] == ["7.0", "3.50", "2,857"]
     path = made.as_json()["raw_files_to_journals"]
     assert (path["seconds"], path["floors"], path["rows_per_second"]) == (7.0, 3.5, 2857)
-
-
-def test_a_benchmark_stays_out_of_the_company_s_lake(tmp_path: Path) -> None:
-    company = tmp_path / "company"
-    shutil.copytree(ROOT / "configs", company)
-    (company / "lake.yaml").write_text("url: s3://acme/lake\n")
-    configs = market.write_configs(company, tmp_path / "configs")
-    home = tmp_path / "home"
-    assert configured_lake(home, configs, lambda _: None).root == home / "lake"
 
 
 def test_its_commands_explain_themselves() -> None:

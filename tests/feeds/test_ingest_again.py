@@ -293,6 +293,7 @@ def test_a_file_that_can_no_longer_be_read_leaves_nothing(carrier: Carrier) -> N
         (["--file", "demo_1.csv"], "--file names files to read again; add --again"),
         (["--again", "--file", "demo_9.csv"], "--file demo_9.csv: no file of this name or key"),
         (["--again", "--file", "9" * 30], "no file of this name or key has landed"),
+        (["--again", "--day", ""], "'' is not a day; write it as YYYY-MM-DD"),
         (["--again", "--day", "soon"], "'soon' is not a day; write it as YYYY-MM-DD"),
     ],
 )

@@ -131,7 +131,7 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_any_text_gives_a_file_name_inside_its_folder(text: str) -> None:
     name = document_name(text)
     assert name
-    assert len(name.encode()) <= 160
+    assert len(name.encode()) <= 150
     assert (Path("/folder") / name).parent == Path("/folder")
     assert name not in (".", "..")
     assert not name.startswith((".", "-")) or name[0] == "-"

@@ -18,6 +18,7 @@ FULL = "do $$ begin raise exception 'could not extend file' using errcode = '{}'
     [
         ("53100", "the database's disk is full (could not extend file); nothing half written"),
         ("53300", "the database's server is at a limit (could not extend file)"),
+        ("40P01", "the database stopped it (could not extend file); run the same command again"),
         ("57P03", "the database does not answer (could not extend file); check"),
     ],
 )
