@@ -66,7 +66,7 @@ def publish_marts(ws: Workspace, period: Month) -> StageResult:
             return show_marts(ws, period, changed=False)
         fingerprints.forget(ws, _STAGE, period)
         publish_product_costs(ws)
-        result = _build(ws, period)
+        result = _build(ws, period, inputs["variables"])
         if not result.blocking:
             inputs["tables"] = list(_marts())
             with ws.engine.begin() as connection:
@@ -113,14 +113,14 @@ def _marts() -> tuple[str, ...]:
     return stage_named(_STAGE).tables
 
 
-def _build(ws: Workspace, period: Month) -> StageResult:
+def _build(ws: Workspace, period: Month, variables: Mapping[str, Any]) -> StageResult:
     target = ws.home / "dbt"
     target.mkdir(parents=True, exist_ok=True)
     command = [
         *(sys.executable, "-m", "dbt.cli.main", "--quiet", "--no-use-colors"),
         *("--log-path", str(target), "build", "--target-path", str(target)),
         *("--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)),
-        *("--vars", json.dumps(_variables(ws))),
+        *("--vars", json.dumps(variables)),
     ]
     lake = target / "lake.duckdb"
     for left in target.glob(f"{lake.name}*"):  # a killed run leaves DuckDB's log beside the file
