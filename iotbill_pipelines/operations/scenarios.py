@@ -32,7 +32,7 @@ from iotbill_pipelines.engine import flow
 from iotbill_pipelines.engine.calendars import Month
 from iotbill_pipelines.engine.compute import Compute
 from iotbill_pipelines.engine.mediate import PLAIN
-from iotbill_pipelines.engine.money import minor_digits, round_half_up
+from iotbill_pipelines.engine.money import minor_digits, of_minor, round_half_up
 from iotbill_pipelines.engine.schemas import REJECTED_RECORD, TABLES, USAGE_RECORD
 
 _RATED = ("rated_usage", "duplicate_record", "suspended_record", "usage_outcome")
@@ -304,12 +304,12 @@ def _charges(
             yield ScenarioLine(
                 f"{what}: components",
                 _texts(line.components, currency),
-                _texts([_amount(part["amount_minor"], currency) for part in parts], currency),
+                _texts([of_minor(part["amount_minor"], currency) for part in parts], currency),
             )
     for place in sorted(desired.keys() - seen):
         row = desired[place][0]
         if row["amount_minor"]:
-            amount = _amount(row["amount_minor"], row["currency"])
+            amount = of_minor(row["amount_minor"], row["currency"])
             text = _texts([amount], row["currency"])
             yield ScenarioLine(_what(*place[:4]), "no charge", text, f"{'+' * (amount > 0)}{text}")
 
@@ -381,7 +381,7 @@ def _pool(pool: ExpectedPool, first: str, results: dict[str, pa.Table]) -> Itera
 
 
 def _money(what: str, expected: Decimal, got_minor: int, currency: str) -> ScenarioLine:
-    got = _amount(got_minor, currency)
+    got = of_minor(got_minor, currency)
     difference = "" if expected == got else f"{got - expected:+,} {currency}"
     return ScenarioLine(what, _texts([expected], currency), _texts([got], currency), difference)
 
@@ -389,10 +389,6 @@ def _money(what: str, expected: Decimal, got_minor: int, currency: str) -> Scena
 def _count(what: str, expected: int, got: int) -> ScenarioLine:
     difference = "" if expected == got else f"{got - expected:+,}"
     return ScenarioLine(what, f"{expected:,}", f"{got:,}", difference)
-
-
-def _amount(minor: int, currency: str) -> Decimal:
-    return Decimal(minor).scaleb(-minor_digits(currency))
 
 
 def _texts(amounts: Iterable[Decimal], currency: str) -> str:
