@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -86,7 +89,9 @@ class DuckDbCompute:
     beyond it work spills into ``spill_dir``. ``expected_rows`` is about how many rows the inputs
     hold, if that is known: statements over few run as they are written and at once, for planning
     and threads cost more than the work, and a view is planned anew wherever it is read. Files are
-    read at once too: a month of a small company is a hundred of them.
+    read at once too: a month of a small company is a hundred of them. What would be made of the
+    same rows or relations again is left as it is: of a month's statements many read nothing but the
+    catalog and the inventory, which no other month changes.
     """
 
     # Half of what 750 MB hold: an aggregation that spills may need more than that at its end.
@@ -118,6 +123,8 @@ class DuckDbCompute:
             f"set search_path = '{self._database}.main,memory.main';"
             "set TimeZone = 'UTC'; set enable_progress_bar = false"
         )
+        self._made: dict[str, _Made] = {}
+        self._numbers = count()
         if self._small:
             self.connection.execute("pragma disable_optimizer")
 
@@ -129,13 +136,27 @@ class DuckDbCompute:
         self.connection.close()
 
     def load(self, name: str, table: pa.Table) -> None:
+        made = self._made.get(name)
+        if made is not None and made.rows is not None and _same(made.rows, table):
+            return
         types = [_declared(field.type) for field in table.schema]
         if not table.num_rows and all(types):  # most tables of a small company are empty
             columns = zip(table.column_names, types, strict=True)
             listed = ", ".join(f'"{column}" {type_}' for column, type_ in columns)
             self._create("table", name, f"({listed})")
-            return
-        self._create("table", name, "as select * from arrow_rows", table)
+        else:
+            self._create("table", name, "as select * from arrow_rows", table)
+        self._remember(name, rows=table)
+
+    def load_batches(self, name: str, batches: pa.RecordBatchReader) -> None:
+        """Make a table of rows that come one batch after the other and are never held together."""
+        self.connection.execute(f'drop table if exists "{name}"')
+        self.connection.register("arrow_batches", batches)
+        try:
+            self.connection.execute(f'create table "{name}" as select * from arrow_batches')
+        finally:
+            self.connection.unregister("arrow_batches")
+        self._remember(name)
 
     def scan(self, schema: Table, files: Sequence[str], name: str | None = None) -> None:
         name = name or schema.name
@@ -146,9 +167,26 @@ class DuckDbCompute:
         self._drop(name)
         kind = "table" if self._small else "view"
         self.connection.execute(f'create {kind} "{name}" as {scan_select(schema, files)}')
+        self._remember(name)
 
     def define(self, name: str, select: str, *, keep: bool = False) -> None:
+        reads = {word: self._made[word].number for word in _words(select) & self._made.keys()}
+        made = self._made.get(name)
+        if made is not None and (made.select, made.reads) == (select, reads):
+            return
         self._create("table" if keep or self._small else "view", name, f"as {select}")
+        self._remember(name, select=select, reads=reads)
+
+    def _remember(
+        self,
+        name: str,
+        *,
+        rows: pa.Table | None = None,
+        select: str = "",
+        reads: Mapping[str, int] | None = None,
+    ) -> None:
+        if self._small:  # where much is read, a view shows what is under it now
+            self._made[name] = _Made(next(self._numbers), rows, select, reads)
 
     def fetch(self, select: str) -> pa.Table:
         statement = f'from "{select}"' if select.isidentifier() else select
@@ -243,6 +281,29 @@ class DuckDbCompute:
             self.connection.execute(f'drop view if exists "{name}"')
         except duckdb.CatalogException:  # it is a table
             self.connection.execute(f'drop table "{name}"')
+
+
+class _Made(NamedTuple):
+    """What a relation was made of: rows, or a statement and the relations that it names.
+
+    Whatever is made has a number of its own, so what reads a relation that was made anew does not
+    count as made of the same.
+    """
+
+    number: int
+    rows: pa.Table | None
+    select: str
+    reads: Mapping[str, int] | None
+
+
+def _same(held: pa.Table, table: pa.Table) -> bool:
+    return held is table or (held.schema.equals(table.schema) and held.equals(table))
+
+
+@lru_cache(maxsize=2_000)
+def _words(select: str) -> frozenset[str]:
+    """Every word of a statement, names of relations among them."""
+    return frozenset(re.findall(r"\w+", select))
 
 
 def _declared(type_: pa.DataType) -> str | None:

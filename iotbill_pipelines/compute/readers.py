@@ -270,19 +270,12 @@ class _Reader:
         return radius_detail.decode(stream, detail_options)  # type: ignore[arg-type]
 
     def _load_lines(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
-        connection = self.compute.connection
         reader = pa.RecordBatchReader.from_batches(schema, batches)
-        connection.execute("drop table if exists raw_line")
-        connection.register("raw_line_arrow", reader)
-        try:
-            connection.execute("create table raw_line as select * from raw_line_arrow")
-        finally:
-            connection.unregister("raw_line_arrow")
-        if self.faults:
-            numbers = [str(p.number) for p in self.parts if p.file.file_key in self.faults]
-            connection.execute(
-                f"delete from raw_line where part in ({', '.join(numbers) or 'null'})"
-            )
+        self.compute.load_batches("raw_line", reader)
+        numbers = [str(p.number) for p in self.parts if p.file.file_key in self.faults]
+        if numbers:
+            usable = f"select * from raw_line where part not in ({', '.join(numbers)})"
+            self.compute.define("raw_line", usable, keep=True)
 
     def _load_files(self) -> None:
         """Say whose the parts are, and after how many lines of its file each begins."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
 from itertools import pairwise
@@ -237,17 +237,27 @@ def _strict_30(start: date, end: date) -> int:
     return max(0, months * 30 + day_to - min(start.day, 30) + 1)
 
 
-def local_quarters(
-    zone: str, first: datetime, last: datetime
-) -> Iterable[tuple[datetime, date, int]]:
-    """Yield (UTC quarter hour, local date, local minute of day) for joining instead of converting.
+def quarter_offsets(zone: str, first: datetime, last: datetime) -> list[int]:
+    """Return by how many minutes a zone's clocks are ahead of UTC in each quarter hour of a span.
 
-    Every zone offset in use since 1972 is a multiple of 15 minutes, so a quarter hour never
-    straddles a local midnight. ``first`` and ``last`` are UTC, naive.
+    For joining instead of converting: every zone offset in use since 1972 is a multiple of 15
+    minutes, so a quarter hour never straddles a local midnight. ``first`` and ``last`` are UTC,
+    naive, and begin an hour. Raises zoneinfo.ZoneInfoNotFoundError for a zone that IANA does not
+    know.
     """
     tz = ZoneInfo(zone)
-    quarter = first.replace(minute=first.minute // 15 * 15, second=0, microsecond=0)
-    while quarter < last:
-        local = quarter.replace(tzinfo=UTC).astimezone(tz)
-        yield quarter, local.date(), local.hour * 60 + local.minute
-        quarter += timedelta(minutes=15)
+
+    def ahead(moment: datetime) -> int:
+        local = tz.fromutc(moment.replace(tzinfo=tz)).replace(tzinfo=None)
+        return (local - moment) // timedelta(minutes=1)
+
+    offsets: list[int] = []
+    hour, begins = first, ahead(first)
+    while hour < last:
+        ends = ahead(hour + timedelta(hours=1))
+        if begins == ends:
+            offsets += [begins] * 4
+        else:  # the clocks change within this hour
+            offsets += [ahead(hour + timedelta(minutes=15 * number)) for number in range(4)]
+        hour, begins = hour + timedelta(hours=1), ends
+    return offsets

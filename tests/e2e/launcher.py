@@ -47,7 +47,9 @@ def _import_everything() -> None:
     import pandera.pandas as pa
 
     import iotbill_pipelines
+    from iotbill_pipelines.config.documents import read_yaml
     from iotbill_pipelines.config.feeds import load_feeds
+    from iotbill_pipelines.storage.html_pages import template
 
     for module in pkgutil.walk_packages(iotbill_pipelines.__path__, "iotbill_pipelines."):
         if ".migrations" not in module.name:
@@ -55,8 +57,13 @@ def _import_everything() -> None:
     for name in _LATER:
         importlib.import_module(name)
     pa.DataFrameSchema({}).validate(pd.DataFrame())
+    # compiled and parsed once, as a long-lived process would
     folder = ROOT / "configs" / "feeds"
-    load_feeds(folder, load_feeds(folder))  # compiled once, as a long-lived process would
+    load_feeds(folder, load_feeds(folder))
+    for file in (ROOT / "configs").rglob("*.yaml"):
+        read_yaml(file)
+    for page in ("page.html", "close_report.html"):
+        template(page)
     gc.collect()
     gc.freeze()  # no child looks through it all again
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from zoneinfo import ZoneInfo
 
@@ -17,9 +17,9 @@ from iotbill_pipelines.engine.calendars import (
     Month,
     ProrationBasis,
     clamp_day,
-    local_quarters,
     months_between,
     prorate,
+    quarter_offsets,
 )
 from iotbill_pipelines.engine.money import round_money
 
@@ -144,15 +144,18 @@ def test_months() -> None:
             Month.parse(wrong)
 
 
-@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Asia/Kathmandu"])
-@pytest.mark.parametrize("first", [datetime(2026, 3, 28), datetime(2026, 10, 24, 12, 7)])
+@pytest.mark.parametrize(
+    "zone",
+    ["Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Asia/Gaza",
+     "Africa/Casablanca", "Pacific/Apia", "America/St_Johns"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "first", [datetime(2026, 3, 1), datetime(2026, 10, 1), datetime(2011, 12, 15)]
+)
 def test_the_quarter_hour_calendar_is_the_zone(zone: str, first: datetime) -> None:
-    quarters = {q: (d, m) for q, d, m in local_quarters(zone, first, first + timedelta(days=2))}
-    moment = first
-    while moment < first + timedelta(days=2):
-        quarter = moment.replace(minute=moment.minute // 15 * 15, second=0)
-        local = moment.replace(tzinfo=ZoneInfo("UTC")).astimezone(ZoneInfo(zone))
-        local_date, minute = quarters[quarter]
-        assert local_date == local.date()
-        assert minute + (moment - quarter).seconds // 60 == local.hour * 60 + local.minute
-        moment += timedelta(minutes=4, seconds=59)
+    offsets = quarter_offsets(zone, first, first + timedelta(days=40))
+    assert len(offsets) == 40 * 24 * 4
+    for number, minutes in enumerate(offsets):
+        quarter = first + timedelta(minutes=15 * number)
+        local = quarter.replace(tzinfo=UTC).astimezone(ZoneInfo(zone))
+        assert quarter + timedelta(minutes=minutes) == local.replace(tzinfo=None)

@@ -14,11 +14,14 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from iotbill_pipelines.engine.calendars import Cycle, Month, local_quarters, months_between
+from iotbill_pipelines.engine.calendars import Cycle, Month, months_between, quarter_offsets
 from iotbill_pipelines.engine.compute import Compute, conform
 from iotbill_pipelines.engine.schemas import SERVICE_ACTIVATION
 from iotbill_pipelines.engine.statements import statement
 from iotbill_pipelines.engine.windows import Window, band, read_windows
+
+_MICROSECOND = timedelta(microseconds=1)
+_QUARTER_MICROS = timedelta(minutes=15) // _MICROSECOND
 
 _LOCAL_CALENDAR = pa.schema(
     [
@@ -188,12 +191,15 @@ def load_calendar(compute: Compute, first: datetime | None, last: datetime | Non
 def _quarters_of_month(zone: str, month: Month) -> pa.Table:
     """The quarter hours of a UTC month with their local date, its month, and minute of the day."""
     start, end = (datetime.combine(day, time()) for day in (month.start, month.end))
-    quarters, dates, minutes = zip(*local_quarters(zone, start, end), strict=True)
+    since, until = ((at - datetime(1970, 1, 1)) // _MICROSECOND for at in (start, end))  # noqa: DTZ001
+    quarters = pa.array(range(since, until, _QUARTER_MICROS), pa.int64()).cast(pa.timestamp("us"))
+    ahead = pa.array(quarter_offsets(zone, start, end), pa.int64())
+    local = pc.add(quarters, pc.multiply(ahead, pa.scalar(timedelta(minutes=1))))
     columns = {
-        "quarter_utc": pa.array(quarters, pa.timestamp("us")),
-        "local_date": pa.array(dates, pa.date32()),
-        "usage_period": pa.array([str(Month.of(day)) for day in dates], pa.string()),
-        "minute": pa.array(minutes, pa.int32()),
+        "quarter_utc": quarters,
+        "local_date": local.cast(pa.date32()),
+        "usage_period": pc.strftime(local, "%Y-%m"),
+        "minute": pc.add(pc.multiply(pc.hour(local), 60), pc.minute(local)).cast(pa.int32()),
     }
     return pa.table(columns)
 
