@@ -18,6 +18,20 @@ from tests.shelf import Shelf
 
 ROOT = Path(__file__).resolve().parent.parent
 
+LONGEST = (
+    *("e2e/test_a_closed_period.py", "e2e/test_killed.py", "corrections/test_year.py"),
+    *("e2e/test_lorawan_close.py", "scenarios/test_scenarios.py", "proof/test_proof.py"),
+    *("corrections/test_rerate.py", "corrections/test_rollover.py", "e2e/test_a_month_closes.py"),
+    *("corrections/test_alone.py", "corrections/test_package.py", "telling/test_whatif.py"),
+)
+"""Modules that take longest. They come first, so that no worker waits long for the other's last."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest modules first; all else stays in its order."""
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 def pytest_collection_finish() -> None:
     """Leave what importing made, which nothing frees, out of the collections of garbage to come."""
