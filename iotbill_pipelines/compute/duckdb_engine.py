@@ -6,7 +6,7 @@ import os
 import re
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
@@ -137,7 +137,7 @@ class DuckDbCompute:
 
     def load(self, name: str, table: pa.Table) -> None:
         made = self._made.get(name)
-        if made is not None and made.rows is not None and _same(made.rows, table):
+        if made is not None and isinstance(made.of, pa.Table) and _same(made.of, table):
             return
         types = [_declared(field.type) for field in table.schema]
         if not table.num_rows and all(types):  # most tables of a small company are empty
@@ -146,16 +146,16 @@ class DuckDbCompute:
             self._create("table", name, f"({listed})")
         else:
             self._create("table", name, "as select * from arrow_rows", table)
-        self._remember(name, rows=table)
+        self._remember(name, table)
 
-    def load_batches(self, name: str, batches: pa.RecordBatchReader) -> None:
+    def load_batches(
+        self,
+        name: str,
+        arrow_rows: pa.RecordBatchReader,  # noqa: ARG002 - DuckDB reads it
+    ) -> None:
         """Make a table of rows that come one batch after the other and are never held together."""
-        self.connection.execute(f'drop table if exists "{name}"')
-        self.connection.register("arrow_batches", batches)
-        try:
-            self.connection.execute(f'create table "{name}" as select * from arrow_batches')
-        finally:
-            self.connection.unregister("arrow_batches")
+        self._drop(name)
+        self.connection.execute(f'create table "{name}" as select * from arrow_rows')
         self._remember(name)
 
     def scan(self, schema: Table, files: Sequence[str], name: str | None = None) -> None:
@@ -172,21 +172,14 @@ class DuckDbCompute:
     def define(self, name: str, select: str, *, keep: bool = False) -> None:
         reads = {word: self._made[word].number for word in _words(select) & self._made.keys()}
         made = self._made.get(name)
-        if made is not None and (made.select, made.reads) == (select, reads):
+        if made is not None and made.of == (select, reads):
             return
         self._create("table" if keep or self._small else "view", name, f"as {select}")
-        self._remember(name, select=select, reads=reads)
+        self._remember(name, (select, reads))
 
-    def _remember(
-        self,
-        name: str,
-        *,
-        rows: pa.Table | None = None,
-        select: str = "",
-        reads: Mapping[str, int] | None = None,
-    ) -> None:
+    def _remember(self, name: str, of: object = None) -> None:
         if self._small:  # where much is read, a view shows what is under it now
-            self._made[name] = _Made(next(self._numbers), rows, select, reads)
+            self._made[name] = _Made(next(self._numbers), of)
 
     def fetch(self, select: str) -> pa.Table:
         statement = f'from "{select}"' if select.isidentifier() else select
@@ -277,6 +270,7 @@ class DuckDbCompute:
             self.connection.execute(f'alter {kind} "{fresh}" rename to "{name}"')
 
     def _drop(self, name: str) -> None:
+        self._made.pop(name, None)
         try:
             self.connection.execute(f'drop view if exists "{name}"')
         except duckdb.CatalogException:  # it is a table
@@ -284,23 +278,22 @@ class DuckDbCompute:
 
 
 class _Made(NamedTuple):
-    """What a relation was made of: rows, or a statement and the relations that it names.
+    """What a relation was made of: a table's rows, or a statement and the numbers of the relations
+    that it names; null where that cannot be compared.
 
     Whatever is made has a number of its own, so what reads a relation that was made anew does not
     count as made of the same.
     """
 
     number: int
-    rows: pa.Table | None
-    select: str
-    reads: Mapping[str, int] | None
+    of: object
 
 
 def _same(held: pa.Table, table: pa.Table) -> bool:
     return held is table or (held.schema.equals(table.schema) and held.equals(table))
 
 
-@lru_cache(maxsize=2_000)
+@lru_cache(maxsize=500)
 def _words(select: str) -> frozenset[str]:
     """Every word of a statement, names of relations among them."""
     return frozenset(re.findall(r"\w+", select))
